@@ -1,0 +1,1 @@
+//! Cutting a text into chunks of about 500 tokens.

@@ -1,0 +1,1 @@
+//! Detecting a language and knowing its stemmer and stop words.

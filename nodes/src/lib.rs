@@ -1,0 +1,7 @@
+//! Reusable nodes and the services they need.
+
+pub mod chunk;
+pub mod language;
+pub mod parse;
+pub mod prompt;
+pub mod service;

@@ -1,0 +1,1 @@
+//! Rendering the prompt, with a fence around retrieved text.

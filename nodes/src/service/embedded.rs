@@ -1,0 +1,7 @@
+//! Implementations that need no server and no key: what a clone runs on.
+
+mod cache;
+mod extractive;
+mod records;
+mod scripted;
+mod vectors;

@@ -1,0 +1,83 @@
+//! What can go wrong at a service.
+
+use std::error::Error;
+
+/// Why a service did not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The service is down, full or overloaded; trying again later can help.
+    #[error("{service} is unavailable: {message}")]
+    Unavailable {
+        /// Which service.
+        service: &'static str,
+        /// What happened and what to do.
+        message: String,
+        /// The driver's own error.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// The service asks to slow down.
+    #[error("{service} refuses more calls for now: {message}")]
+    RateLimited {
+        /// Which service.
+        service: &'static str,
+        /// What it said.
+        message: String,
+        /// How long it asks to wait, where it said so.
+        retry_after: Option<std::time::Duration>,
+    },
+    /// The service took longer than its limit.
+    #[error("{service} did not answer within {limit:?}")]
+    Timeout {
+        /// Which service.
+        service: &'static str,
+        /// The limit that was reached.
+        limit: std::time::Duration,
+    },
+    /// The request cannot succeed as it stands; trying again is useless.
+    #[error("{service} refuses the request: {message}")]
+    Refused {
+        /// Which service.
+        service: &'static str,
+        /// Why, and what to do.
+        message: String,
+    },
+    /// What is stored does not fit what is asked, for instance another embedding model.
+    #[error("{service} holds data that does not fit: {message}")]
+    Mismatch {
+        /// Which service.
+        service: &'static str,
+        /// What differs, and the remedy.
+        message: String,
+    },
+    /// Stored data cannot be read.
+    #[error("{service} returned unreadable data: {message}")]
+    Corrupt {
+        /// Which service.
+        service: &'static str,
+        /// What was found.
+        message: String,
+    },
+}
+
+impl ServiceError {
+    /// Stable code for logs, metrics and the error guide.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "service::unavailable",
+            Self::RateLimited { .. } => "service::rate_limited",
+            Self::Timeout { .. } => "service::timeout",
+            Self::Refused { .. } => "service::refused",
+            Self::Mismatch { .. } => "service::mismatch",
+            Self::Corrupt { .. } => "service::corrupt",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Timeout { .. })
+    }
+}

@@ -1,0 +1,108 @@
+//! Chunks of documents: stored, searched, deleted, always inside one tenant.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use stepgraph::TenantId;
+
+use super::{DocumentId, ModelName, ServiceError};
+
+/// A piece of a document as it is stored and searched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Position in its document, from 0.
+    pub index: u32,
+    /// Title of the document.
+    pub title: String,
+    /// The text that is searched and shown.
+    pub text: String,
+    /// Dense vector, where an embedder is configured; its length is the knowledge base's dimension.
+    pub dense: Option<Vec<f32>>,
+}
+
+/// What is fixed for all of a tenant's documents at the first ingest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnowledgeBase {
+    /// ISO 639-1 code of the language whose stemmer and stop words are used, `und` for none.
+    pub language: String,
+    /// The embedding model and its dimension, where dense vectors are stored.
+    pub embedding: Option<(ModelName, u32)>,
+}
+
+/// A search inside one tenant.
+#[derive(Debug, Clone)]
+pub struct SearchQuery {
+    /// The question as typed.
+    pub text: String,
+    /// Its dense vector, for hybrid search.
+    pub dense: Option<Vec<f32>>,
+    /// How many chunks to return at most.
+    pub limit: u32,
+}
+
+/// A chunk that was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    /// The document it is part of.
+    pub document_id: DocumentId,
+    /// Position in its document, from 0.
+    pub chunk_index: u32,
+    /// Title of the document.
+    pub title: String,
+    /// The chunk's text.
+    pub text: String,
+    /// Higher is better; comparable inside one answer only.
+    pub score: f32,
+    /// Share of the question's meaning-bearing words that the chunk holds, weighted by their rarity, 0 to 1.
+    /// What decides whether a source supports an answer at all.
+    pub coverage: f32,
+}
+
+/// Stores and searches chunks. Every call stays inside one tenant.
+#[async_trait]
+pub trait VectorStore: Send + Sync + 'static {
+    /// Fixes language and embedding of the tenant's knowledge base at the first call and returns what holds.
+    /// A different embedding later is [`ServiceError::Mismatch`]; a different language is ignored in favour of the
+    /// stored one, since all documents must be stemmed alike.
+    async fn prepare(&self, tenant: &TenantId, proposal: &KnowledgeBase) -> Result<KnowledgeBase, ServiceError>;
+
+    /// What is fixed for the tenant, `None` before the first ingest.
+    async fn knowledge_base(&self, tenant: &TenantId) -> Result<Option<KnowledgeBase>, ServiceError>;
+
+    /// Makes `chunks` the whole content of the document in one transaction and returns the point ids, `UUIDv5` of
+    /// (tenant, document, chunk index), in order. A second call with the same content changes nothing.
+    async fn replace(&self, tenant: &TenantId, document: &DocumentId, chunks: &[Chunk]) -> Result<Vec<uuid::Uuid>, ServiceError>;
+
+    /// The best chunks, best first; ties by document id, then chunk index.
+    async fn search(&self, tenant: &TenantId, query: &SearchQuery) -> Result<Vec<Hit>, ServiceError>;
+
+    /// Removes a document's chunks and says how many there were. Gone from answers when this returns.
+    async fn delete(&self, tenant: &TenantId, document: &DocumentId) -> Result<u64, ServiceError>;
+
+    /// How many chunks the tenant has.
+    async fn count(&self, tenant: &TenantId) -> Result<u64, ServiceError>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), ServiceError>;
+}
+
+/// What a text is embedded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be found.
+    Document,
+    /// To find.
+    Query,
+}
+
+/// Turns texts into dense vectors.
+#[async_trait]
+pub trait Embedder: Send + Sync + 'static {
+    /// Name of the model, stored with the knowledge base.
+    fn model(&self) -> &ModelName;
+
+    /// Length of each vector.
+    fn dimension(&self) -> u32;
+
+    /// One vector per text, in order.
+    async fn embed(&self, tenant: &TenantId, purpose: Purpose, texts: &[String]) -> Result<Vec<Vec<f32>>, ServiceError>;
+}
