@@ -15,6 +15,8 @@ mod chat;
 pub mod embedded;
 mod error;
 mod records;
+mod secret;
+pub mod tls;
 mod vectors;
 
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
@@ -23,4 +25,5 @@ pub use records::{
     Cache, ChatLog, ChatTurn, Client, ClientStatus, Clients, Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType,
     Source, Staged, Tier,
 };
+pub use secret::Secret;
 pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore};
