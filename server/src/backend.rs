@@ -110,7 +110,7 @@ impl Default for Limits {
         Self {
             free_messages: 100,
             paid_messages: 1_000,
-            window: Duration::from_secs(3_600),
+            window: Duration::from_hours(1),
             free_documents: 10,
             paid_documents: 100,
         }

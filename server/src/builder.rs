@@ -69,7 +69,6 @@ impl Server {
     }
 
     /// Every route, usable without a socket. Documents are ingested only while [`Server::start_workers`] is in force.
-    #[must_use]
     pub fn router(&self) -> Router {
         route::router(Arc::clone(&self.app))
     }

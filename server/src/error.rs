@@ -96,7 +96,10 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(2);
 
 /// An error on its way out. The message is for the caller; what only the log may know is logged where it happens.
 #[derive(Debug, Clone)]
-pub(crate) struct ApiError {
+pub(crate) struct ApiError(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
     code: ErrorCode,
     status: StatusCode,
     message: String,
@@ -107,14 +110,14 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let error = Self {
+        let error = Self(Box::new(Parts {
             code,
             status: code.status(),
             message: message.into(),
             details: Map::new(),
             headers: HeaderMap::new(),
             run: None,
-        };
+        }));
         match code {
             ErrorCode::ServiceUnavailable => error.retry_after(RETRY_AFTER_DEFAULT),
             _ => error,
@@ -128,27 +131,20 @@ impl ApiError {
 
     /// There is no such thing here.
     pub(crate) fn not_found(reason: &str, message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            ..Self::invalid(reason, message)
-        }
+        Self::invalid(reason, message).status(StatusCode::NOT_FOUND)
     }
 
     /// The route exists, but not for this method.
     pub(crate) fn method_not_allowed() -> Self {
         let message = "this address does not answer to this method";
-        Self {
-            status: StatusCode::METHOD_NOT_ALLOWED,
-            ..Self::invalid("method_not_allowed", message)
-        }
+        Self::invalid("method_not_allowed", message).status(StatusCode::METHOD_NOT_ALLOWED)
     }
 
     /// The caller is known, but may not do this.
     pub(crate) fn forbidden(reason: &str, message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            ..Self::new(ErrorCode::InvalidApiKey, message).detail("reason", reason)
-        }
+        Self::new(ErrorCode::InvalidApiKey, message)
+            .detail("reason", reason)
+            .status(StatusCode::FORBIDDEN)
     }
 
     /// A service under a request failed. The caller learns which kind of failure it was; the log learns all.
@@ -168,12 +164,12 @@ impl ApiError {
     }
 
     pub(crate) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.details.insert(name.to_owned(), value.into());
+        self.0.details.insert(name.to_owned(), value.into());
         self
     }
 
     pub(crate) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
@@ -184,24 +180,32 @@ impl ApiError {
 
     /// The run that failed, where it is not the one this request began.
     pub(crate) fn of_run(mut self, run: RunId) -> Self {
-        self.run = Some(run);
+        self.0.run = Some(run);
         self
     }
 
-    #[cfg(test)]
-    pub(crate) const fn code(&self) -> ErrorCode {
-        self.code
+    fn status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
     }
 
     /// The answer in the envelope of the contract, once the trace is known.
     pub(crate) fn render(&self, trace: RunId) -> Response {
-        let mut error = json!({"code": self.code, "message": self.message});
-        if let (Some(error), false) = (error.as_object_mut(), self.details.is_empty()) {
-            error.insert("details".to_owned(), Value::Object(self.details.clone()));
+        let Parts {
+            code,
+            status,
+            message,
+            details,
+            headers,
+            run,
+        } = &*self.0;
+        let mut error = Map::from_iter([("code".to_owned(), json!(code)), ("message".to_owned(), json!(message))]);
+        if !details.is_empty() {
+            error.insert("details".to_owned(), Value::Object(details.clone()));
         }
-        let envelope = json!({"error": error, "traceId": self.run.unwrap_or(trace).to_string()});
-        let mut response = (self.status, axum::Json(envelope)).into_response();
-        response.headers_mut().extend(self.headers.clone());
+        let envelope = json!({"error": error, "traceId": run.unwrap_or(trace)});
+        let mut response = (*status, axum::Json(envelope)).into_response();
+        response.headers_mut().extend(headers.clone());
         response
     }
 }
@@ -222,7 +226,7 @@ impl From<ServiceError> for ApiError {
 /// Carries the error to the outermost layer, which knows the trace and renders it.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(Arc::new(self));
         response
     }
@@ -271,14 +275,14 @@ mod tests {
 
         let shown = ApiError::service(&error);
 
-        assert_eq!(shown.code(), ErrorCode::ProcessingError);
-        assert!(!shown.message.contains("secret_table"));
+        assert_eq!(shown.0.code, ErrorCode::ProcessingError);
+        assert!(!shown.0.message.contains("secret_table"));
     }
 
     #[test]
     fn a_wait_of_under_a_second_is_sent_as_one_second() {
         let error = unavailable().retry_after(Duration::from_millis(10));
 
-        assert_eq!(error.headers.get(header::RETRY_AFTER).unwrap(), "1");
+        assert_eq!(error.0.headers.get(header::RETRY_AFTER).unwrap(), "1");
     }
 }

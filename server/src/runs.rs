@@ -31,7 +31,7 @@ pub(crate) use log::Said;
 /// How long a repeat goes on with a failed run.
 const REPEAT_AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How long an answer that may not have arrived is kept for a repeat, and a finished one for a reader that returns.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 /// Beyond the budget, for the runner to end the answer by itself.
 const BUDGET_GRACE: Duration = Duration::from_secs(1);
 /// Events that wait for the log at most; the log never waits for readers.

@@ -1,4 +1,4 @@
-//! What stands on the wire: camelCase out, camelCase and snake_case in, unknown members ignored.
+//! What stands on the wire: camelCase out, camelCase and `snake_case` in, unknown members ignored.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

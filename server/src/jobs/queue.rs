@@ -32,9 +32,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// The pause before a worker that has lost the database begins anew.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Tries are counted and ended by the handler; the queue itself never gives a job up.
-const ATTEMPTS_MAX: usize = i32::MAX as usize;
+const ATTEMPTS_MAX: usize = 1_000_000;
 
-/// [`Dispatch`] in a SQLite file. One process uses the file, so whatever a worker of another process holds at the
+/// [`Dispatch`] in a `SQLite` file. One process uses the file, so whatever a worker of another process holds at the
 /// start is an orphan.
 #[derive(Clone)]
 pub struct SqliteDispatch {

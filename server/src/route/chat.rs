@@ -1,6 +1,6 @@
 //! Chat messages: answered whole, or streamed.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -38,7 +38,7 @@ pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How long an answer is kept for a repeat with the same `Idempotency-Key`.
-const NAMED_ANSWER_KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+const NAMED_ANSWER_KEPT: Duration = Duration::from_hours(24);
 /// Longest `Idempotency-Key`.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -88,7 +88,7 @@ pub(crate) async fn stream(
     let quota = reader.quota();
     let mut response = match timeout(App::START_AFTER, reader.peek()).await {
         Ok(Some(Said::Failed(failure))) if !returning => failed(&failure).of_run(reader.run()).into_response(),
-        Ok(_) | Err(_) => streamed(Sending::new(reader, dialect, request.body.session_id, returning)),
+        Ok(_) | Err(_) => streamed(Sending::new(reader, dialect, &request.body.session_id, returning)),
     };
     if let Some(quota) = quota {
         quota.write(response.headers_mut());

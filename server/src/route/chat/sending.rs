@@ -25,7 +25,7 @@ pub(super) struct Sending {
 
 impl Sending {
     /// Begins with `start`, unless the client returns and has seen it.
-    pub(super) fn new(reader: Reader, dialect: Dialect, session: String, returning: bool) -> Self {
+    pub(super) fn new(reader: Reader, dialect: Dialect, session: &str, returning: bool) -> Self {
         let mut sending = Self {
             reader,
             dialect,
