@@ -1,20 +1,19 @@
 //! Skeleton.
 
+mod ask;
 pub mod checkpoint;
+#[doc(hidden)]
+pub mod derive_support;
 mod id;
+mod route;
 mod state;
 
+pub use ask::Ask;
 pub use checkpoint::{CheckpointError, Checkpointer, Memory};
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
+pub use route::Route;
 pub use state::{
     Append, Changes, Field, FieldSet, FromState, Mark, Max, Reducer, Replace, State, StateError, Sum, Update,
     restore_whole,
 };
-
-#[doc(hidden)]
-pub mod derive_support {
-    //! What the expansion of the derives names.
-    pub use crate::state::present;
-    pub use rmp_serde;
-    pub use serde;
-}
+pub use stepgraph_macros::{Ask, Route, State, View};
