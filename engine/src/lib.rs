@@ -3,6 +3,8 @@
 mod ask;
 pub mod checkpoint;
 mod clock;
+#[doc(hidden)]
+pub mod derive_support;
 mod graph;
 mod id;
 mod node;
@@ -34,11 +36,4 @@ pub use state::{
     Append, Changes, Field, FieldSet, FromState, Mark, Max, Reducer, Replace, State, StateError, Sum, Update,
     restore_whole,
 };
-
-#[doc(hidden)]
-pub mod derive_support {
-    //! What the expansion of the derives names.
-    pub use crate::state::present;
-    pub use rmp_serde;
-    pub use serde;
-}
+pub use stepgraph_macros::{Ask, Route, State, View};
