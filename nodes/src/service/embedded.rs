@@ -5,3 +5,6 @@ mod extractive;
 mod records;
 mod scripted;
 mod vectors;
+
+pub use cache::MokaCache;
+pub use records::SqliteRecords;
