@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`VectorStore`] | `embedded::SqliteVectors` |
 //! | [`Embedder`] | none: sparse search alone is the default |
-//! | [`ChatModel`] | `embedded::Extractive`, `embedded::Scripted` |
+//! | [`ChatModel`] | [`embedded::Extractive`], [`embedded::Scripted`] |
 //! | [`Documents`], [`ChatLog`], [`Clients`] | [`embedded::SqliteRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
 //!

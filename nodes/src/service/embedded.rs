@@ -7,4 +7,6 @@ mod scripted;
 mod vectors;
 
 pub use cache::MokaCache;
+pub use extractive::{Extractive, NO_INFORMATION};
 pub use records::SqliteRecords;
+pub use scripted::Scripted;
