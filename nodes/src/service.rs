@@ -23,4 +23,4 @@ pub use records::{
     Cache, ChatLog, ChatTurn, Client, ClientStatus, Clients, Document, DocumentId, DocumentPage, DocumentStatus,
     Documents, FileType, Source, Staged, Tier,
 };
-pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore};
+pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore, point_id};

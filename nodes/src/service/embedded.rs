@@ -5,3 +5,5 @@ mod extractive;
 mod records;
 mod scripted;
 mod vectors;
+
+pub use vectors::SqliteVectors;
