@@ -4,7 +4,7 @@
 //! neighbouring characters. Words are runs of letters, digits and their marks: the word boundaries of Unicode (UAX 29)
 //! keep `l'avion`, `Super_Bowl` and `v2.1` whole, which a question seldom repeats in just that form.
 
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use rust_stemmers::Stemmer;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark, is_nfkc_quick};
@@ -16,6 +16,9 @@ const WORD_CHARS_MAX: usize = 64;
 
 /// Han characters that carry grammar: a pair with one of them says nothing about the subject of a question.
 const HAN_FUNCTION: &str = "的了是在吗嗎呢吧么麼什哪谁誰几幾怎和与與及或也就都而被把这這那个個之其您你我他她它们們";
+
+/// Languages whose accents tell one common word from another, so that to drop them would mix up most of the vocabulary.
+const ACCENTS_KEPT: &[&str] = &["vi"];
 
 /// A unit of search.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +34,7 @@ pub struct Analyzer {
     language: Language,
     stemmer: Option<Stemmer>,
     stop_words: HashSet<String>,
+    keeps_accents: bool,
 }
 
 impl fmt::Debug for Analyzer {
@@ -53,6 +57,7 @@ impl Analyzer {
             language,
             stemmer: entry.and_then(|entry| entry.stemmer).map(Stemmer::create),
             stop_words: listed.unwrap_or_default().iter().map(|word| normalized(word)).collect(),
+            keeps_accents: ACCENTS_KEPT.contains(&language.code()),
         }
     }
 
@@ -94,10 +99,15 @@ impl Analyzer {
             .char_indices()
             .nth(WORD_CHARS_MAX)
             .map_or(word, |(end, _)| word.get(..end).unwrap_or(word));
-        let text = self
+        let stem = self
             .stemmer
             .as_ref()
-            .map_or_else(|| word.to_owned(), |stemmer| stemmer.stem(word).into_owned());
+            .map_or(Cow::Borrowed(word), |stemmer| stemmer.stem(word));
+        let text = if self.keeps_accents {
+            stem.into_owned()
+        } else {
+            without_accents(&stem)
+        };
         (!text.is_empty()).then_some(Term {
             text,
             bears_meaning: true,
@@ -117,6 +127,19 @@ fn normalized(text: &str) -> String {
     } else {
         visible.nfkc().collect::<String>().to_lowercase()
     }
+}
+
+/// Latin and Greek letters without their accents, which visitors leave out: `garantía` is found by `garantia`. After
+/// stemming, since stemmers read accents. Letters of other scripts stay whole: `й` is no accented `и`.
+fn without_accents(word: &str) -> String {
+    if word.is_ascii()
+        || word
+            .chars()
+            .any(|c| c >= '\u{400}' && !('\u{1E00}'..'\u{2000}').contains(&c))
+    {
+        return word.to_owned();
+    }
+    word.nfd().filter(|c| !matches!(c, '\u{300}'..='\u{36F}')).collect()
 }
 
 enum Run<'a> {
