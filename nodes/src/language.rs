@@ -16,8 +16,8 @@ pub use analyzer::{Analyzer, Term};
 /// Code of "no language known": words are searched as they stand.
 const UNDETERMINED_CODE: &str = "und";
 
-/// Most characters of a text that are read to detect its language; more of it changes no answer.
-const SAMPLE_CHARS_MAX: usize = 6_000;
+/// Characters read at each of three places of a text to detect its language; more of it changes no answer.
+const WINDOW_CHARS: usize = 2_000;
 
 /// Fewest letters that make a language recognizable: below it, names and numbers outweigh grammar.
 const SAMPLE_LETTERS_MIN: usize = 24;
@@ -105,8 +105,8 @@ impl FromStr for Language {
     }
 }
 
-/// The language a text is written in, [`Language::UNDETERMINED`] when the text does not tell. Reads a sample from the
-/// beginning, the middle and the end of long texts, so that a foreign cover page does not decide alone.
+/// The language a text is written in, [`Language::UNDETERMINED`] when the text does not tell. Of a long text the
+/// beginning, the middle and the end are read and most votes win, so that a foreign cover page does not decide.
 ///
 /// ```
 /// use stepgraph_nodes::language::detect;
@@ -115,31 +115,39 @@ impl FromStr for Language {
 /// ```
 #[must_use]
 pub fn detect(text: &str) -> Language {
-    let sample = sample(text);
-    if sample
+    let votes: Vec<Language> = samples(text).iter().filter_map(|sample| told_by(sample)).collect();
+    let count = |language: Language| votes.iter().filter(|vote| **vote == language).count();
+    let winner = votes.iter().copied().max_by_key(|language| count(*language));
+    let winner = winner.filter(|winner| {
+        votes
+            .iter()
+            .all(|other| other == winner || count(*other) < count(*winner))
+    });
+    winner.unwrap_or(Language::UNDETERMINED)
+}
+
+/// The whole of a short text, three windows of a long one.
+fn samples(text: &str) -> Vec<String> {
+    let chars = text.chars().count();
+    if chars <= WINDOW_CHARS * 3 {
+        return vec![text.to_owned()];
+    }
+    let starts = [0, (chars - WINDOW_CHARS) / 2, chars - WINDOW_CHARS];
+    starts
+        .map(|start| text.chars().skip(start).take(WINDOW_CHARS).collect())
+        .into()
+}
+
+/// The language of one sample, `None` where it is too short or too mixed to be sure.
+fn told_by(sample: &str) -> Option<Language> {
+    let letters = sample
         .chars()
         .filter(|c| c.is_alphabetic())
         .map(script::letters)
-        .sum::<usize>()
-        < SAMPLE_LETTERS_MIN
-    {
-        return Language::UNDETERMINED;
-    }
-    let info = whatlang::detect(&sample).filter(whatlang::Info::is_reliable);
-    let entry = info.and_then(|info| ENTRIES.iter().find(|entry| entry.detected == Some(info.lang())));
-    Language(entry)
-}
-
-/// At most [`SAMPLE_CHARS_MAX`] characters: all of a short text, three equal windows of a long one.
-fn sample(text: &str) -> String {
-    let chars = text.chars().count();
-    if chars <= SAMPLE_CHARS_MAX {
-        return text.to_owned();
-    }
-    let window = SAMPLE_CHARS_MAX / 3;
-    let windows = [0, (chars - window) / 2, chars - window];
-    let read = |start: usize| text.chars().skip(start).take(window).collect::<String>();
-    windows.map(read).join(" ")
+        .sum::<usize>();
+    let info = whatlang::detect(sample).filter(|info| letters >= SAMPLE_LETTERS_MIN && info.is_reliable())?;
+    let entry = ENTRIES.iter().find(|entry| entry.detected == Some(info.lang()))?;
+    Some(Language(Some(entry)))
 }
 
 fn supported() -> String {

@@ -50,13 +50,14 @@ impl Analyzer {
     #[must_use]
     pub fn new(language: Language) -> Self {
         let entry = language.entry();
-        let listed = entry
-            .filter(|entry| entry.has_stop_words)
-            .map(|entry| stop_words::get(entry.code));
+        let listed = entry.filter(|entry| entry.has_stop_words);
+        let listed = listed.map_or(&[][..], |entry| stop_words::get(entry.code));
+        // Some lists name digits and signs; a number is never grammar.
+        let words = listed.iter().filter(|word| word.contains(char::is_alphabetic));
         Self {
             language,
             stemmer: entry.and_then(|entry| entry.stemmer).map(Stemmer::create),
-            stop_words: listed.unwrap_or_default().iter().map(|word| normalized(word)).collect(),
+            stop_words: words.map(|word| normalized(word)).collect(),
             keeps_accents: ACCENTS_KEPT.contains(&language.code()),
         }
     }
