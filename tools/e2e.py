@@ -129,9 +129,9 @@ def what_the_operator_reads(checks, demo):
 
 def what_is_already_taken(checks, binary, data, demo):
     refusals = {
-        "a data folder in use": command(binary, "tenant", "add", "late", "--data", data),
-        "a port in use": command(binary, "demo", "--data", f"{data}-port", "--port", demo.url.rsplit(":", 1)[1]),
-        "an unknown model": command(binary, "demo", "--data", f"{data}-model", "--port", 0, "--model", "no-such-model"),
+        "a data folder in use": command(binary, "serve", "--data", data, "--port", 0, timeout=60),
+        "a port in use": command(binary, "demo", "--data", f"{data}-port", "--port", demo.url.rsplit(":", 1)[1], timeout=120),
+        "an unknown model": command(binary, "demo", "--data", f"{data}-model", "--port", 0, "--model", "no-such-model", timeout=60),
     }
     for what, run in refusals.items():
         words = run.stderr.strip()
