@@ -53,7 +53,10 @@ impl Sqlite {
         let path = path.as_ref();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| {
-                let message = format!("cannot make the folder {}: {error}; choose another path", folder.display());
+                let message = format!(
+                    "cannot make the folder {}: {error}; choose another path",
+                    folder.display()
+                );
                 failure::unavailable(message, Some(Box::new(error)))
             })?;
         }
@@ -110,7 +113,10 @@ async fn promised(connection: &mut SqliteConnection) -> Result<Durability, Check
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), CheckpointError> {
     let mut migrator = sqlx::migrate!("./migrations");
     migrator.dangerous_set_table_name(MIGRATION_TABLE);
-    let mut turn = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failure::anywhere)?;
+    let mut turn = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(failure::anywhere)?;
     migrator.run(&mut *turn).await.map_err(failure::migration)?;
     turn.commit().await.map_err(failure::anywhere)
 }

@@ -62,7 +62,9 @@ pub(super) fn migration(error: MigrateError) -> CheckpointError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => anywhere(error),
         MigrateError::VersionMissing(version) => unavailable(
-            format!("the file has tables of a later release (version {version}); run that release, or choose another path"),
+            format!(
+                "the file has tables of a later release (version {version}); run that release, or choose another path"
+            ),
             None,
         ),
         other => unavailable(

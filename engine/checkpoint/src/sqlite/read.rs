@@ -168,11 +168,7 @@ pub(super) async fn list(
     rows.iter().map(|row| info(key, row)).collect()
 }
 
-pub(super) async fn unfinished(
-    pool: &SqlitePool,
-    graph: &str,
-    limit: u32,
-) -> Result<Vec<ThreadKey>, CheckpointError> {
+pub(super) async fn unfinished(pool: &SqlitePool, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
     const RUNNING: &str = "SELECT tenant, thread, namespace FROM checkpoint_threads \
                            WHERE status = 'running' AND namespace = '' AND graph = ?1 \
                            ORDER BY run, tenant, thread LIMIT ?2";

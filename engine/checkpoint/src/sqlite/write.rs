@@ -97,7 +97,9 @@ async fn hold(
         (false, Some(_)) => MARK,
         (true, Some(_)) => ADVANCE_AND_MARK,
     };
-    let mut query = about(sql, key).bind(stored(epoch.0)).bind(expected.map(|seq| stored(seq.0)));
+    let mut query = about(sql, key)
+        .bind(stored(epoch.0))
+        .bind(expected.map(|seq| stored(seq.0)));
     if let Some(run) = run {
         query = query
             .bind(run.run.as_uuid())
@@ -125,7 +127,10 @@ async fn refusal(
 ) -> Result<CheckpointError, CheckpointError> {
     const STANDING: &str = "SELECT head FROM checkpoint_threads \
                             WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4";
-    let row = about(STANDING, key).bind(stored(epoch.0)).fetch_optional(connection).await;
+    let row = about(STANDING, key)
+        .bind(stored(epoch.0))
+        .fetch_optional(connection)
+        .await;
     let Some(row) = row.map_err(failure::on(key))? else {
         return Ok(CheckpointError::Fenced { key: key.clone() });
     };
@@ -232,7 +237,10 @@ pub(super) async fn branch(
         });
     };
     let thread: i64 = row.try_get(0).map_err(failure::on(key))?;
-    let query = sqlx::query(NAME).bind(thread).bind(name.to_owned()).bind(stored(from.0));
+    let query = sqlx::query(NAME)
+        .bind(thread)
+        .bind(name.to_owned())
+        .bind(stored(from.0));
     query.execute(connection).await.map(drop).map_err(failure::on(key))
 }
 
