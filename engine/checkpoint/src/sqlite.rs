@@ -118,7 +118,11 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), CheckpointErro
         .begin_with("BEGIN IMMEDIATE")
         .await
         .map_err(failure::anywhere)?;
-    migrator.run(&mut *turn).await.map_err(failure::migration)?;
+    // `run` would take the connection too, but makes a future that the compiler cannot see to be `Send`.
+    migrator
+        .run_direct(None, &mut *turn, false)
+        .await
+        .map_err(failure::migration)?;
     turn.commit().await.map_err(failure::anywhere)
 }
 

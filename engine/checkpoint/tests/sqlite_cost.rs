@@ -1,6 +1,13 @@
 //! What the SQLite store costs beside raw inserts of the same bytes through the same driver: bytes on disk are asserted,
 //! times are printed, since a busy machine is no reason to fail.
 #![cfg(feature = "sqlite")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may panic and print, and this one measures time"
+)]
 
 use std::{
     path::Path,
@@ -76,7 +83,7 @@ impl Ours {
         let bytes = message(number).into();
         let first = self.head.is_none();
         let checkpoint = NewCheckpoint {
-            id: Uuid::now_v7(),
+            id: RunId::random().as_uuid(),
             step: i64::from(number),
             source: CheckpointSource::Step,
             payload: if first {

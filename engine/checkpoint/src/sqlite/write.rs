@@ -51,8 +51,8 @@ pub(super) async fn commit(
         Some(new) => checkpoint(&held, expected, new),
         None => sqlx::query("COMMIT"),
     };
-    let head = held.head.map(|head| stored_seq(key, head)).transpose()?;
-    Ok((head, last))
+    let newest = held.head.map(|seq| stored_seq(key, seq)).transpose()?;
+    Ok((newest, last))
 }
 
 /// The thread's row after its fence and head were found as expected.
