@@ -6,4 +6,8 @@ mod records;
 mod scripted;
 mod vectors;
 
+pub use cache::MokaCache;
+pub use extractive::{Extractive, NO_INFORMATION};
+pub use records::SqliteRecords;
+pub use scripted::Scripted;
 pub use vectors::SqliteVectors;
