@@ -14,7 +14,7 @@ use super::{
     wire::{ChatBody, Chunk, StreamOptions},
 };
 use crate::{
-    service::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, ServiceError, Usage},
+    service::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ServiceError, Usage},
     tokens,
 };
 
@@ -85,7 +85,6 @@ impl ChatModel for OpenAi {
             opened = chat.create_stream_byot::<_, Chunk>(body) => opened.map_err(|error| http.explain(error))?,
             () = &mut first_token => return Err(late(*first_token_timeout)),
         };
-        let prompt_tokens = tokens::count_prompt(&request.messages);
         let answer = Answer {
             chunks,
             http: http.clone(),
@@ -93,7 +92,7 @@ impl ChatModel for OpenAi {
             first_token_timeout: *first_token_timeout,
             idle_timeout: *idle_timeout,
             text: String::new(),
-            prompt_tokens,
+            prompt: request.messages,
             reason: None,
             usage: None,
         };
@@ -119,7 +118,7 @@ struct Answer {
     first_token_timeout: Duration,
     idle_timeout: Duration,
     text: String,
-    prompt_tokens: u64,
+    prompt: Vec<Message>,
     reason: Option<FinishReason>,
     usage: Option<Usage>,
 }
@@ -181,7 +180,7 @@ impl Answer {
             .ok_or_else(|| self.http.midway("the stream ended without a reason"))?;
         // A provider that knows no usage leaves it to us to count.
         let usage = self.usage.unwrap_or_else(|| Usage {
-            prompt_tokens: self.prompt_tokens,
+            prompt_tokens: tokens::count_prompt(&self.prompt),
             completion_tokens: tokens::count(&self.text),
             cached_tokens: 0,
         });
