@@ -29,4 +29,7 @@ pub use records::{
     Documents, FileType, Source, Staged, Tier,
 };
 pub use secret::Secret;
-pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore};
+pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore, point_id};
+
+/// A time of day, in UTC.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
