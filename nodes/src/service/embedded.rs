@@ -10,3 +10,4 @@ pub use cache::MokaCache;
 pub use extractive::{Extractive, NO_INFORMATION};
 pub use records::SqliteRecords;
 pub use scripted::Scripted;
+pub use vectors::SqliteVectors;
