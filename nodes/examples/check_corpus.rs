@@ -37,7 +37,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(check(&folder))) {
+    match runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(check(&folder)))
+    {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -72,7 +75,9 @@ async fn check(folder: &Path) -> Result<bool, Box<dyn std::error::Error>> {
             Ok(parsed) => {
                 let parsed = parsed.clone();
                 let pages = parsed.pages.len();
-                let pieces = tokio::task::spawn_blocking(move || chunk::chunk(&parsed, &ChunkLimits::default())).await?.len();
+                let pieces = tokio::task::spawn_blocking(move || chunk::chunk(&parsed, &ChunkLimits::default()))
+                    .await?
+                    .len();
                 figures.pieces += pieces;
                 format!("ok, {pages} pages, {pieces} chunks")
             }

@@ -20,7 +20,7 @@ mod vectors;
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
 pub use error::ServiceError;
 pub use records::{
-    Cache, ChatLog, ChatTurn, Client, ClientStatus, Clients, Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType,
-    Source, Staged, Tier,
+    Cache, ChatLog, ChatTurn, Client, ClientStatus, Clients, Document, DocumentId, DocumentPage, DocumentStatus,
+    Documents, FileType, Source, Staged, Tier,
 };
 pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore};

@@ -78,6 +78,9 @@ impl ServiceError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Timeout { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Timeout { .. }
+        )
     }
 }

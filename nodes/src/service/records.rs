@@ -218,10 +218,23 @@ pub trait Documents: Send + Sync + 'static {
     async fn progress(&self, tenant: &TenantId, document: &Document) -> Result<(), ServiceError>;
 
     /// Keeps a payload of this version of the document.
-    async fn stage(&self, tenant: &TenantId, id: &DocumentId, version: u64, what: Staged, bytes: &[u8]) -> Result<(), ServiceError>;
+    async fn stage(
+        &self,
+        tenant: &TenantId,
+        id: &DocumentId,
+        version: u64,
+        what: Staged,
+        bytes: &[u8],
+    ) -> Result<(), ServiceError>;
 
     /// Reads a payload back.
-    async fn staged(&self, tenant: &TenantId, id: &DocumentId, version: u64, what: Staged) -> Result<Option<Vec<u8>>, ServiceError>;
+    async fn staged(
+        &self,
+        tenant: &TenantId,
+        id: &DocumentId,
+        version: u64,
+        what: Staged,
+    ) -> Result<Option<Vec<u8>>, ServiceError>;
 
     /// Drops all payloads of the document up to and with this version.
     async fn unstage(&self, tenant: &TenantId, id: &DocumentId, version: u64) -> Result<(), ServiceError>;

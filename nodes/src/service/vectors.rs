@@ -70,7 +70,12 @@ pub trait VectorStore: Send + Sync + 'static {
 
     /// Makes `chunks` the whole content of the document in one transaction and returns the point ids, `UUIDv5` of
     /// (tenant, document, chunk index), in order. A second call with the same content changes nothing.
-    async fn replace(&self, tenant: &TenantId, document: &DocumentId, chunks: &[Chunk]) -> Result<Vec<uuid::Uuid>, ServiceError>;
+    async fn replace(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        chunks: &[Chunk],
+    ) -> Result<Vec<uuid::Uuid>, ServiceError>;
 
     /// The best chunks, best first; ties by document id, then chunk index.
     async fn search(&self, tenant: &TenantId, query: &SearchQuery) -> Result<Vec<Hit>, ServiceError>;
@@ -104,5 +109,6 @@ pub trait Embedder: Send + Sync + 'static {
     fn dimension(&self) -> u32;
 
     /// One vector per text, in order.
-    async fn embed(&self, tenant: &TenantId, purpose: Purpose, texts: &[String]) -> Result<Vec<Vec<f32>>, ServiceError>;
+    async fn embed(&self, tenant: &TenantId, purpose: Purpose, texts: &[String])
+    -> Result<Vec<Vec<f32>>, ServiceError>;
 }

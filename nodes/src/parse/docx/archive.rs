@@ -20,7 +20,12 @@ impl<'a> Archive<'a> {
             return Err(over(Limit::ArchiveEntries(limits.archive_entries_max)));
         }
         let (part_bytes_max, archive_bytes_max) = (limits.part_bytes_max, limits.archive_bytes_max);
-        Ok(Self { zip, part_bytes_max, archive_bytes_max, inflated: 0 })
+        Ok(Self {
+            zip,
+            part_bytes_max,
+            archive_bytes_max,
+            inflated: 0,
+        })
     }
 
     /// A part as text, `None` if it is not there. What it says of its own size is not believed: bytes are counted as
