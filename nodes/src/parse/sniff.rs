@@ -47,8 +47,7 @@ pub(super) fn check(bytes: &[u8], declared: FileType) -> Result<(), ParseError> 
         Found::Unknown => match declared {
             FileType::Txt | FileType::Csv => Ok(()),
             FileType::Pdf | FileType::Docx if bytes.trim_ascii().is_empty() => Err(ParseError::Empty),
-            FileType::Pdf if looks_like_html(bytes) => Err(mismatch(declared, "a web page")),
-            FileType::Docx if looks_like_html(bytes) => Err(mismatch(declared, "a web page")),
+            FileType::Pdf | FileType::Docx if looks_like_html(bytes) => Err(mismatch(declared, "a web page")),
             FileType::Pdf | FileType::Docx => Err(mismatch(declared, "something else")),
         },
     }

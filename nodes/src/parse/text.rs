@@ -72,18 +72,16 @@ fn unmarked(bytes: &[u8]) -> String {
     {
         return ISO_2022_JP.decode_without_bom_handling(bytes).0.into_owned();
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => {
-            let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
-            detector.feed(bytes, true);
-            detector
-                .guess(None, Utf8Detection::Allow)
-                .decode_without_bom_handling(bytes)
-                .0
-                .into_owned()
-        }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.to_owned();
     }
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
+    detector.feed(bytes, true);
+    detector
+        .guess(None, Utf8Detection::Allow)
+        .decode_without_bom_handling(bytes)
+        .0
+        .into_owned()
 }
 
 /// In UTF-16 the high bytes of Latin, Greek, Cyrillic, Hebrew, Arabic or Thai letters are all below 0x20, where other

@@ -80,7 +80,7 @@ impl Writer<'_> {
     fn open(&mut self, name: &str, element: &BytesStart<'_>) {
         match name {
             "t" => self.in_text = true,
-            "tab" | "ptab" if !self.in_tab_stops(element) => self.out.push('\t'),
+            "tab" | "ptab" if !is_tab_stop(element) => self.out.push('\t'),
             "br" | "cr" => self.out.push('\n'),
             "noBreakHyphen" => self.out.push('\u{2011}'),
             "sym" => self.out.extend(symbol(element)),
@@ -118,11 +118,11 @@ impl Writer<'_> {
             self.out.push('\n');
         }
     }
+}
 
-    /// A `tab` with a position defines a tab stop of the paragraph's style and is no character.
-    fn in_tab_stops(&self, element: &BytesStart<'_>) -> bool {
-        attribute(element, "w:pos").is_some()
-    }
+/// A `tab` with a position defines a tab stop of the paragraph's style and is no character.
+fn is_tab_stop(element: &BytesStart<'_>) -> bool {
+    attribute(element, "w:pos").is_some()
 }
 
 fn is_heading(style: &str) -> bool {

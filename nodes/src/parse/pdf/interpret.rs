@@ -222,16 +222,15 @@ impl<'a> Interpreter<'a> {
         if self.forms_drawn > self.forms_max {
             return Err(ParseError::LimitExceeded(Limit::Operations(self.forms_max)));
         }
-        let content = match self.forms.get(&form.obj_id()) {
-            Some(content) => Rc::clone(content),
-            None => {
-                let Ok(content) = form.decoded_data() else {
-                    return Ok(());
-                };
-                let content: Rc<[u8]> = content.into_owned().into();
-                self.forms.insert(form.obj_id(), Rc::clone(&content));
-                content
-            }
+        let content = if let Some(content) = self.forms.get(&form.obj_id()) {
+            Rc::clone(content)
+        } else {
+            let Ok(content) = form.decoded_data() else {
+                return Ok(());
+            };
+            let content: Rc<[u8]> = content.into_owned().into();
+            self.forms.insert(form.obj_id(), Rc::clone(&content));
+            content
         };
         state.ctm *= form_matrix(form.dict());
         let own = form.dict().get::<Dict<'a>>("Resources").map(Resources::new);

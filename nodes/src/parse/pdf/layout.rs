@@ -249,6 +249,6 @@ mod tests {
     #[test]
     fn numbers_inside_right_to_left_text_keep_their_order() {
         let as_seen = "12 ריחמ";
-        assert_eq!(text(&word(&as_seen, 0.0, 0.0, 10.0)), "מחיר 12\n");
+        assert_eq!(text(&word(as_seen, 0.0, 0.0, 10.0)), "מחיר 12\n");
     }
 }

@@ -22,10 +22,10 @@ const UNFIT: i32 = 70;
 /// before threads are started and settings read; does nothing in any other process.
 ///
 /// ```no_run
-/// fn main() {
-///     stepgraph_nodes::parse::run_worker_if_asked();
-///     // the program itself
-/// }
+/// use stepgraph_nodes::parse::run_worker_if_asked;
+///
+/// run_worker_if_asked();
+/// // From here on it is the program itself.
 /// ```
 pub fn run_worker_if_asked() {
     let mut arguments = env::args_os().skip(1);
