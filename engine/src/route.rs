@@ -1,25 +1,33 @@
-//! Routes: the names of the ways that lead on from a branch or a router.
+//! Routes: the ways that lead on from a node.
 
-/// An enum of the ways to go on, written by `#[derive(Route)]` on an enum of unit variants.
+/// The ways a node may choose among: an enum of unit variants with `#[derive(Route)]`, so that a graph can be wired,
+/// drawn and checked before it runs.
 ///
 /// ```
 /// use stepgraph::Route;
 ///
-/// #[derive(Route, Clone, Copy)]
-/// enum Found { Something, Nothing }
+/// #[derive(Route, Clone, Copy, Debug, PartialEq)]
+/// enum Verdict {
+///     Accept,
+///     TryAgain,
+/// }
+///
+/// assert_eq!(Verdict::ALL, [Verdict::Accept, Verdict::TryAgain]);
+/// assert_eq!(Verdict::TryAgain.label(), "try_again");
+/// assert_eq!(Verdict::TryAgain.index(), 1);
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a set of routes",
-    note = "add `#[derive(Route, Clone, Copy)]` to the enum `{Self}`"
+    note = "add `#[derive(Route, Clone, Copy)]` to `{Self}`, an enum of unit variants"
 )]
 pub trait Route: Copy + Send + Sync + 'static {
-    /// Every variant, in order of declaration.
+    /// Every route, in the order in which they are declared.
     const ALL: &'static [Self];
 
-    /// The variant's name in drawings and records, in `snake_case`: `TryAgain` is `try_again`.
+    /// Name of the route in drawings and records: the variant's name in `snake_case`.
     fn label(self) -> &'static str;
 
-    /// The variant's position in [`ALL`](Self::ALL).
+    /// Its position in [`ALL`](Self::ALL).
     fn index(self) -> usize;
 }
 
