@@ -1,7 +1,4 @@
-#[path = "types/chat.rs"]
-mod chat;
-use chat::*;
-use stepgraph::prelude::*;
+use stepgraph::Graph;
 
 struct Plain;
 
