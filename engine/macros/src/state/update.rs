@@ -36,6 +36,7 @@ pub(super) fn expand(item: &Item) -> TokenStream {
             ::stepgraph::derive_support::serde::Deserialize,
         )]
         #[serde(crate = "::stepgraph::derive_support::serde", default, deny_unknown_fields)]
+        #[allow(clippy::option_option, reason = "`null` and absent are two things")]
         #visibility struct #update { #(#fields),* }
 
         impl #update { #(#setters)* }
