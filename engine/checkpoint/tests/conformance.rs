@@ -1,7 +1,5 @@
 //! Both stores hold to every fact of the suite.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use stepgraph::Memory;
 use stepgraph_checkpoint::conformance;
 
@@ -15,6 +13,8 @@ async fn memory_holds_to_every_fact() {
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn sqlite_holds_to_every_fact() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use stepgraph_checkpoint::{Durability, Sqlite, SqliteOptions};
 
     let folder = tempfile::tempdir().unwrap();
