@@ -91,7 +91,8 @@ impl<S: State> Driver<S> {
         }
     }
 
-    fn end(self) -> Outcome<S> {
+    /// What a run has come to that has no tasks left.
+    pub(crate) fn end(self) -> Outcome<S> {
         let topology = &self.shared.parts.topology;
         let names = |nodes: Vec<usize>| {
             nodes
