@@ -19,7 +19,11 @@ pub struct InvalidId {
 fn checked(kind: &'static str, text: impl Into<String>) -> Result<Arc<str>, InvalidId> {
     let text = text.into();
     let legal = (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-    if legal { Ok(text.into()) } else { Err(InvalidId { kind, text }) }
+    if legal {
+        Ok(text.into())
+    } else {
+        Err(InvalidId { kind, text })
+    }
 }
 
 /// Whose data this is. Made only where a caller has proved who they are, and never read from a request body:
@@ -59,6 +63,7 @@ impl ThreadId {
 
     /// A thread with a fresh `UUIDv7` for a name.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "a fresh name is drawn outside of any run")]
     pub fn random() -> Self {
         Self(Uuid::now_v7().to_string().into())
     }
@@ -77,6 +82,7 @@ pub struct RunId(Uuid);
 impl RunId {
     /// A fresh id.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "a fresh id is drawn outside of any run")]
     pub fn random() -> Self {
         Self(Uuid::now_v7())
     }
@@ -145,13 +151,20 @@ impl ThreadKey {
     /// The root graph of a tenant's thread.
     #[must_use]
     pub const fn new(tenant: TenantId, thread: ThreadId) -> Self {
-        Self { tenant, thread, namespace: Namespace::ROOT }
+        Self {
+            tenant,
+            thread,
+            namespace: Namespace::ROOT,
+        }
     }
 
     /// The same thread, one graph deeper.
     #[must_use]
     pub fn child(&self, host: &str) -> Self {
-        Self { namespace: self.namespace.child(host), ..self.clone() }
+        Self {
+            namespace: self.namespace.child(host),
+            ..self.clone()
+        }
     }
 }
 
@@ -176,6 +189,10 @@ impl fmt::Display for RunId {
 impl fmt::Display for ThreadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.tenant, self.thread)?;
-        if self.namespace.is_root() { Ok(()) } else { write!(f, "/{}", self.namespace) }
+        if self.namespace.is_root() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.namespace)
+        }
     }
 }

@@ -4,17 +4,22 @@
 //! |---|---|
 //! | [`VectorStore`] | `embedded::SqliteVectors` |
 //! | [`Embedder`] | none: sparse search alone is the default |
-//! | [`ChatModel`] | `embedded::Extractive`, `embedded::Scripted` |
-//! | [`Documents`], [`ChatLog`], [`Clients`] | `embedded::SqliteRecords` |
-//! | [`Cache`] | `embedded::MokaCache` |
+//! | [`ChatModel`] | [`embedded::Extractive`], [`embedded::Scripted`] |
+//! | [`Documents`], [`ChatLog`], [`Clients`] | [`embedded::SqliteRecords`] |
+//! | [`Cache`] | [`embedded::MokaCache`] |
 //!
-//! Every call that touches a tenant's data takes the [`TenantId`] first. Errors are [`ServiceError`]: they say whether
+//! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`.
+//!
+//! Every call that touches a tenant's data takes the [`TenantId`](stepgraph::TenantId) first. Errors are [`ServiceError`]: they say whether
 //! trying again can help, never which HTTP status to send.
 
 mod chat;
 pub mod embedded;
 mod error;
+pub mod openai;
 mod records;
+mod secret;
+pub mod tls;
 mod vectors;
 
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
@@ -23,4 +28,8 @@ pub use records::{
     Cache, ChatLog, ChatTurn, Client, ClientStatus, Clients, Document, DocumentId, DocumentPage, DocumentStatus,
     Documents, FileType, Source, Staged, Tier,
 };
-pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore};
+pub use secret::Secret;
+pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore, point_id};
+
+/// A time of day, in UTC.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -2,7 +2,7 @@
 //!
 //! The reader underneath ([`hayro_syntax`], [`hayro_font`]) finds objects, inflates streams and knows what a glyph
 //! means; running the pages' instructions ([`interpret`]) and putting glyphs into lines ([`layout`]) is ours, so that
-//! every loop is counted against [`ParseLimits`]. Why this reader: `docs/adr/0002-pdf-core.md`.
+//! every loop is counted against [`ParseLimits`]. Why this reader: `docs/adr/0003-pdf-core.md`.
 
 mod cids;
 mod interpret;

@@ -1,0 +1,386 @@
+//! Checkpoints: what a thread keeps, and the trait of the stores that keep it.
+//!
+//! A store knows bytes, numbers and names; it never sees a state's type. Its one write verb is [`Checkpointer::commit`]:
+//! task records, a new checkpoint and outbox messages in one transaction, refused unless the writer holds the thread's
+//! newest epoch and has seen its head.
+
+mod memory;
+
+use std::{borrow::Cow, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::memory::Memory;
+use crate::id::{RunId, ThreadKey};
+
+/// Number of a checkpoint inside its thread and namespace, counted from 1 in order of creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+/// How many times a thread has been claimed. A commit under an older epoch than the newest is fenced off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// Why a checkpoint was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointSource {
+    /// New input was merged.
+    Input,
+    /// A step ended.
+    Step,
+    /// The state was edited from outside.
+    Update,
+    /// A branch was begun.
+    Fork,
+}
+
+/// How far a thread's newest run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Steps are left to run; after a crash, somebody should resume it.
+    Running,
+    /// It waits for answers.
+    Asked,
+    /// It was stopped at a step's end or by cancellation and may be resumed.
+    Stopped,
+    /// It ended.
+    Done,
+    /// A task failed for good; it may be resumed.
+    Failed,
+}
+
+/// The run a commit belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMark {
+    /// Its id.
+    pub run: RunId,
+    /// Name of its graph.
+    pub graph: Cow<'static, str>,
+    /// How far it has come.
+    pub status: RunStatus,
+    /// What failed, in words, when it failed.
+    pub error: Option<String>,
+}
+
+/// The state in a checkpoint's own row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// The whole state.
+    Snapshot(Arc<[u8]>),
+    /// The effects of the step, to be laid over the parent's state.
+    Delta(Arc<[u8]>),
+}
+
+impl Payload {
+    /// The bytes, whichever kind they are.
+    #[must_use]
+    pub const fn bytes(&self) -> &Arc<[u8]> {
+        match self {
+            Self::Snapshot(bytes) | Self::Delta(bytes) => bytes,
+        }
+    }
+}
+
+/// A checkpoint about to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCheckpoint {
+    /// The name shown outside.
+    pub id: Uuid,
+    /// Number of the step that ended, -1 for the first input.
+    pub step: i64,
+    /// Why it is written.
+    pub source: CheckpointSource,
+    /// The state.
+    pub payload: Payload,
+    /// What is to run next, encoded by the engine.
+    pub frontier: Arc<[u8]>,
+    /// Fingerprint of the graph that wrote it.
+    pub fingerprint: Uuid,
+    /// Version of the state's stored form.
+    pub state_version: u32,
+    /// The engine's clock; also the recorded time of the tasks that start from here. Stores keep it to the microsecond.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What a task left behind inside a step that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// The task finished; the body is its update and where it goes.
+    Output,
+    /// The task failed for good.
+    Failure,
+    /// The task asks; the key is the question's.
+    Question,
+    /// The answer to a question; the key is the question's.
+    Answer,
+    /// An outside effect is about to be tried; the key is the effect's.
+    Intent,
+    /// An outside effect's result; the key is the effect's.
+    Effect,
+}
+
+impl RecordKind {
+    /// Stable name, for stores that write text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Failure => "failure",
+            Self::Question => "question",
+            Self::Answer => "answer",
+            Self::Intent => "intent",
+            Self::Effect => "effect",
+        }
+    }
+
+    /// The kind of a stable name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Output,
+            Self::Failure,
+            Self::Question,
+            Self::Answer,
+            Self::Intent,
+            Self::Effect,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A durable fact about a task of the step that starts at a checkpoint. A later record of the same task, kind and key
+/// replaces the earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// The task inside its step: the node's name, and `#` with the send's index behind it for a fan-out.
+    pub task: String,
+    /// What it says.
+    pub kind: RecordKind,
+    /// Key of the question or effect, empty otherwise.
+    pub key: String,
+    /// Encoded by the engine.
+    pub body: Arc<[u8]>,
+}
+
+/// A message that leaves in the same transaction as a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxMessage {
+    /// Fresh and unique: taking a message twice shows. A message whose id already waits in the thread is kept once.
+    pub id: Uuid,
+    /// Who it is for.
+    pub topic: String,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// Everything that one transaction writes to a thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// The new head, if this commit makes one.
+    pub checkpoint: Option<NewCheckpoint>,
+    /// Facts about the tasks of the step that starts at the expected head.
+    pub records: Vec<TaskRecord>,
+    /// How far the run has come, if that changes.
+    pub run: Option<RunMark>,
+    /// Messages to others.
+    pub outbox: Vec<OutboxMessage>,
+}
+
+/// Which checkpoint of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The newest of the thread's current branch.
+    Head,
+    /// By its number.
+    Seq(Seq),
+    /// By the name shown outside.
+    Id(Uuid),
+}
+
+/// A checkpoint's facts, without its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointInfo {
+    /// Its number.
+    pub seq: Seq,
+    /// The checkpoint it was made from.
+    pub parent: Option<Seq>,
+    /// The name shown outside.
+    pub id: Uuid,
+    /// Number of the step that ended.
+    pub step: i64,
+    /// Why it was written.
+    pub source: CheckpointSource,
+    /// The run that wrote it.
+    pub run: Option<RunId>,
+    /// What is to run next, encoded by the engine.
+    pub frontier: Arc<[u8]>,
+    /// Fingerprint of the graph that wrote it.
+    pub fingerprint: Uuid,
+    /// Version of the state's stored form.
+    pub state_version: u32,
+    /// When it was written, by the engine's clock.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A checkpoint with everything needed to go on from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its facts.
+    pub info: CheckpointInfo,
+    /// The nearest snapshot, then each delta up to this checkpoint.
+    pub parts: Vec<Arc<[u8]>>,
+    /// Facts about the tasks of the step that starts here, by task, kind and key.
+    pub records: Vec<TaskRecord>,
+    /// The thread's newest run.
+    pub run: Option<RunMark>,
+}
+
+/// Part of a thread's history, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Only checkpoints older than this one.
+    pub before: Option<Seq>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            before: None,
+            limit: 100,
+        }
+    }
+}
+
+/// Keeps the checkpoints of threads.
+///
+/// Every method takes the [`ThreadKey`] with its tenant, or a tenant; none can reach another tenant's rows but
+/// [`unfinished`](Self::unfinished) and [`outbox`](Self::outbox), which the operator's own process calls to go on after
+/// a crash. `stepgraph-checkpoint` has a suite that says what "works" means; run it on a store of your own.
+#[async_trait]
+pub trait Checkpointer: Send + Sync + 'static {
+    /// Takes a thread: raises its epoch, so that every commit under an older one is refused. Makes the thread if it is
+    /// not there. A thread's epochs only grow, even if it is deleted and made anew in between: a worker from before stays
+    /// fenced off.
+    async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError>;
+
+    /// Writes everything in `commit` in one transaction, or nothing. Refused with [`CheckpointError::Fenced`] if the
+    /// thread was claimed again, with [`CheckpointError::Conflict`] if `expected` is not its head.
+    /// Returns the head after the commit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any await, it has written everything or nothing; which of both shows when the thread is read again.
+    async fn commit(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError>;
+
+    /// Reads a checkpoint in at most two queries, or `None` if the thread has none there.
+    async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError>;
+
+    /// Lists a thread's checkpoints, newest first, without their states.
+    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError>;
+
+    /// Gives a checkpoint a branch name and makes it the thread's head. Later commits grow from there; nothing is lost.
+    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError>;
+
+    /// Removes a thread with all its namespaces, for good.
+    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError>;
+
+    /// The root threads of a graph whose newest run is [`RunStatus::Running`], oldest first: what to resume after a
+    /// crash.
+    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError>;
+
+    /// Messages of a topic that were not acknowledged yet, oldest first, with whose they are.
+    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError>;
+
+    /// Forgets a message that was delivered; unknown ids are ignored.
+    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError>;
+}
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// Somebody else has written to the thread meanwhile.
+    #[error("thread {key} has moved on: expected head {expected:?}, found {found:?}; load it again")]
+    Conflict {
+        /// The thread.
+        key: ThreadKey,
+        /// The head that the writer had seen.
+        expected: Option<Seq>,
+        /// The head as it is.
+        found: Option<Seq>,
+    },
+    /// Somebody else has claimed the thread meanwhile.
+    #[error("thread {key} was taken over by another worker: stop, nothing more of this run may be written")]
+    Fenced {
+        /// The thread.
+        key: ThreadKey,
+    },
+    /// There is no such checkpoint.
+    #[error("thread {key} has no checkpoint {seq:?}; list its history to see which there are")]
+    NoCheckpoint {
+        /// The thread.
+        key: ThreadKey,
+        /// The number asked for.
+        seq: Seq,
+    },
+    /// The disk or quota is full.
+    #[error("the checkpoint store is full: {message}; free space and resume")]
+    Full {
+        /// What the store said.
+        message: String,
+    },
+    /// The store is down or busy; trying again later can help.
+    #[error("the checkpoint store is unavailable: {message}")]
+    Unavailable {
+        /// What the store said.
+        message: String,
+        /// The driver's own error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// Stored rows make no sense.
+    #[error("the checkpoint store holds unreadable rows for thread {key}: {message}")]
+    Corrupt {
+        /// The thread.
+        key: ThreadKey,
+        /// What was found.
+        message: String,
+    },
+}
+
+impl CheckpointError {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "checkpoint::conflict",
+            Self::Fenced { .. } => "checkpoint::fenced",
+            Self::NoCheckpoint { .. } => "checkpoint::no_checkpoint",
+            Self::Full { .. } => "checkpoint::full",
+            Self::Unavailable { .. } => "checkpoint::unavailable",
+            Self::Corrupt { .. } => "checkpoint::corrupt",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Full { .. })
+    }
+}

@@ -1,0 +1,256 @@
+//! The reference store: everything in memory, gone with the process.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    At, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, OutboxMessage, Page, Payload,
+    RecordKind, RunMark, RunStatus, Seq, TaskRecord,
+};
+use crate::id::{RunId, ThreadKey};
+
+/// Keeps checkpoints in memory. For tests, and for runs that need not survive the process.
+#[derive(Debug, Default)]
+pub struct Memory {
+    threads: Mutex<HashMap<ThreadKey, Thread>>,
+    /// The newest epoch of any thread: one count for all, so that it outlives a deleted thread.
+    epochs: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    epoch: u64,
+    head: Option<Seq>,
+    run: Option<RunMark>,
+    rows: Vec<Row>,
+    branches: BTreeMap<String, Seq>,
+    outbox: Vec<OutboxMessage>,
+}
+
+#[derive(Debug)]
+struct Row {
+    info: CheckpointInfo,
+    payload: Payload,
+    records: BTreeMap<(String, RecordKind, String), TaskRecord>,
+}
+
+fn position(seq: Seq) -> Option<usize> {
+    usize::try_from(seq.0.checked_sub(1)?).ok()
+}
+
+impl Thread {
+    fn row(&self, seq: Seq) -> Option<&Row> {
+        self.rows.get(position(seq)?)
+    }
+
+    fn find(&self, at: At) -> Option<&Row> {
+        match at {
+            At::Head => self.head.and_then(|head| self.row(head)),
+            At::Seq(seq) => self.row(seq),
+            At::Id(id) => self.rows.iter().find(|row| row.info.id == id),
+        }
+    }
+
+    /// The nearest snapshot at or above `row`, then each delta down to it.
+    fn parts(&self, row: &Row) -> Vec<Arc<[u8]>> {
+        let mut parts = Vec::new();
+        let mut next = Some(row);
+        while let Some(row) = next {
+            parts.push(row.payload.bytes().clone());
+            next = match row.payload {
+                Payload::Snapshot(_) => None,
+                Payload::Delta(_) => row.info.parent.and_then(|parent| self.row(parent)),
+            };
+        }
+        parts.reverse();
+        parts
+    }
+
+    fn write(
+        &mut self,
+        key: &ThreadKey,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        if self.head != expected {
+            return Err(CheckpointError::Conflict {
+                key: key.clone(),
+                expected,
+                found: self.head,
+            });
+        }
+        if !commit.records.is_empty() {
+            let Some(row) = expected.and_then(position).and_then(|at| self.rows.get_mut(at)) else {
+                return Err(CheckpointError::NoCheckpoint {
+                    key: key.clone(),
+                    seq: expected.unwrap_or(Seq(0)),
+                });
+            };
+            for record in commit.records {
+                row.records
+                    .insert((record.task.clone(), record.kind, record.key.clone()), record);
+            }
+        }
+        if let Some(run) = commit.run {
+            self.run = Some(run);
+        }
+        if let Some(new) = commit.checkpoint {
+            let seq = Seq(self.rows.len() as u64 + 1);
+            let info = CheckpointInfo {
+                seq,
+                parent: expected,
+                id: new.id,
+                step: new.step,
+                source: new.source,
+                run: self.run.as_ref().map(|run| run.run),
+                frontier: new.frontier,
+                fingerprint: new.fingerprint,
+                state_version: new.state_version,
+                created_at: new.created_at,
+            };
+            self.rows.push(Row {
+                info,
+                payload: new.payload,
+                records: BTreeMap::new(),
+            });
+            self.head = Some(seq);
+        }
+        for message in commit.outbox {
+            if self.outbox.iter().all(|waiting| waiting.id != message.id) {
+                self.outbox.push(message);
+            }
+        }
+        Ok(self.head)
+    }
+
+    fn running(&self, graph: &str) -> Option<RunId> {
+        self.run
+            .as_ref()
+            .filter(|run| run.graph == graph && run.status == RunStatus::Running)
+            .map(|run| run.run)
+    }
+}
+
+impl Memory {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ThreadKey, Thread>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Checkpointer for Memory {
+    async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
+        let mut threads = self.lock();
+        let thread = threads.entry(key.clone()).or_default();
+        // Drawn under the lock, so that the later claim gets the higher number.
+        thread.epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Epoch(thread.epoch))
+    }
+
+    async fn commit(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        match self.lock().get_mut(key) {
+            Some(thread) if thread.epoch == epoch.0 => thread.write(key, expected, commit),
+            _ => Err(CheckpointError::Fenced { key: key.clone() }),
+        }
+    }
+
+    async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
+        let threads = self.lock();
+        let Some(thread) = threads.get(key) else {
+            return Ok(None);
+        };
+        Ok(thread.find(at).map(|row| Checkpoint {
+            info: row.info.clone(),
+            parts: thread.parts(row),
+            records: row.records.values().cloned().collect(),
+            run: thread.run.clone(),
+        }))
+    }
+
+    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
+        let threads = self.lock();
+        let Some(thread) = threads.get(key) else {
+            return Ok(Vec::new());
+        };
+        let older = thread
+            .rows
+            .iter()
+            .rev()
+            .filter(|row| page.before.is_none_or(|before| row.info.seq < before));
+        Ok(older.take(page.limit as usize).map(|row| row.info.clone()).collect())
+    }
+
+    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
+        let mut threads = self.lock();
+        let Some(thread) = threads.get_mut(key).filter(|thread| thread.epoch == epoch.0) else {
+            return Err(CheckpointError::Fenced { key: key.clone() });
+        };
+        if thread.row(from).is_none() {
+            return Err(CheckpointError::NoCheckpoint {
+                key: key.clone(),
+                seq: from,
+            });
+        }
+        thread.branches.insert(name.to_owned(), from);
+        thread.head = Some(from);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
+        self.lock()
+            .retain(|stored, _| stored.tenant != key.tenant || stored.thread != key.thread);
+        Ok(())
+    }
+
+    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
+        let threads = self.lock();
+        let roots = threads.iter().filter(|(key, _)| key.namespace.is_root());
+        let mut found: Vec<_> = roots
+            .filter_map(|(key, thread)| thread.running(graph).map(|run| (run, key.clone())))
+            .collect();
+        found.sort();
+        found.truncate(limit as usize);
+        Ok(found.into_iter().map(|(_, key)| key).collect())
+    }
+
+    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
+        let threads = self.lock();
+        let all = threads
+            .iter()
+            .flat_map(|(key, thread)| thread.outbox.iter().map(move |message| (key, message)));
+        let mut found: Vec<_> = all
+            .filter(|(_, m)| m.topic == topic)
+            .map(|(key, message)| (key.clone(), message.clone()))
+            .collect();
+        found.sort_by_key(|(_, message)| message.id);
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+
+    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
+        if let Some(thread) = self.lock().get_mut(key) {
+            thread.outbox.retain(|waiting| waiting.id != message);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! The typed state of a graph, and what `#[derive(State)]` promises of it.
+
+mod changes;
+mod fields;
+mod read;
+mod reducer;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use self::{
+    changes::{Changes, StateError},
+    fields::{Field, FieldSet},
+    read::FromState,
+    reducer::{Append, Mark, Max, Reducer, Replace, Sum, restore_whole},
+};
+
+/// The state that flows through a graph: named fields, each with a reducer that merges updates into it.
+///
+/// Write it by `#[derive(State)]` on a struct with named fields:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use stepgraph::{Append, State, Sum};
+///
+/// #[derive(State, Clone, Serialize, Deserialize)]
+/// struct Chat {
+///     #[state(input)]
+///     question: String,
+///     #[state(per_run, reducer = Append)]
+///     sources: Vec<String>,
+///     #[state(reducer = Sum)]
+///     tokens: u64,
+///     #[state(per_run)]
+///     answer: Option<String>,
+/// }
+///
+/// let input = ChatInput { question: "why?".into() };
+/// let update = Chat::update().sources(["manual".to_string()]).tokens(12_u64);
+/// # let _ = (input, update);
+/// ```
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `#[state(event = E)]` on the struct | what nodes may emit; `()` otherwise |
+/// | `#[state(version = 2)]` on the struct | version of the stored form, 1 otherwise |
+/// | `#[state(input_derive(T, ..))]` on the struct | more derives on `{Name}Input`, such as `schemars::JsonSchema` |
+/// | `input` | the field is part of `{Name}Input`: set when a run starts |
+/// | `input, default = expr` | the same, and it may be left out |
+/// | `reducer = R` | how updates merge; [`Replace`] otherwise |
+/// | `per_run` | reset to its default when new input arrives on the thread |
+/// | `untracked` | never stored; its default after a reload |
+///
+/// The derive writes `{Name}Update` (every field optional, in its reducer's update type, with a setter each) and
+/// `{Name}Input`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a graph state",
+    note = "add `#[derive(State)]` to `{Self}`"
+)]
+pub trait State: Clone + Serialize + Send + Sync + 'static {
+    /// What a run starts with.
+    type Input: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// What a node gives back: some of the fields.
+    type Update: Update;
+    /// What nodes may emit while they run.
+    type Event: Send + 'static;
+    /// What must be known to make a state: `()` for a derived one, whose fields are in its type.
+    type Shape: Clone + Send + Sync + 'static;
+
+    /// Version of the stored form.
+    const VERSION: u32 = 1;
+
+    /// The fields, in the order of their bits in a [`FieldSet`].
+    fn fields(shape: &Self::Shape) -> &[Field];
+
+    /// The state of a new thread.
+    fn start(shape: &Self::Shape, input: Self::Input) -> Self;
+
+    /// New input on an old thread: per-run fields go back to their defaults, then the input is merged.
+    fn restart(&mut self, input: Self::Input, changes: &mut Changes);
+
+    /// Merges an update, field by field, and notes in `changes` what it touched.
+    fn apply(&mut self, update: Self::Update, changes: &mut Changes);
+
+    /// Encodes every stored field.
+    fn encode(&self) -> Result<Vec<u8>, StateError>;
+
+    /// Encodes the effects of `changes`: appended tails, new values; never what a reducer was given.
+    fn encode_changes(&self, changes: &Changes) -> Result<Vec<u8>, StateError>;
+
+    /// Rebuilds a state from [`encode`](Self::encode)'s bytes and the changes that followed, without running reducers.
+    fn decode(shape: &Self::Shape, parts: &[&[u8]]) -> Result<Self, StateError>;
+
+    /// An update that changes nothing, to be filled by its setters.
+    #[must_use]
+    fn update() -> Self::Update {
+        Self::Update::default()
+    }
+}
+
+/// Some fields of a state, to be merged by their reducers. Written by `#[derive(State)]`.
+pub trait Update: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The fields it writes.
+    fn touched(&self) -> FieldSet;
+
+    /// Whether it writes none.
+    fn is_empty(&self) -> bool {
+        self.touched().is_empty()
+    }
+}
+
+/// For a field of an update: a value that is there is `Some`, so that `null` and absent stay distinct.
+#[doc(hidden)]
+pub fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

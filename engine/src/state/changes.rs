@@ -1,0 +1,73 @@
+//! What the updates of a step touched.
+
+use super::{FieldSet, Mark};
+
+/// The fields that the updates of one step touched, each with what was remembered of it before.
+#[derive(Debug, Default)]
+pub struct Changes {
+    fields: FieldSet,
+    marks: Vec<Mark>,
+}
+
+impl Changes {
+    /// Notes that a field is about to be written; `mark` is asked at its first write of the step only.
+    pub fn touch(&mut self, field: usize, mark: impl FnOnce() -> Mark) {
+        if self.fields.insert(field) {
+            if self.marks.len() <= field {
+                self.marks.resize(field + 1, Mark::WHOLE);
+            }
+            if let Some(slot) = self.marks.get_mut(field) {
+                *slot = mark();
+            }
+        }
+    }
+
+    /// Notes that a field is set as a whole, whatever was noted of it before.
+    pub fn set(&mut self, field: usize) {
+        self.touch(field, || Mark::WHOLE);
+        if let Some(slot) = self.marks.get_mut(field) {
+            *slot = Mark::WHOLE;
+        }
+    }
+
+    /// The touched fields and their marks, lowest position first.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, Mark)> + '_ {
+        self.fields
+            .iter()
+            .map(|field| (field, self.marks.get(field).copied().unwrap_or(Mark::WHOLE)))
+    }
+
+    /// The touched fields.
+    #[must_use]
+    pub const fn fields(&self) -> &FieldSet {
+        &self.fields
+    }
+
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+    }
+}
+
+/// Why a state cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// A field does not serialise.
+    #[error("the state cannot be encoded: {0}")]
+    Encode(String),
+    /// The stored bytes do not fit the fields of this state.
+    #[error("the stored state does not fit this program: {0}; migrate it, or run it with the version that wrote it")]
+    Decode(String),
+}
+
+impl StateError {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Encode(_) => "state::encode",
+            Self::Decode(_) => "state::decode",
+        }
+    }
+}

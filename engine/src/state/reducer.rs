@@ -1,0 +1,207 @@
+//! Reducers: how the updates of a step merge into a field, and what of it the store keeps.
+
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+
+/// Merges updates into a field of type `T`.
+///
+/// Pure and deterministic: the same current value and update give the same result. A reducer of your own is a marker
+/// type with one impl; the defaults of `mark`, `effect` and `restore` store the whole new value.
+///
+/// ```
+/// use stepgraph::Reducer;
+///
+/// struct Longest;
+/// impl Reducer<String> for Longest {
+///     type Update = String;
+///     const ID: &'static str = "longest";
+///     const CONCURRENT: bool = true;
+///     fn first(update: String) -> String { update }
+///     fn reduce(current: &mut String, update: String) {
+///         if update.len() > current.len() { *current = update }
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot reduce a field of type `{T}`",
+    label = "this reducer does not fit the field",
+    note = "`Replace` fits every type, `Append` a `Vec`, `Sum` numbers, `Max` ordered types; or implement `Reducer<{T}>` for `{Self}`"
+)]
+pub trait Reducer<T> {
+    /// What a node gives for the field.
+    type Update;
+    /// Name of the reducer in the graph's fingerprint: change it when the meaning of stored data changes.
+    const ID: &'static str;
+    /// Whether several tasks of one step may write the field.
+    const CONCURRENT: bool;
+
+    /// The value of a field that had none.
+    fn first(update: Self::Update) -> T;
+
+    /// Merges one update.
+    fn reduce(current: &mut T, update: Self::Update);
+
+    /// What must be remembered of the value before a step, to tell the step's effect afterwards.
+    #[must_use]
+    fn mark(_current: &T) -> Mark {
+        Mark::WHOLE
+    }
+
+    /// The effect of a step on the field, to be stored.
+    fn effect(current: &T, _mark: Mark) -> impl Serialize
+    where
+        T: Serialize,
+    {
+        Effect::<&T, ()>::Set(current)
+    }
+
+    /// Applies a stored effect; `None` is a field not yet known.
+    fn restore<'de, D: Deserializer<'de>>(slot: &mut Option<T>, effect: D) -> Result<(), D::Error>
+    where
+        T: DeserializeOwned,
+    {
+        restore_whole(slot, effect)
+    }
+}
+
+/// What was remembered of a field before a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(usize);
+
+impl Mark {
+    /// Nothing: the effect is the whole new value.
+    pub const WHOLE: Self = Self(usize::MAX);
+
+    /// The length of a list before the step.
+    #[must_use]
+    pub const fn len(len: usize) -> Self {
+        Self(len)
+    }
+}
+
+/// The stored form of an effect.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Effect<T, A> {
+    Set(T),
+    Append(A),
+}
+
+/// Restores an effect that is a whole value.
+pub fn restore_whole<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    slot: &mut Option<T>,
+    effect: D,
+) -> Result<(), D::Error> {
+    match Effect::<T, serde::de::IgnoredAny>::deserialize(effect)? {
+        Effect::Set(value) => *slot = Some(value),
+        Effect::Append(_) => {
+            return Err(serde::de::Error::custom(
+                "an appended tail is stored for a field that is replaced as a whole",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The newest write is the value; two writers in one step are an error that names both.
+#[derive(Debug, Clone, Copy)]
+pub struct Replace;
+
+impl<T> Reducer<T> for Replace {
+    type Update = T;
+    const ID: &'static str = "replace";
+    const CONCURRENT: bool = false;
+
+    fn first(update: T) -> T {
+        update
+    }
+
+    fn reduce(current: &mut T, update: T) {
+        *current = update;
+    }
+}
+
+/// Adds the items of each update at the end of a list. The store keeps only the new tail.
+#[derive(Debug, Clone, Copy)]
+pub struct Append;
+
+impl<T: Serialize + DeserializeOwned> Reducer<Vec<T>> for Append {
+    type Update = Vec<T>;
+    const ID: &'static str = "append";
+    const CONCURRENT: bool = true;
+
+    fn first(update: Vec<T>) -> Vec<T> {
+        update
+    }
+
+    fn reduce(current: &mut Vec<T>, update: Vec<T>) {
+        current.extend(update);
+    }
+
+    fn mark(current: &Vec<T>) -> Mark {
+        Mark::len(current.len())
+    }
+
+    fn effect(current: &Vec<T>, mark: Mark) -> impl Serialize
+    where
+        Vec<T>: Serialize,
+    {
+        match current.get(mark.0..) {
+            Some(tail) => Effect::<&[T], &[T]>::Append(tail),
+            None => Effect::Set(current.as_slice()),
+        }
+    }
+
+    fn restore<'de, D: Deserializer<'de>>(slot: &mut Option<Vec<T>>, effect: D) -> Result<(), D::Error>
+    where
+        Vec<T>: DeserializeOwned,
+    {
+        match (Effect::<Vec<T>, Vec<T>>::deserialize(effect)?, slot) {
+            (Effect::Set(list), slot) => *slot = Some(list),
+            (Effect::Append(tail), Some(list)) => list.extend(tail),
+            (Effect::Append(_), None) => {
+                return Err(serde::de::Error::custom("an appended tail is stored before any list"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds each update to the value.
+#[derive(Debug, Clone, Copy)]
+pub struct Sum;
+
+impl<T: AddAssign> Reducer<T> for Sum {
+    type Update = T;
+    const ID: &'static str = "sum";
+    const CONCURRENT: bool = true;
+
+    fn first(update: T) -> T {
+        update
+    }
+
+    fn reduce(current: &mut T, update: T) {
+        *current += update;
+    }
+}
+
+/// Keeps the largest of the value and the updates.
+#[derive(Debug, Clone, Copy)]
+pub struct Max;
+
+impl<T: PartialOrd> Reducer<T> for Max {
+    type Update = T;
+    const ID: &'static str = "max";
+    const CONCURRENT: bool = true;
+
+    fn first(update: T) -> T {
+        update
+    }
+
+    fn reduce(current: &mut T, update: T) {
+        if update > *current {
+            *current = update;
+        }
+    }
+}
