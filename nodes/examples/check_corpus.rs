@@ -2,12 +2,14 @@
 //!
 //! Without a manifest it prints what came of each file. Exit code 1 if anything is not as the manifest says.
 
+#![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
+
 use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use stepgraph_nodes::{
@@ -15,6 +17,7 @@ use stepgraph_nodes::{
     parse::{ParseLimits, PdfWorker, parse_bytes, run_worker_if_asked},
     service::FileType,
 };
+use tokio::time::Instant;
 
 #[path = "../tests/support/manifest.rs"]
 mod manifest;

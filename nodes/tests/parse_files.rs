@@ -3,7 +3,10 @@
 //! PDFs are read by a worker, which is a run of the reading program itself; here that is this test. So it has a `main`
 //! of its own that may turn into a worker, and speaks the test protocol through `libtest_mimic`.
 
-#![expect(clippy::expect_used, reason = "a broken set-up is a failed test, and this test has no `#[test]` for clippy to see")]
+#![expect(
+    clippy::expect_used,
+    reason = "a broken set-up is a failed test, and this test has no `#[test]` for clippy to see"
+)]
 
 use std::{
     fs,
