@@ -275,6 +275,8 @@ async fn two_tenants_with_the_same_document_session_and_run_never_see_each_other
         assert_eq!(booked(&store.pool, tenant.as_str(), "total_messages").await, 2);
     }
     assert_eq!(store.records.owners(&id).await.unwrap(), [a.clone(), b.clone()]);
+    let unfinished = store.records.unfinished(10).await.unwrap();
+    assert!(unfinished.contains(&(a.clone(), id.clone(), 1)) && unfinished.contains(&(b.clone(), id.clone(), 1)));
     assert!(store.records.session(&nobody, "session", 10).await.unwrap().is_empty());
     assert!(
         store

@@ -4,11 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stepgraph::RunId;
+pub use stepgraph_nodes::generate::Answer;
 use stepgraph_nodes::service::{
-    Cache, ChatModel, Client, Clients, Document, Documents, FinishReason, ModelName, Secret, Source, Usage, VectorStore,
+    Cache, ChatModel, Client, Clients, Document, Documents, ModelName, Secret, VectorStore,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -146,7 +146,7 @@ pub struct ChatCommand {
     /// When the message was accepted.
     pub asked_at: DateTime<Utc>,
     /// How long the answer may take. When it is over the runner ends the answer with what there is and the
-    /// finish reason [`FinishReason::TimeBudget`].
+    /// finish reason [`TimeBudget`](stepgraph_nodes::service::FinishReason::TimeBudget).
     pub budget: Duration,
 }
 
@@ -158,21 +158,6 @@ pub enum ChatEvent {
     Text(String),
     /// The answer is whole and kept; what follows in the run is no business of the caller.
     Answered(Answer),
-}
-
-/// A whole answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The text.
-    pub text: String,
-    /// What it rests on.
-    pub sources: Vec<Source>,
-    /// What it cost.
-    pub usage: Usage,
-    /// The model that gave it, by its real name.
-    pub model: ModelName,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
 }
 
 /// Why there is no answer.

@@ -77,6 +77,9 @@ impl Server {
     pub fn start_workers(&self) {
         let app = Arc::clone(&self.app);
         self.app.tracker.spawn(async move {
+            if let Err(error) = app.ingestions.sweep(&*app.backend.dispatch).await {
+                tracing::error!(%error, "documents of an earlier process could not all be queued again");
+            }
             let handler: Arc<dyn JobHandler> = Arc::clone(&app.ingestions) as Arc<dyn JobHandler>;
             let concurrency = app.settings.ingest_concurrency;
             if let Err(error) = app.backend.dispatch.serve(handler, concurrency, app.stop.clone()).await {

@@ -14,7 +14,7 @@ use stepgraph_nodes::service::{Document, DocumentId, DocumentStatus, Documents, 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{IngestJob, JobHandler, Verdict, callback::Callback};
+use super::{Dispatch, IngestJob, JobHandler, Verdict, callback::Callback};
 use crate::backend::{Again, Backend, HttpSettings, IngestFailure, IngestRunner, Progress};
 
 /// How often a document is tried before it is given up.
@@ -65,6 +65,22 @@ impl Ingestions {
             running: Mutex::default(),
             ended: watch::Sender::new(0),
         }
+    }
+
+    /// Gives every document that an earlier process has not ended a job, in case it had none: a record is written before
+    /// its job, and a process may end between the two.
+    pub(crate) async fn sweep(&self, dispatch: &dyn Dispatch) -> Result<(), ServiceError> {
+        let limit = u32::try_from(dispatch.capacity()).unwrap_or(u32::MAX);
+        for (tenant, document, version) in self.documents.unfinished(limit).await? {
+            dispatch
+                .enqueue(&IngestJob {
+                    tenant,
+                    document,
+                    version,
+                })
+                .await?;
+        }
+        Ok(())
     }
 
     /// Sends what is left of the call-backs. Called once no job is worked on any more.

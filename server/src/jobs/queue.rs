@@ -2,18 +2,16 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use apalis::prelude::{
-    Attempt, BackendExt, BoxDynError, Strategy, TaskBuilder, TaskId, WorkerBuilder, WorkerContext, WorkerError,
-};
+use apalis::prelude::{Attempt, BackendExt, BoxDynError, Strategy, TaskBuilder, TaskId, WorkerBuilder, WorkerError};
 use apalis_sqlite::{Config, SqliteStorage, queries};
 use async_trait::async_trait;
-use futures_util::{future::BoxFuture, stream};
+use futures_util::{FutureExt, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 use stepgraph::{RunId, TenantId};
 use stepgraph_nodes::service::{DocumentId, ServiceError};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::limit::ConcurrencyLimitLayer;
 
 use super::{Dispatch, IngestJob, JobHandler, Verdict};
@@ -56,7 +54,8 @@ struct Stored {
 }
 
 impl SqliteDispatch {
-    /// Makes the tables where they are missing. The settings of the pool are left as they are.
+    /// Makes the tables where they are missing, and takes over the jobs that an earlier process held. The settings of
+    /// the pool are left as they are.
     ///
     /// # Errors
     /// When the database does not answer or refuses the tables.
@@ -64,10 +63,12 @@ impl SqliteDispatch {
         let mut migrations = SqliteStorage::migrations();
         migrations.dangerous_set_table_name(MIGRATIONS_TABLE);
         migrations.run(&pool).await.map_err(|error| failed(error.into()))?;
-        Ok(Self {
+        let dispatch = Self {
             pool,
             bell: Arc::default(),
-        })
+        };
+        dispatch.recover().await.map_err(|error| failed(error.into()))?;
+        Ok(dispatch)
     }
 
     /// Takes over what an earlier worker held, and forgets what is done with.
@@ -95,13 +96,14 @@ impl SqliteDispatch {
         Ok(())
     }
 
+    /// Hands out jobs until `stop`. The jobs run on tasks of their own, so that they outlive the worker.
     async fn work(
         &self,
         handler: Arc<dyn JobHandler>,
         concurrency: usize,
+        tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<(), BoxDynError> {
-        self.recover().await?;
         // One job at a time into the worker's hands: a batch would wait in its buffer, and no heartbeat is sent
         // while anything is buffered.
         let config = Config::default()
@@ -116,29 +118,32 @@ impl SqliteDispatch {
         let backend = SqliteStorage::<Stored>::new(&self.pool)
             .with_config(config)
             .poll_with_strategy(Strategy::new().stream(bell).interval(POLL));
-        // A lease belongs to the name: each start needs its own.
-        let context = WorkerContext::new(&format!("{QUEUE}-{}", RunId::random()));
         let this = self.clone();
-        let worker = WorkerBuilder::new(context.clone())
+        // A lease belongs to the name: each start needs its own.
+        let worker = WorkerBuilder::new(format!("{QUEUE}-{}", RunId::random()))
             .backend(backend)
             .layer(ConcurrencyLimitLayer::new(concurrency.max(1)))
             .build(
                 move |stored: Stored, attempt: Attempt, id: TaskId| -> BoxFuture<'static, Result<(), BoxDynError>> {
                     let (this, handler) = (this.clone(), Arc::clone(&handler));
-                    Box::pin(async move { this.handle(&*handler, stored, &attempt, &id).await })
+                    let work = async move { this.handle(&*handler, stored, &attempt, &id).await };
+                    Box::pin(
+                        tasks
+                            .spawn(work)
+                            .map(|ended| ended.unwrap_or_else(|error| Err(error.into()))),
+                    )
                 },
             );
         let mut run: BoxFuture<'static, Result<(), WorkerError>> = Box::pin(worker.run());
+        // The worker is dropped, not stopped: one that stops no longer polls what it has begun, and a half-done fetch
+        // would hold the database's write lock against the very jobs it waits for.
         tokio::select! {
             ended = &mut run => Ok(ended?),
-            () = stop.cancelled() => {
-                context.stop()?;
-                Ok(run.await?)
-            }
+            () = stop.cancelled() => Ok(()),
         }
     }
 
-    /// An error means to the queue that the job comes back at its `run_at`.
+    /// Lets the handler judge a job. An error means to the queue that the job comes back at its `run_at`.
     async fn handle(
         &self,
         handler: &dyn JobHandler,
@@ -152,11 +157,18 @@ impl SqliteDispatch {
             document: DocumentId::new(stored.document),
             version: stored.version,
         };
-        match handler
+        let verdict = handler
             .handle(&job, u32::try_from(attempt.current()).unwrap_or(u32::MAX))
-            .await
-        {
-            Verdict::Done => Ok(()),
+            .await;
+        match verdict {
+            Verdict::Done => {
+                // At once, not by the worker's own acknowledgement, which a stop may forestall.
+                sqlx::query("DELETE FROM Jobs WHERE id = ?")
+                    .bind(id.to_string())
+                    .execute(&self.pool)
+                    .await?;
+                Ok(())
+            }
             Verdict::Again(after) => {
                 let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
                 sqlx::query("UPDATE Jobs SET run_at = strftime('%s', 'now') + ? WHERE id = ?")
@@ -172,14 +184,6 @@ impl SqliteDispatch {
     async fn push(&self, job: &IngestJob) -> Result<(), BoxDynError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let mut key = job.to_string();
-        sqlx::query(
-            "DELETE FROM Jobs WHERE job_type = ? AND idempotency_key IN (?, ? || '+') AND status IN ('Done', 'Killed')",
-        )
-        .bind(QUEUE)
-        .bind(&key)
-        .bind(&key)
-        .execute(&mut *tx)
-        .await?;
         let begun: bool =
             sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM Jobs WHERE job_type = ? AND idempotency_key = ? AND status IN ('Queued', 'Running'))")
                 .bind(QUEUE)
@@ -242,15 +246,20 @@ impl Dispatch for SqliteDispatch {
         concurrency: usize,
         stop: CancellationToken,
     ) -> Result<(), ServiceError> {
+        let tasks = TaskTracker::new();
         while !stop.is_cancelled() {
-            match self.work(Arc::clone(&handler), concurrency, stop.clone()).await {
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the worker of the job queue ended and begins anew");
-                    tokio::select! { () = tokio::time::sleep(RESTART_AFTER) => {} () = stop.cancelled() => {} }
-                }
+            let work = async {
+                self.recover().await?;
+                self.work(Arc::clone(&handler), concurrency, tasks.clone(), stop.clone())
+                    .await
+            };
+            if let Err(error) = work.await {
+                tracing::error!(%error, "the worker of the job queue ended and begins anew");
+                tokio::select! { () = tokio::time::sleep(RESTART_AFTER) => {} () = stop.cancelled() => {} }
             }
         }
+        tasks.close();
+        tasks.wait().await;
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Document, DocumentId, DocumentStatus, FileType};
+use stepgraph_nodes::service::{Document, DocumentId, DocumentStatus, FileType, ServiceError};
 use tokio::time::Instant;
 
 use super::{Json, Params};
@@ -114,7 +114,11 @@ pub(crate) async fn list(
         .backend
         .documents
         .list(&tenant, limit, query.cursor.as_deref())
-        .await?;
+        .await;
+    let page = page.map_err(|error| match error {
+        ServiceError::Refused { message, .. } => ApiError::invalid("cursor", message),
+        other => other.into(),
+    })?;
     let documents = page.documents.into_iter().map(Into::into).collect();
     Ok(Reply(DocumentList {
         documents,

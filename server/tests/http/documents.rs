@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Client, Clients, Tier};
+use stepgraph_nodes::service::{Client, Clients, DocumentStatus, FileType, Tier};
 use stepgraph_server::{HttpSettings, Limits};
 
 use crate::{
@@ -227,6 +227,23 @@ async fn a_long_ingestion_goes_on_after_the_answer() {
 }
 
 #[tokio::test]
+async fn a_document_without_a_job_gets_one_at_the_start() {
+    let house = House::new().await;
+    let id = stepgraph_nodes::service::DocumentId::new("d1");
+    let accepted = house
+        .documents
+        .accept(&acme(), &id, "d1.txt", FileType::Txt, b"words")
+        .await;
+    assert_eq!(accepted.unwrap().status, DocumentStatus::Pending);
+
+    house.server.start_workers();
+    FakeChat::reaches(&house.ingest.begun, 1).await;
+    house.server.drain().await;
+
+    assert_eq!(house.get("/documents/d1/status").await.json()["status"], "completed");
+}
+
+#[tokio::test]
 async fn documents_are_listed_page_by_page() {
     let house = working(HttpSettings::default()).await;
     for id in ["d1", "d2", "d3"] {
@@ -256,6 +273,7 @@ async fn documents_are_listed_page_by_page() {
         ("", "client_id"),
         ("?clientId=acme&limit=0", "limit"),
         ("?clientId=acme&limit=x", "query"),
+        ("?clientId=acme&cursor=x", "cursor"),
     ] {
         let reply = house.get(&format!("/documents{query}")).await;
         assert_eq!(
