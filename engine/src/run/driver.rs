@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -18,8 +17,9 @@ use super::{
     frontier::Frontier,
     merge::{Conflict, merge},
     owned,
+    open::guarded,
     plan::{Departure, Joins, Seed, plan},
-    step::{Crowd, End, Shared, StoredOutput, panic_message, run_one},
+    step::{Crowd, End, Shared, StoredOutput, run_one},
 };
 use crate::{
     ask::Question,
@@ -371,20 +371,9 @@ impl<S: State> Driver<S> {
         }
         self.changes.clear();
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
-        let merged = std::panic::catch_unwind(AssertUnwindSafe(|| self.merge_and_plan(outputs)));
-        match merged {
-            Ok(Ok(())) => {}
-            Ok(Err(conflict)) => {
-                let error = self.conflict_error(&conflict);
-                return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
-            }
-            Err(panic) => {
-                let error = RunError::Panic {
-                    step: self.shared.step,
-                    message: panic_message(panic.as_ref()),
-                };
-                return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
-            }
+        let merged = guarded(self.shared.step, || self.merge_and_plan(outputs));
+        if let Err(error) = merged.and_then(|merged| merged.map_err(|conflict| self.conflict_error(&conflict))) {
+            return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
         }
         let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
         self.save(CheckpointSource::Step, run, Vec::new()).await

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicU64, atomic::AtomicUsize},
 };
 
@@ -14,7 +15,7 @@ use super::{
     event::Sink,
     frontier::{Frontier, Lost},
     plan::{Departure, Joins, plan},
-    step::Shared,
+    step::{Shared, panic_message},
 };
 use crate::{
     ask::{Answers, Question},
@@ -102,13 +103,14 @@ impl<S: State> Opening<S> {
         let parts = Arc::clone(&self.graph.parts);
         let mut changes = Changes::default();
         let (state, step, sizes) = match found {
-            None => (S::start(&parts.shape, input), 0, Sizes::default()),
+            None => (guarded(0, || S::start(&parts.shape, input))?, 0, Sizes::default()),
             Some(checkpoint) => {
                 self.refuse_pending(&checkpoint)?;
-                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
-                state.restart(input, &mut changes);
                 // The input itself counts as a step, and so does its merge.
-                (state, checkpoint.info.step + 2, sizes(&checkpoint))
+                let step = checkpoint.info.step + 2;
+                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
+                guarded(step, || state.restart(input, &mut changes))?;
+                (state, step, sizes(&checkpoint))
             }
         };
         let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
@@ -121,7 +123,7 @@ impl<S: State> Opening<S> {
             chosen: Vec::new(),
             sends: Vec::new(),
         };
-        driver.route(&driver.shared.state, &mut start);
+        guarded(step, || driver.route(&driver.shared.state, &mut start))?;
         driver.tasks = plan(&parts.topology, vec![start], &mut driver.joins);
         let status = if driver.tasks.is_empty() {
             RunStatus::Done
@@ -240,6 +242,14 @@ impl<S: State> Opening<S> {
             _hold: hold,
         }
     }
+}
+
+/// Calls what users have written: reducers, branches, fan-outs. Nothing of a panic's step is kept.
+pub(super) fn guarded<T>(step: i64, call: impl FnOnce() -> T) -> Result<T, RunError> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| RunError::Panic {
+        step,
+        message: panic_message(panic.as_ref()),
+    })
 }
 
 pub(crate) fn decode<S: State>(shape: &S::Shape, checkpoint: &Checkpoint) -> Result<S, RunError> {
