@@ -15,6 +15,7 @@ mod chat;
 pub mod embedded;
 mod error;
 mod records;
+mod secret;
 mod vectors;
 
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
@@ -23,4 +24,5 @@ pub use records::{
     Cache, ChatLog, ChatTurn, Client, ClientStatus, Clients, Document, DocumentId, DocumentPage, DocumentStatus,
     Documents, FileType, Source, Staged, Tier,
 };
+pub use secret::Secret;
 pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore};

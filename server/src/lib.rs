@@ -1,1 +1,5 @@
 //! Skeleton.
+
+pub mod app;
+pub mod cli;
+pub mod config;
