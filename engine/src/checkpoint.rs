@@ -104,7 +104,7 @@ pub struct NewCheckpoint {
     pub fingerprint: Uuid,
     /// Version of the state's stored form.
     pub state_version: u32,
-    /// The engine's clock; also the recorded time of the tasks that start from here.
+    /// The engine's clock; also the recorded time of the tasks that start from here. Stores keep it to the microsecond.
     pub created_at: DateTime<Utc>,
 }
 
@@ -173,7 +173,7 @@ pub struct TaskRecord {
 /// A message that leaves in the same transaction as a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxMessage {
-    /// Fresh and unique: taking a message twice shows.
+    /// Fresh and unique: taking a message twice shows. A message whose id already waits in the thread is kept once.
     pub id: Uuid,
     /// Who it is for.
     pub topic: String,
@@ -237,7 +237,7 @@ pub struct Checkpoint {
     pub info: CheckpointInfo,
     /// The nearest snapshot, then each delta up to this checkpoint.
     pub parts: Vec<Arc<[u8]>>,
-    /// Facts about the tasks of the step that starts here.
+    /// Facts about the tasks of the step that starts here, by task, kind and key.
     pub records: Vec<TaskRecord>,
     /// The thread's newest run.
     pub run: Option<RunMark>,
@@ -269,7 +269,8 @@ impl Default for Page {
 #[async_trait]
 pub trait Checkpointer: Send + Sync + 'static {
     /// Takes a thread: raises its epoch, so that every commit under an older one is refused. Makes the thread if it is
-    /// not there.
+    /// not there. A thread's epochs only grow, even if it is deleted and made anew in between: a worker from before stays
+    /// fenced off.
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError>;
 
     /// Writes everything in `commit` in one transaction, or nothing. Refused with [`CheckpointError::Fenced`] if the

@@ -5,3 +5,4 @@ pub mod language;
 pub mod parse;
 pub mod prompt;
 pub mod service;
+mod tokens;

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | [`VectorStore`] | `embedded::SqliteVectors` |
 //! | [`Embedder`] | none: sparse search alone is the default |
-//! | [`ChatModel`] | `embedded::Extractive`, `embedded::Scripted` |
-//! | [`Documents`], [`ChatLog`], [`Clients`] | `embedded::SqliteRecords` |
-//! | [`Cache`] | `embedded::MokaCache` |
+//! | [`ChatModel`] | [`embedded::Extractive`], [`embedded::Scripted`] |
+//! | [`Documents`], [`ChatLog`], [`Clients`] | [`embedded::SqliteRecords`] |
+//! | [`Cache`] | [`embedded::MokaCache`] |
 //!
 //! Every call that touches a tenant's data takes the [`TenantId`] first. Errors are [`ServiceError`]: they say whether
 //! trying again can help, never which HTTP status to send.
@@ -16,6 +16,7 @@ pub mod embedded;
 mod error;
 mod records;
 mod secret;
+pub mod tls;
 mod vectors;
 
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
@@ -25,4 +26,7 @@ pub use records::{
     Documents, FileType, Source, Staged, Tier,
 };
 pub use secret::Secret;
-pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore};
+pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore, point_id};
+
+/// A time of day, in UTC.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -18,6 +21,8 @@ use crate::id::{RunId, ThreadKey};
 #[derive(Debug, Default)]
 pub struct Memory {
     threads: Mutex<HashMap<ThreadKey, Thread>>,
+    /// The newest epoch of any thread: one count for all, so that it outlives a deleted thread.
+    epochs: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +123,11 @@ impl Thread {
             });
             self.head = Some(seq);
         }
-        self.outbox.extend(commit.outbox);
+        for message in commit.outbox {
+            if self.outbox.iter().all(|waiting| waiting.id != message.id) {
+                self.outbox.push(message);
+            }
+        }
         Ok(self.head)
     }
 
@@ -147,7 +156,8 @@ impl Checkpointer for Memory {
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
         let mut threads = self.lock();
         let thread = threads.entry(key.clone()).or_default();
-        thread.epoch += 1;
+        // Drawn under the lock, so that the later claim gets the higher number.
+        thread.epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
         Ok(Epoch(thread.epoch))
     }
 

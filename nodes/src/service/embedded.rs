@@ -5,3 +5,9 @@ mod extractive;
 mod records;
 mod scripted;
 mod vectors;
+
+pub use cache::MokaCache;
+pub use extractive::{Extractive, NO_INFORMATION};
+pub use records::SqliteRecords;
+pub use scripted::Scripted;
+pub use vectors::SqliteVectors;

@@ -59,6 +59,13 @@ pub enum ServiceError {
         /// What was found.
         message: String,
     },
+    /// The scripted model was told to fail with this code. A variant of its own, since a test that asks for a code
+    /// must get exactly that one, and the others do not map one to one to the codes of the wire.
+    #[error("the scripted model fails with {code}, as its message asks")]
+    Scripted {
+        /// The code as written in the message, for instance `LLM_ERROR`.
+        code: String,
+    },
 }
 
 impl ServiceError {
@@ -72,10 +79,11 @@ impl ServiceError {
             Self::Refused { .. } => "service::refused",
             Self::Mismatch { .. } => "service::mismatch",
             Self::Corrupt { .. } => "service::corrupt",
+            Self::Scripted { .. } => "service::scripted",
         }
     }
 
-    /// Whether the same call may succeed later.
+    /// Whether the same call may succeed later. A scripted failure says no, so that it reaches the caller as it is.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(

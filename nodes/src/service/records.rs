@@ -192,7 +192,8 @@ pub enum Staged {
 #[async_trait]
 pub trait Documents: Send + Sync + 'static {
     /// Accepts a file: writes the record (status pending, next version) and stages the bytes in one transaction.
-    /// The same bytes again under the same id keep the version, so that a repeat joins the first.
+    /// The same file again under the same id (bytes, name and type) keeps the version, so that a repeat joins the first;
+    /// one that had failed starts anew. A version is never used twice, not even after the document was deleted.
     async fn accept(
         &self,
         tenant: &TenantId,
@@ -293,7 +294,7 @@ pub trait ChatLog: Send + Sync + 'static {
     /// Writes both rows and books the usage of the day, all in one transaction and once per run.
     async fn write(&self, tenant: &TenantId, turn: &ChatTurn) -> Result<(), ServiceError>;
 
-    /// The turns of a session, oldest first.
+    /// The latest `limit` turns of a session, oldest first.
     async fn session(&self, tenant: &TenantId, session: &str, limit: u32) -> Result<Vec<ChatTurn>, ServiceError>;
 }
 

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use stepgraph::TenantId;
+use uuid::Uuid;
 
 use super::{DocumentId, ModelName, ServiceError};
 
@@ -57,6 +58,19 @@ pub struct Hit {
     pub coverage: f32,
 }
 
+/// What names chunks outside, made once for good: other ids would double every point at the next ingest.
+const POINT_NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_0c52_7e0b_4d0e_9a35_c1f6_53a8_be24);
+
+/// The id of a chunk in every store: `UUIDv5` of tenant, chunk index and document, so that a repeated write meets itself.
+#[must_use]
+pub fn point_id(tenant: &TenantId, document: &DocumentId, chunk_index: u32) -> Uuid {
+    // A tenant's id has no `/`, and the document's comes last: no two chunks share a name.
+    Uuid::new_v5(
+        &POINT_NAMESPACE,
+        format!("{tenant}/{chunk_index}/{}", document.as_str()).as_bytes(),
+    )
+}
+
 /// Stores and searches chunks. Every call stays inside one tenant.
 #[async_trait]
 pub trait VectorStore: Send + Sync + 'static {
@@ -70,12 +84,21 @@ pub trait VectorStore: Send + Sync + 'static {
 
     /// Makes `chunks` the whole content of the document in one transaction and returns the point ids, `UUIDv5` of
     /// (tenant, document, chunk index), in order. A second call with the same content changes nothing.
+    ///
+    /// The knowledge base must be prepared; each chunk brings a vector exactly where it has an embedding.
     async fn replace(
         &self,
         tenant: &TenantId,
         document: &DocumentId,
         chunks: &[Chunk],
-    ) -> Result<Vec<uuid::Uuid>, ServiceError>;
+    ) -> Result<Vec<Uuid>, ServiceError>;
+
+    /// As [`replace`](Self::replace) called for each document in turn, all in one transaction: for bulk ingestion.
+    async fn replace_many(
+        &self,
+        tenant: &TenantId,
+        documents: &[(DocumentId, Vec<Chunk>)],
+    ) -> Result<Vec<Vec<Uuid>>, ServiceError>;
 
     /// The best chunks, best first; ties by document id, then chunk index.
     async fn search(&self, tenant: &TenantId, query: &SearchQuery) -> Result<Vec<Hit>, ServiceError>;

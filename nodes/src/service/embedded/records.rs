@@ -1,1 +1,58 @@
-//! Embedded records.
+//! Clients, documents and the chat log in one `SQLite` file.
+//!
+//! Every statement that touches a tenant's rows has the tenant in its `WHERE`. Every write that touches more than one row
+//! is one transaction that takes the write lock at its start: a caller that is dropped or killed in the middle leaves
+//! nothing behind.
+
+mod chat_log;
+mod clients;
+mod documents;
+mod stored;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use self::stored::database;
+use crate::service::ServiceError;
+
+/// Table in which the migrations of this store are noted; other stores in the same file have theirs.
+const MIGRATIONS_TABLE: &str = "records_migrations";
+
+/// [`Clients`](crate::service::Clients), [`Documents`](crate::service::Documents) and
+/// [`ChatLog`](crate::service::ChatLog) over one `SQLite` pool, which other stores may share.
+#[derive(Debug, Clone)]
+pub struct SqliteRecords {
+    pool: SqlitePool,
+    now: fn() -> DateTime<Utc>,
+}
+
+impl SqliteRecords {
+    /// Brings the tables up to date and serves them.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Unavailable`] when the file cannot be written, [`ServiceError::Mismatch`] when a newer version
+    /// of the program has changed it.
+    pub async fn open(pool: SqlitePool) -> Result<Self, ServiceError> {
+        let mut migrator = sqlx::migrate!("./migrations/records");
+        migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+        migrator.run(&pool).await.map_err(stored::migration)?;
+        Ok(Self { pool, now: Utc::now })
+    }
+
+    /// The same store with another clock, for tests that place records in time.
+    #[must_use]
+    pub fn with_clock(self, now: fn() -> DateTime<Utc>) -> Self {
+        Self { now, ..self }
+    }
+
+    /// Begins a transaction that holds the write lock, so that it cannot fail half-way for want of it.
+    async fn write_lock(&self) -> Result<Transaction<'static, Sqlite>, ServiceError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(database)
+    }
+
+    /// The time as it is stored.
+    fn now_text(&self) -> String {
+        stored::time((self.now)())
+    }
+}

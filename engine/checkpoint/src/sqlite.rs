@@ -1,0 +1,190 @@
+//! Checkpoints in one SQLite file.
+
+mod failure;
+mod names;
+mod options;
+mod read;
+mod write;
+mod writer;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+use stepgraph::{
+    CheckpointError, Checkpointer, ThreadKey,
+    checkpoint::{At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq},
+};
+use uuid::Uuid;
+
+pub use self::options::{Durability, SqliteOptions};
+use self::writer::Writer;
+
+/// Other parts of a program may keep tables and migrations of their own in the same file.
+const MIGRATION_TABLE: &str = "checkpoint_migrations";
+
+/// Keeps checkpoints in a SQLite file: one transaction per commit, in a queue of this process's own; reads run beside
+/// it. Several processes may share the file.
+///
+/// ```
+/// # use stepgraph_checkpoint::Sqlite;
+/// # async fn open(folder: &std::path::Path) -> Result<(), stepgraph::CheckpointError> {
+/// let store = Sqlite::open(folder.join("state/threads.db")).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Sqlite {
+    readers: SqlitePool,
+    writer: Writer,
+    durability: Durability,
+}
+
+impl Sqlite {
+    /// Opens the file, making it and its folders where they are missing. Each commit waits for the disk.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        Self::open_with(path, SqliteOptions::default()).await
+    }
+
+    /// Opens the file with settings of your own.
+    pub async fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                let message = format!(
+                    "cannot make the folder {}: {error}; choose another path",
+                    folder.display()
+                );
+                failure::unavailable(message, Some(Box::new(error)))
+            })?;
+        }
+        let pool = SqlitePoolOptions::new()
+            .max_connections(options.readers())
+            .test_before_acquire(false)
+            .connect_lazy_with(options.connect(path));
+        Self::new(pool).await
+    }
+
+    /// Works on the file of a pool that others use too, and makes the tables. The pool gives the reads their
+    /// connections; writes open one more with its settings. Refused if the file is not in WAL mode or nothing is
+    /// promised about its durability.
+    pub async fn new(pool: SqlitePool) -> Result<Self, CheckpointError> {
+        let options = SqliteConnectOptions::clone(&pool.connect_options());
+        let mut connection = options.connect().await.map_err(failure::anywhere)?;
+        let durability = promised(&mut connection).await?;
+        migrate(&mut connection).await?;
+        Ok(Self {
+            readers: pool,
+            writer: Writer::new(options, connection),
+            durability,
+        })
+    }
+
+    /// What a finished commit survives.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        self.durability
+    }
+}
+
+/// Looks at what a connection promises, and refuses what a store cannot be built on.
+async fn promised(connection: &mut SqliteConnection) -> Result<Durability, CheckpointError> {
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failure::anywhere)?;
+    if journal != "wal" {
+        let message = format!("the pool's journal mode is `{journal}`: use a file, with `SqliteJournalMode::Wal`");
+        return Err(failure::unavailable(message, None));
+    }
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+        .fetch_one(connection)
+        .await
+        .map_err(failure::anywhere)?;
+    Durability::from_pragma(synchronous).ok_or_else(|| {
+        let message = "the pool's `synchronous` is OFF: use `SqliteSynchronous::Full` or `Normal`";
+        failure::unavailable(message.to_owned(), None)
+    })
+}
+
+/// Makes the tables, or brings them up to date. The lock is taken first: several processes may open a new file at once.
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), CheckpointError> {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.dangerous_set_table_name(MIGRATION_TABLE);
+    let mut turn = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(failure::anywhere)?;
+    migrator.run(&mut *turn).await.map_err(failure::migration)?;
+    turn.commit().await.map_err(failure::anywhere)
+}
+
+/// A number as SQLite keeps it. One beyond its range can be no stored one, and finds nothing.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn stored_seq(key: &ThreadKey, seq: i64) -> Result<Seq, CheckpointError> {
+    let seq = u64::try_from(seq).map_err(|_| failure::corrupt(key, format!("a checkpoint of the number {seq}")))?;
+    Ok(Seq(seq))
+}
+
+#[async_trait]
+impl Checkpointer for Sqlite {
+    async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
+        let mut turn = self.writer.begin().await?;
+        let epoch = write::claim(turn.connection(), key).await;
+        turn.end(epoch).await
+    }
+
+    /// # Cancel safety
+    ///
+    /// Dropped at any await, it has written everything or nothing.
+    async fn commit(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        let mut turn = self.writer.begin().await?;
+        let written = write::commit(turn.connection(), key, epoch, expected, commit).await;
+        turn.end(written).await
+    }
+
+    async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
+        read::get(&self.readers, key, at).await
+    }
+
+    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
+        read::list(&self.readers, key, page).await
+    }
+
+    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
+        let mut turn = self.writer.begin().await?;
+        let moved = write::branch(turn.connection(), key, epoch, from, name).await;
+        turn.end(moved).await
+    }
+
+    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
+        let mut turn = self.writer.begin().await?;
+        let gone = write::delete(turn.connection(), key).await;
+        turn.end(gone).await
+    }
+
+    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
+        read::unfinished(&self.readers, graph, limit).await
+    }
+
+    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
+        read::outbox(&self.readers, topic, limit).await
+    }
+
+    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
+        let mut turn = self.writer.begin().await?;
+        let gone = write::acknowledge(turn.connection(), key, message).await;
+        turn.end(gone).await
+    }
+}

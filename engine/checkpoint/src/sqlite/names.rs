@@ -1,0 +1,43 @@
+//! The words that stand in the tables for the engine's enums.
+
+use stepgraph::checkpoint::{CheckpointSource, RunStatus};
+
+pub(super) const fn source(source: CheckpointSource) -> &'static str {
+    match source {
+        CheckpointSource::Input => "input",
+        CheckpointSource::Step => "step",
+        CheckpointSource::Update => "update",
+        CheckpointSource::Fork => "fork",
+    }
+}
+
+pub(super) fn source_named(name: &str) -> Option<CheckpointSource> {
+    match name {
+        "input" => Some(CheckpointSource::Input),
+        "step" => Some(CheckpointSource::Step),
+        "update" => Some(CheckpointSource::Update),
+        "fork" => Some(CheckpointSource::Fork),
+        _ => None,
+    }
+}
+
+pub(super) const fn status(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Running => "running",
+        RunStatus::Asked => "asked",
+        RunStatus::Stopped => "stopped",
+        RunStatus::Done => "done",
+        RunStatus::Failed => "failed",
+    }
+}
+
+pub(super) fn status_named(name: &str) -> Option<RunStatus> {
+    match name {
+        "running" => Some(RunStatus::Running),
+        "asked" => Some(RunStatus::Asked),
+        "stopped" => Some(RunStatus::Stopped),
+        "done" => Some(RunStatus::Done),
+        "failed" => Some(RunStatus::Failed),
+        _ => None,
+    }
+}

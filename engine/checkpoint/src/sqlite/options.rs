@@ -1,0 +1,91 @@
+//! How a file of checkpoints is opened.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+/// What a finished commit survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Power loss: each commit waits for the disk (`synchronous = FULL`).
+    #[default]
+    Full,
+    /// A crash of the process. Power loss may take the newest commits, never part of one (`synchronous = NORMAL`).
+    Normal,
+}
+
+impl Durability {
+    pub(super) const fn synchronous(self) -> SqliteSynchronous {
+        match self {
+            Self::Full => SqliteSynchronous::Full,
+            Self::Normal => SqliteSynchronous::Normal,
+        }
+    }
+
+    /// What SQLite's own number means, or `None` where nothing is promised.
+    pub(super) const fn from_pragma(synchronous: i64) -> Option<Self> {
+        match synchronous {
+            0 => None,
+            1 => Some(Self::Normal),
+            _ => Some(Self::Full),
+        }
+    }
+}
+
+/// Settings of a [`Sqlite`](super::Sqlite) store.
+///
+/// ```
+/// # use stepgraph_checkpoint::{Durability, SqliteOptions};
+/// let options = SqliteOptions::default().durability(Durability::Normal);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SqliteOptions {
+    durability: Durability,
+    busy_timeout: Duration,
+    readers_max: u32,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Full,
+            busy_timeout: Duration::from_secs(5),
+            readers_max: 4,
+        }
+    }
+}
+
+impl SqliteOptions {
+    /// What a finished commit survives; [`Durability::Full`] unless told.
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long a write waits while another process writes to the file; 5 seconds unless told.
+    pub const fn busy_timeout(mut self, busy_timeout: Duration) -> Self {
+        self.busy_timeout = busy_timeout;
+        self
+    }
+
+    /// How many reads run side by side; 4 unless told, at least 1. Writes have a connection of their own.
+    pub const fn readers_max(mut self, readers_max: u32) -> Self {
+        self.readers_max = if readers_max == 0 { 1 } else { readers_max };
+        self
+    }
+
+    pub(super) const fn readers(&self) -> u32 {
+        self.readers_max
+    }
+
+    pub(super) fn connect(&self, path: &Path) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(self.durability.synchronous())
+            .busy_timeout(self.busy_timeout)
+            .foreign_keys(true)
+    }
+}

@@ -1,0 +1,211 @@
+//! The statements that only look.
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use sqlx::{Row, SqliteConnection, SqlitePool, query::Query, sqlite::SqliteArguments, sqlite::SqliteRow};
+use stepgraph::{
+    CheckpointError, Namespace, TenantId, ThreadId, ThreadKey,
+    checkpoint::{At, Checkpoint, CheckpointInfo, OutboxMessage, Page, RecordKind, RunMark, TaskRecord},
+};
+
+use super::{failure, names, stored, stored_seq};
+
+type Statement<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
+
+macro_rules! facts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.seq, c.parent, c.id, c.step, c.source, c.run, c.frontier, c.fingerprint, c.state_version, ",
+            "c.created_at, t.run, t.graph, t.status, t.error ",
+            "FROM checkpoint_threads t JOIN checkpoints c ON c.thread = t.number ",
+            "WHERE t.tenant = ?1 AND t.thread = ?2 AND t.namespace = ?3 AND ",
+            $rest
+        )
+    };
+}
+
+const AT_HEAD: &str = facts!("c.seq = t.head");
+const AT_SEQ: &str = facts!("c.seq = ?4");
+const AT_ID: &str = facts!("c.id = ?4 ORDER BY c.seq LIMIT 1");
+const NEWEST: &str = facts!("?4 IS NULL ORDER BY c.seq DESC LIMIT ?5");
+const BEFORE: &str = facts!("c.seq < ?4 ORDER BY c.seq DESC LIMIT ?5");
+
+/// The payloads from the checkpoint up to its nearest snapshot, by parents and so never through another branch; then
+/// the records.
+const PARTS_AND_RECORDS: &str = "
+WITH RECURSIVE
+    this (thread) AS (
+        SELECT number FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3
+    ),
+    line (thread, seq, parent, snapshot) AS (
+        SELECT c.thread, c.seq, c.parent, c.snapshot
+        FROM this JOIN checkpoints c ON c.thread = this.thread AND c.seq = ?4
+        UNION ALL
+        SELECT c.thread, c.seq, c.parent, c.snapshot
+        FROM line JOIN checkpoints c ON c.thread = line.thread AND c.seq = line.parent
+        WHERE line.snapshot = 0
+    )
+SELECT c.payload, c.seq, NULL, NULL, NULL
+FROM line CROSS JOIN checkpoints c ON c.thread = line.thread AND c.seq = line.seq
+UNION ALL
+SELECT r.body, NULL, r.task, r.kind, r.key
+FROM this CROSS JOIN checkpoint_records r ON r.thread = this.thread AND r.seq = ?4";
+
+fn about<'q>(sql: &'static str, key: &ThreadKey) -> Statement<'q> {
+    sqlx::query(sql)
+        .bind(key.tenant.as_str().to_owned())
+        .bind(key.thread.as_str().to_owned())
+        .bind(key.namespace.as_str().to_owned())
+}
+
+/// Two queries in one read transaction, so that both see the same moment.
+pub(super) async fn get(pool: &SqlitePool, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
+    let mut moment = pool.begin().await.map_err(failure::on(key))?;
+    let facts = match at {
+        At::Head => about(AT_HEAD, key),
+        At::Seq(seq) => about(AT_SEQ, key).bind(stored(seq.0)),
+        At::Id(id) => about(AT_ID, key).bind(id),
+    };
+    let found = facts.fetch_optional(&mut *moment).await.map_err(failure::on(key))?;
+    let checkpoint = match found {
+        Some(row) => Some(whole(&mut moment, key, &row).await?),
+        None => None,
+    };
+    moment.rollback().await.map_err(failure::on(key))?;
+    Ok(checkpoint)
+}
+
+async fn whole(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    facts: &SqliteRow,
+) -> Result<Checkpoint, CheckpointError> {
+    let info = info(key, facts)?;
+    let query = about(PARTS_AND_RECORDS, key).bind(stored(info.seq.0));
+    let rows = query.fetch_all(connection).await.map_err(failure::on(key))?;
+    let (mut parts, mut records) = (Vec::new(), Vec::new());
+    for row in rows {
+        let body = bytes(&row, 0).map_err(failure::on(key))?;
+        match row.try_get::<Option<i64>, _>(1).map_err(failure::on(key))? {
+            Some(seq) => parts.push((seq, body)),
+            None => records.push(record(key, &row, body)?),
+        }
+    }
+    // A parent is always older than its child.
+    parts.sort_unstable_by_key(|(seq, _)| *seq);
+    records.sort_unstable_by(|a, b| (&a.task, a.kind, &a.key).cmp(&(&b.task, b.kind, &b.key)));
+    Ok(Checkpoint {
+        info,
+        parts: parts.into_iter().map(|(_, body)| body).collect(),
+        records,
+        run: run_mark(key, facts)?,
+    })
+}
+
+fn bytes(row: &SqliteRow, column: usize) -> Result<Arc<[u8]>, sqlx::Error> {
+    row.try_get::<&[u8], _>(column).map(Arc::from)
+}
+
+fn record(key: &ThreadKey, row: &SqliteRow, body: Arc<[u8]>) -> Result<TaskRecord, CheckpointError> {
+    let kind: &str = row.try_get(3).map_err(failure::on(key))?;
+    Ok(TaskRecord {
+        task: row.try_get(2).map_err(failure::on(key))?,
+        kind: RecordKind::from_name(kind)
+            .ok_or_else(|| failure::corrupt(key, format!("a record of the unknown kind `{kind}`")))?,
+        key: row.try_get(4).map_err(failure::on(key))?,
+        body,
+    })
+}
+
+fn info(key: &ThreadKey, row: &SqliteRow) -> Result<CheckpointInfo, CheckpointError> {
+    let decode = failure::on(key);
+    let source: &str = row.try_get(4).map_err(&decode)?;
+    let parent: Option<i64> = row.try_get(1).map_err(&decode)?;
+    let run: Option<uuid::Uuid> = row.try_get(5).map_err(&decode)?;
+    let created_at: i64 = row.try_get(9).map_err(&decode)?;
+    Ok(CheckpointInfo {
+        seq: stored_seq(key, row.try_get(0).map_err(&decode)?)?,
+        parent: parent.map(|seq| stored_seq(key, seq)).transpose()?,
+        id: row.try_get(2).map_err(&decode)?,
+        step: row.try_get(3).map_err(&decode)?,
+        source: names::source_named(source)
+            .ok_or_else(|| failure::corrupt(key, format!("a checkpoint of the unknown source `{source}`")))?,
+        run: run.map(Into::into),
+        frontier: bytes(row, 6).map_err(&decode)?,
+        fingerprint: row.try_get(7).map_err(&decode)?,
+        state_version: row.try_get(8).map_err(&decode)?,
+        created_at: DateTime::from_timestamp_micros(created_at)
+            .ok_or_else(|| failure::corrupt(key, format!("a checkpoint of the impossible time {created_at}")))?,
+    })
+}
+
+fn run_mark(key: &ThreadKey, row: &SqliteRow) -> Result<Option<RunMark>, CheckpointError> {
+    let decode = failure::on(key);
+    let Some(run) = row.try_get::<Option<uuid::Uuid>, _>(10).map_err(&decode)? else {
+        return Ok(None);
+    };
+    let status: &str = row.try_get(12).map_err(&decode)?;
+    Ok(Some(RunMark {
+        run: run.into(),
+        graph: row.try_get::<String, _>(11).map_err(&decode)?.into(),
+        status: names::status_named(status)
+            .ok_or_else(|| failure::corrupt(key, format!("a run of the unknown status `{status}`")))?,
+        error: row.try_get(13).map_err(&decode)?,
+    }))
+}
+
+pub(super) async fn list(
+    pool: &SqlitePool,
+    key: &ThreadKey,
+    page: Page,
+) -> Result<Vec<CheckpointInfo>, CheckpointError> {
+    let query = match page.before {
+        Some(before) => about(BEFORE, key).bind(stored(before.0)),
+        None => about(NEWEST, key).bind(None::<i64>),
+    };
+    let rows = query.bind(page.limit).fetch_all(pool).await.map_err(failure::on(key))?;
+    rows.iter().map(|row| info(key, row)).collect()
+}
+
+pub(super) async fn unfinished(pool: &SqlitePool, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
+    const RUNNING: &str = "SELECT tenant, thread, namespace FROM checkpoint_threads \
+                           WHERE status = 'running' AND namespace = '' AND graph = ?1 \
+                           ORDER BY run, tenant, thread LIMIT ?2";
+    let query = sqlx::query(RUNNING).bind(graph.to_owned()).bind(limit);
+    let rows = query.fetch_all(pool).await.map_err(failure::anywhere)?;
+    rows.iter().map(full_name).collect()
+}
+
+pub(super) async fn outbox(
+    pool: &SqlitePool,
+    topic: &str,
+    limit: u32,
+) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
+    const WAITING: &str = "SELECT t.tenant, t.thread, t.namespace, o.id, o.topic, o.body \
+                           FROM checkpoint_outbox o JOIN checkpoint_threads t ON t.number = o.thread \
+                           WHERE o.topic = ?1 ORDER BY o.id LIMIT ?2";
+    let query = sqlx::query(WAITING).bind(topic.to_owned()).bind(limit);
+    let rows = query.fetch_all(pool).await.map_err(failure::anywhere)?;
+    let message = |row: &SqliteRow| {
+        let key = full_name(row)?;
+        let message = OutboxMessage {
+            id: row.try_get(3).map_err(failure::on(&key))?,
+            topic: row.try_get(4).map_err(failure::on(&key))?,
+            body: row.try_get(5).map_err(failure::on(&key))?,
+        };
+        Ok((key, message))
+    };
+    rows.iter().map(message).collect()
+}
+
+/// The full name of a thread as this store itself has written it down: its tenant was authenticated then.
+fn full_name(row: &SqliteRow) -> Result<ThreadKey, CheckpointError> {
+    let text = |column: usize| row.try_get::<String, _>(column).map_err(failure::anywhere);
+    let unreadable = |error: stepgraph::InvalidId| failure::unavailable(error.to_string(), Some(Box::new(error)));
+    Ok(ThreadKey {
+        tenant: TenantId::authenticated(text(0)?).map_err(unreadable)?,
+        thread: ThreadId::new(text(1)?).map_err(unreadable)?,
+        namespace: Namespace::from_stored(&text(2)?),
+    })
+}

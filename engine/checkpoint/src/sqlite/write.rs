@@ -1,0 +1,265 @@
+//! The statements that change a thread, each inside a [`Turn`](super::writer::Turn).
+
+use sqlx::{Row, SqliteConnection, query::Query, sqlite::SqliteArguments};
+use stepgraph::{
+    CheckpointError, ThreadKey,
+    checkpoint::{Commit, Epoch, NewCheckpoint, OutboxMessage, Payload, RunMark, Seq, TaskRecord},
+};
+use uuid::Uuid;
+
+use super::{failure, names, stored, stored_seq};
+
+type Statement = Query<'static, sqlx::Sqlite, SqliteArguments>;
+
+/// A statement whose first three values are the thread's full name.
+fn about(sql: &'static str, key: &ThreadKey) -> Statement {
+    sqlx::query(sql)
+        .bind(key.tenant.as_str().to_owned())
+        .bind(key.thread.as_str().to_owned())
+        .bind(key.namespace.as_str().to_owned())
+}
+
+pub(super) async fn claim(connection: &mut SqliteConnection, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
+    const NEXT_EPOCH: &str = "UPDATE checkpoint_epochs SET last = last + 1 RETURNING last";
+    const CLAIM: &str = "INSERT INTO checkpoint_threads (tenant, thread, namespace, epoch) VALUES (?1, ?2, ?3, ?4) \
+                         ON CONFLICT (tenant, thread, namespace) DO UPDATE SET epoch = excluded.epoch";
+    let row = sqlx::query(NEXT_EPOCH).fetch_one(&mut *connection).await;
+    let epoch: i64 = row.and_then(|row| row.try_get(0)).map_err(failure::on(key))?;
+    let claimed = about(CLAIM, key).bind(epoch).execute(connection).await;
+    claimed.map_err(failure::on(key))?;
+    Ok(Epoch(epoch.unsigned_abs()))
+}
+
+pub(super) async fn commit(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    epoch: Epoch,
+    expected: Option<Seq>,
+    commit: Commit,
+) -> Result<Option<Seq>, CheckpointError> {
+    let advance = commit.checkpoint.is_some();
+    let held = hold(connection, key, epoch, expected, advance, commit.run.as_ref()).await?;
+    let Some(held) = held else {
+        return Err(refusal(connection, key, epoch, expected).await?);
+    };
+    if !commit.records.is_empty() {
+        let seq = expected.ok_or_else(|| no_checkpoint(key, Seq(0)))?;
+        for record in commit.records {
+            write_record(connection, key, held.thread, seq, record).await?;
+        }
+    }
+    if let (Some(new), Some(seq)) = (commit.checkpoint, held.head) {
+        write_checkpoint(connection, key, &held, seq, expected, new).await?;
+    }
+    for message in commit.outbox {
+        write_message(connection, key, held.thread, message).await?;
+    }
+    held.head.map(|head| stored_seq(key, head)).transpose()
+}
+
+/// The thread's row after its fence and head were found as expected.
+struct Held {
+    thread: i64,
+    head: Option<i64>,
+    run: Option<Uuid>,
+}
+
+macro_rules! if_held {
+    ($set:literal) => {
+        concat!(
+            "UPDATE checkpoint_threads SET ",
+            $set,
+            " WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS ?5",
+            " RETURNING number, head, run"
+        )
+    };
+}
+
+/// Checks fence and head and changes the thread's row, all in one statement. `None` if either is another's. The run's
+/// columns are left alone where they stay as they are, since they stand in an index.
+async fn hold(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    epoch: Epoch,
+    expected: Option<Seq>,
+    advance: bool,
+    run: Option<&RunMark>,
+) -> Result<Option<Held>, CheckpointError> {
+    const LOOK: &str = "SELECT number, head, run FROM checkpoint_threads \
+                        WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS ?5";
+    const ADVANCE: &str = if_held!("last = last + 1, head = last + 1");
+    const MARK: &str = if_held!("run = ?6, graph = ?7, status = ?8, error = ?9");
+    const ADVANCE_AND_MARK: &str =
+        if_held!("last = last + 1, head = last + 1, run = ?6, graph = ?7, status = ?8, error = ?9");
+    let sql = match (advance, run) {
+        (false, None) => LOOK,
+        (true, None) => ADVANCE,
+        (false, Some(_)) => MARK,
+        (true, Some(_)) => ADVANCE_AND_MARK,
+    };
+    let mut query = about(sql, key)
+        .bind(stored(epoch.0))
+        .bind(expected.map(|seq| stored(seq.0)));
+    if let Some(run) = run {
+        query = query
+            .bind(run.run.as_uuid())
+            .bind(run.graph.clone().into_owned())
+            .bind(names::status(run.status))
+            .bind(run.error.clone());
+    }
+    let row = query.fetch_optional(connection).await.map_err(failure::on(key))?;
+    let held = row.map(|row| {
+        Ok(Held {
+            thread: row.try_get(0)?,
+            head: row.try_get(1)?,
+            run: row.try_get(2)?,
+        })
+    });
+    held.transpose().map_err(failure::on(key))
+}
+
+/// Why a thread was not as its writer expected.
+async fn refusal(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    epoch: Epoch,
+    expected: Option<Seq>,
+) -> Result<CheckpointError, CheckpointError> {
+    const STANDING: &str = "SELECT head FROM checkpoint_threads \
+                            WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4";
+    let row = about(STANDING, key)
+        .bind(stored(epoch.0))
+        .fetch_optional(connection)
+        .await;
+    let Some(row) = row.map_err(failure::on(key))? else {
+        return Ok(CheckpointError::Fenced { key: key.clone() });
+    };
+    let head: Option<i64> = row.try_get(0).map_err(failure::on(key))?;
+    Ok(CheckpointError::Conflict {
+        key: key.clone(),
+        expected,
+        found: head.map(|head| stored_seq(key, head)).transpose()?,
+    })
+}
+
+fn no_checkpoint(key: &ThreadKey, seq: Seq) -> CheckpointError {
+    CheckpointError::NoCheckpoint { key: key.clone(), seq }
+}
+
+async fn write_checkpoint(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    held: &Held,
+    seq: i64,
+    parent: Option<Seq>,
+    new: NewCheckpoint,
+) -> Result<(), CheckpointError> {
+    const INSERT: &str = "INSERT INTO checkpoints (thread, seq, parent, id, step, source, run, snapshot, fingerprint, \
+                          state_version, created_at, frontier, payload) \
+                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    let written = sqlx::query(INSERT)
+        .bind(held.thread)
+        .bind(seq)
+        .bind(parent.map(|seq| stored(seq.0)))
+        .bind(new.id)
+        .bind(new.step)
+        .bind(names::source(new.source))
+        .bind(held.run)
+        .bind(matches!(new.payload, Payload::Snapshot(_)))
+        .bind(new.fingerprint)
+        .bind(new.state_version)
+        .bind(new.created_at.timestamp_micros())
+        .bind(new.frontier)
+        .bind(new.payload.bytes().clone())
+        .execute(connection)
+        .await;
+    written.map(drop).map_err(failure::on(key))
+}
+
+async fn write_record(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    thread: i64,
+    seq: Seq,
+    record: TaskRecord,
+) -> Result<(), CheckpointError> {
+    const UPSERT: &str = "INSERT INTO checkpoint_records (thread, seq, task, kind, key, body) \
+                          VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                          ON CONFLICT (thread, seq, task, kind, key) DO UPDATE SET body = excluded.body";
+    let written = sqlx::query(UPSERT)
+        .bind(thread)
+        .bind(stored(seq.0))
+        .bind(record.task)
+        .bind(record.kind.as_str())
+        .bind(record.key)
+        .bind(record.body)
+        .execute(connection)
+        .await;
+    written.map(drop).map_err(failure::on(key))
+}
+
+async fn write_message(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    thread: i64,
+    message: OutboxMessage,
+) -> Result<(), CheckpointError> {
+    const INSERT: &str = "INSERT INTO checkpoint_outbox (thread, id, topic, body) VALUES (?1, ?2, ?3, ?4) \
+                          ON CONFLICT (thread, id) DO NOTHING";
+    let written = sqlx::query(INSERT)
+        .bind(thread)
+        .bind(message.id)
+        .bind(message.topic)
+        .bind(message.body)
+        .execute(connection)
+        .await;
+    written.map(drop).map_err(failure::on(key))
+}
+
+pub(super) async fn branch(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    epoch: Epoch,
+    from: Seq,
+    name: &str,
+) -> Result<(), CheckpointError> {
+    const MOVE: &str = "UPDATE checkpoint_threads SET head = ?5 \
+                        WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 \
+                        AND EXISTS (SELECT 1 FROM checkpoints WHERE thread = number AND seq = ?5) RETURNING number";
+    const NAME: &str = "INSERT INTO checkpoint_branches (thread, name, seq) VALUES (?1, ?2, ?3) \
+                        ON CONFLICT (thread, name) DO UPDATE SET seq = excluded.seq";
+    let query = about(MOVE, key).bind(stored(epoch.0)).bind(stored(from.0));
+    let moved = query.fetch_optional(&mut *connection).await.map_err(failure::on(key))?;
+    let Some(row) = moved else {
+        return Err(match refusal(connection, key, epoch, None).await? {
+            CheckpointError::Conflict { .. } => no_checkpoint(key, from),
+            fenced => fenced,
+        });
+    };
+    let thread: i64 = row.try_get(0).map_err(failure::on(key))?;
+    let query = sqlx::query(NAME)
+        .bind(thread)
+        .bind(name.to_owned())
+        .bind(stored(from.0));
+    query.execute(connection).await.map(drop).map_err(failure::on(key))
+}
+
+/// The rest goes by a trigger.
+pub(super) async fn delete(connection: &mut SqliteConnection, key: &ThreadKey) -> Result<(), CheckpointError> {
+    const DELETE: &str = "DELETE FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2";
+    let query = sqlx::query(DELETE)
+        .bind(key.tenant.as_str().to_owned())
+        .bind(key.thread.as_str().to_owned());
+    query.execute(connection).await.map(drop).map_err(failure::on(key))
+}
+
+pub(super) async fn acknowledge(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    message: Uuid,
+) -> Result<(), CheckpointError> {
+    const FORGET: &str = "DELETE FROM checkpoint_outbox WHERE id = ?4 AND thread = \
+                          (SELECT number FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3)";
+    let query = about(FORGET, key).bind(message);
+    query.execute(connection).await.map(drop).map_err(failure::on(key))
+}

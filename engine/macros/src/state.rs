@@ -1,0 +1,19 @@
+//! `#[derive(State)]`.
+
+mod implement;
+mod input;
+mod parse;
+mod update;
+
+use proc_macro2::TokenStream;
+use syn::{DeriveInput, Result};
+
+use self::parse::Item;
+
+pub(crate) fn expand(item: &DeriveInput) -> Result<TokenStream> {
+    let item = Item::parse(item)?;
+    let mut code = update::expand(&item);
+    code.extend(input::expand(&item));
+    code.extend(implement::expand(&item));
+    Ok(code)
+}

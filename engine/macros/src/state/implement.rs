@@ -1,0 +1,200 @@
+//! `impl State`.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use super::parse::{Item, StateField};
+
+pub(super) fn expand(item: &Item) -> TokenStream {
+    let (name, update, input) = (&item.name, &item.update, &item.input);
+    let event = item.event.as_ref().map_or_else(|| quote!(()), |event| quote!(#event));
+    let version = item
+        .version
+        .as_ref()
+        .map(|version| quote!(const VERSION: u32 = #version;));
+    let fields = item.fields.iter().map(describe);
+    let (start, restart, apply, decode) = (start(item), restart(item), apply(item), decode(item));
+    let write_fields = write_fields(item);
+    quote! {
+        #[automatically_derived]
+        impl ::stepgraph::State for #name {
+            type Input = #input;
+            type Update = #update;
+            type Event = #event;
+            type Shape = ();
+            #version
+
+            fn fields((): &()) -> &[::stepgraph::Field] {
+                const FIELDS: &[::stepgraph::Field] = &[#(#fields),*];
+                FIELDS
+            }
+
+            #start
+            #restart
+            #apply
+
+            fn encode(&self) -> ::core::result::Result<::std::vec::Vec<u8>, ::stepgraph::StateError> {
+                ::stepgraph::derive_support::encode(self)
+            }
+
+            fn encode_changes(
+                &self,
+                changes: &::stepgraph::Changes,
+            ) -> ::core::result::Result<::std::vec::Vec<u8>, ::stepgraph::StateError> {
+                ::stepgraph::derive_support::encode_changes(self, changes)
+            }
+
+            #decode
+        }
+
+        #write_fields
+    }
+}
+
+fn describe(field: &StateField) -> TokenStream {
+    let (label, reducer) = (&field.label, field.reducer());
+    quote!(::stepgraph::Field::fixed(#label, #reducer::ID, #reducer::CONCURRENT))
+}
+
+fn start(item: &Item) -> TokenStream {
+    let values = item.fields.iter().map(|field| {
+        let name = &field.name;
+        let value = match field.input {
+            Some(_) => first(field),
+            None => field.default_value(),
+        };
+        quote!(#name: #value)
+    });
+    quote! {
+        fn start((): &(), input: Self::Input) -> Self {
+            Self { #(#values),* }
+        }
+    }
+}
+
+fn first(field: &StateField) -> TokenStream {
+    let (name, reducer) = (&field.name, field.reducer());
+    quote_spanned!(field.reducer.span()=> #reducer::first(input.#name))
+}
+
+fn restart(item: &Item) -> TokenStream {
+    let resets = item.fields.iter().enumerate().filter_map(|(position, field)| {
+        let name = &field.name;
+        let value = match (field.per_run, &field.input) {
+            (false, _) => return None,
+            (true, Some(_)) => first(field),
+            (true, None) => field.default_value(),
+        };
+        Some(quote! {
+            changes.set(#position);
+            self.#name = #value;
+        })
+    });
+    let merges = item.fields.iter().enumerate().filter_map(|(position, field)| {
+        let name = &field.name;
+        (field.input.is_some() && !field.per_run).then(|| merge(position, field, &quote!(input.#name)))
+    });
+    quote! {
+        fn restart(&mut self, input: Self::Input, changes: &mut ::stepgraph::Changes) {
+            #(#resets)*
+            #(#merges)*
+        }
+    }
+}
+
+fn apply(item: &Item) -> TokenStream {
+    let merges = item.fields.iter().enumerate().map(|(position, field)| {
+        let name = &field.name;
+        let merge = merge(position, field, &quote!(value));
+        quote! {
+            if let ::core::option::Option::Some(value) = update.#name {
+                #merge
+            }
+        }
+    });
+    quote! {
+        fn apply(&mut self, update: Self::Update, changes: &mut ::stepgraph::Changes) {
+            #(#merges)*
+        }
+    }
+}
+
+fn merge(position: usize, field: &StateField, value: &TokenStream) -> TokenStream {
+    let (name, reducer) = (&field.name, field.reducer());
+    quote! {
+        changes.touch(#position, || #reducer::mark(&self.#name));
+        #reducer::reduce(&mut self.#name, #value);
+    }
+}
+
+fn write_fields(item: &Item) -> TokenStream {
+    let name = &item.name;
+    let stored = item.fields.iter().enumerate().filter(|(_, field)| !field.untracked);
+    let positions = stored.clone().map(|(position, _)| position);
+    let arms = stored.map(|(position, field)| {
+        let (name, label, reducer) = (&field.name, &field.label, field.reducer());
+        quote!(#position => out.field(#label, &#reducer::effect(&self.#name, mark)))
+    });
+    quote! {
+        #[automatically_derived]
+        impl ::stepgraph::derive_support::WriteFields for #name {
+            const STORED: &'static [usize] = &[#(#positions),*];
+
+            fn write_field(
+                &self,
+                field: usize,
+                mark: ::stepgraph::Mark,
+                out: &mut ::stepgraph::derive_support::FieldWriter<'_>,
+            ) -> ::core::result::Result<(), ::stepgraph::StateError> {
+                match field {
+                    #(#arms,)*
+                    _ => ::core::result::Result::Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn decode(item: &Item) -> TokenStream {
+    let stored: Vec<_> = item.fields.iter().filter(|field| !field.untracked).collect();
+    let slots = stored.iter().map(|field| {
+        let (name, ty) = (&field.name, &field.ty);
+        quote!(#name: ::core::option::Option<#ty>)
+    });
+    let arms = stored.iter().map(|field| {
+        let (name, label, reducer) = (&field.name, &field.label, field.reducer());
+        quote!(#label => #reducer::restore(&mut self.#name, effect))
+    });
+    let values = item.fields.iter().map(|field| {
+        let (name, label, default) = (&field.name, &field.label, field.default_value());
+        if field.untracked {
+            quote!(#name: #default)
+        } else {
+            quote!(#name: ::stepgraph::derive_support::stored(#label, slots.#name)?)
+        }
+    });
+    quote! {
+        fn decode((): &(), parts: &[&[u8]]) -> ::core::result::Result<Self, ::stepgraph::StateError> {
+            #[derive(::core::default::Default)]
+            struct __Slots { #(#slots),* }
+
+            impl ::stepgraph::derive_support::ReadFields for __Slots {
+                fn read_field<'de, __D: ::stepgraph::derive_support::serde::Deserializer<'de>>(
+                    &mut self,
+                    name: &str,
+                    effect: __D,
+                ) -> ::core::result::Result<(), __D::Error> {
+                    match name {
+                        #(#arms,)*
+                        _ => ::core::result::Result::Err(::stepgraph::derive_support::unknown_field()),
+                    }
+                }
+            }
+
+            let mut slots = <__Slots as ::core::default::Default>::default();
+            ::stepgraph::derive_support::decode(&mut slots, parts)?;
+            ::core::result::Result::Ok(Self { #(#values),* })
+        }
+    }
+}

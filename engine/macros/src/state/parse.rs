@@ -1,0 +1,183 @@
+//! The struct and its attributes, read into values.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote_spanned};
+use syn::{
+    Attribute, DeriveInput, Error, Expr, Ident, LitInt, Path, Result, Token, Type, Visibility, ext::IdentExt,
+    parse_quote_spanned, punctuated::Punctuated, spanned::Spanned,
+};
+
+use crate::attribute::{Errors, named_fields, once, unknown, without_generics};
+
+/// Methods of an update that a setter of the same name would hide.
+const TAKEN: [&str; 6] = ["clone", "default", "from", "into", "is_empty", "touched"];
+
+/// A state.
+pub(super) struct Item {
+    pub(super) visibility: Visibility,
+    pub(super) name: Ident,
+    /// Name of the update.
+    pub(super) update: Ident,
+    /// Name of the input.
+    pub(super) input: Ident,
+    pub(super) event: Option<Type>,
+    pub(super) version: Option<LitInt>,
+    pub(super) input_derives: Vec<Path>,
+    pub(super) fields: Vec<StateField>,
+}
+
+/// One field of a state.
+pub(super) struct StateField {
+    pub(super) name: Ident,
+    /// Its name in stored forms.
+    pub(super) label: String,
+    pub(super) ty: Type,
+    pub(super) docs: Vec<Attribute>,
+    pub(super) reducer: Type,
+    pub(super) input: Option<Input>,
+    pub(super) per_run: bool,
+    pub(super) untracked: bool,
+}
+
+/// How a field comes with the input.
+pub(super) enum Input {
+    Required,
+    Default(Expr),
+}
+
+impl Item {
+    pub(super) fn parse(item: &DeriveInput) -> Result<Self> {
+        let fields = named_fields(item, "a state")?;
+        without_generics(
+            item,
+            "a state has no parameters: its fields are stored under one type; write the types out",
+        )?;
+        let name = &item.ident;
+        let mut parsed = Self {
+            visibility: item.vis.clone(),
+            name: name.clone(),
+            update: format_ident!("{}Update", name.unraw()),
+            input: format_ident!("{}Input", name.unraw()),
+            event: None,
+            version: None,
+            input_derives: Vec::new(),
+            fields: Vec::new(),
+        };
+        let mut errors = Errors::default();
+        errors.keep(parsed.read_attributes(&item.attrs));
+        parsed.fields = fields
+            .iter()
+            .filter_map(|field| errors.keep(StateField::parse(field)))
+            .collect();
+        errors.finish()?;
+        Ok(parsed)
+    }
+
+    fn read_attributes(&mut self, attributes: &[Attribute]) -> Result<()> {
+        for attribute in attributes.iter().filter(|a| a.path().is_ident("state")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("event") {
+                    once(&mut self.event, &meta, meta.value()?.parse()?)
+                } else if meta.path.is_ident("version") {
+                    let version: LitInt = meta.value()?.parse()?;
+                    version.base10_parse::<u32>()?;
+                    once(&mut self.version, &meta, version)
+                } else if meta.path.is_ident("input_derive") {
+                    let derives;
+                    syn::parenthesized!(derives in meta.input);
+                    let derives = Punctuated::<Path, Token![,]>::parse_terminated(&derives)?;
+                    self.input_derives.extend(derives);
+                    Ok(())
+                } else {
+                    Err(unknown(
+                        &meta,
+                        "`event = Type`, `version = 2` or `input_derive(Trait, ..)`",
+                    ))
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl StateField {
+    fn parse(field: &syn::Field) -> Result<Self> {
+        let Some(name) = field.ident.clone() else {
+            return Err(Error::new_spanned(field, "a field of a state has a name"));
+        };
+        let label = name.unraw().to_string();
+        if TAKEN.contains(&label.as_str()) {
+            let message = format!("a field named `{label}` would hide `{label}` of the update: rename the field");
+            return Err(Error::new_spanned(name, message));
+        }
+        let (mut input, mut default, mut reducer, mut per_run, mut untracked) = (None, None, None, None, None);
+        for attribute in field.attrs.iter().filter(|a| a.path().is_ident("state")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("input") {
+                    once(&mut input, &meta, ())
+                } else if meta.path.is_ident("default") {
+                    let key = meta.path.span();
+                    once(&mut default, &meta, (key, meta.value()?.parse()?))
+                } else if meta.path.is_ident("reducer") {
+                    once(&mut reducer, &meta, meta.value()?.parse()?)
+                } else if meta.path.is_ident("per_run") {
+                    once(&mut per_run, &meta, ())
+                } else if meta.path.is_ident("untracked") {
+                    once(&mut untracked, &meta, ())
+                } else {
+                    Err(unknown(
+                        &meta,
+                        "`input`, `default = value`, `reducer = Type`, `per_run` or `untracked`",
+                    ))
+                }
+            })?;
+        }
+        let span = field.ty.span();
+        Ok(Self {
+            name,
+            label,
+            ty: field.ty.clone(),
+            docs: field
+                .attrs
+                .iter()
+                .filter(|a| a.path().is_ident("doc"))
+                .cloned()
+                .collect(),
+            reducer: reducer.unwrap_or_else(|| parse_quote_spanned!(span=> ::stepgraph::Replace)),
+            input: input_of(input.is_some(), default)?,
+            per_run: per_run.is_some(),
+            untracked: untracked.is_some(),
+        })
+    }
+
+    /// The field's reducer as an implementation of `Reducer`, in the place of the reducer's name.
+    pub(super) fn reducer(&self) -> TokenStream {
+        let (reducer, ty) = (&self.reducer, &self.ty);
+        quote_spanned!(reducer.span()=> <#reducer as ::stepgraph::Reducer<#ty>>)
+    }
+
+    /// What updates give for the field.
+    pub(super) fn update_type(&self) -> TokenStream {
+        let reducer = self.reducer();
+        quote_spanned!(self.reducer.span()=> #reducer::Update)
+    }
+
+    /// The value of the field when nothing was given.
+    pub(super) fn default_value(&self) -> TokenStream {
+        let ty = &self.ty;
+        quote_spanned!(ty.span()=> <#ty as ::core::default::Default>::default())
+    }
+}
+
+fn input_of(is_input: bool, default: Option<(Span, Expr)>) -> Result<Option<Input>> {
+    match (is_input, default) {
+        (true, Some((_, value))) => Ok(Some(Input::Default(value))),
+        (true, None) => Ok(Some(Input::Required)),
+        (false, None) => Ok(None),
+        (false, Some((key, _))) => Err(Error::new(
+            key,
+            "`default` is the value of an input that was left out: write `input, default = ..`, or remove it; \
+             other fields begin with their type's default",
+        )),
+    }
+}

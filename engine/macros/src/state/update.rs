@@ -1,0 +1,102 @@
+//! `{Name}Update`.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use super::parse::{Item, StateField};
+
+pub(super) fn expand(item: &Item) -> TokenStream {
+    let (visibility, name, update) = (&item.visibility, &item.name, &item.update);
+    let about = format!("Some of the fields of [`{name}`], to be merged into it.");
+    let fields = item.fields.iter().map(declare);
+    let setters = item.fields.iter().map(setter);
+    let touched = item.fields.iter().enumerate().map(|(position, field)| {
+        let name = &field.name;
+        quote! {
+            if self.#name.is_some() {
+                fields.insert(#position);
+            }
+        }
+    });
+    let shown = item.fields.iter().map(|field| {
+        let (name, label) = (&field.name, &field.label);
+        quote! {
+            if self.#name.is_some() {
+                shown.field(#label, &::core::format_args!(".."));
+            }
+        }
+    });
+    let shown_name = update.to_string();
+    quote! {
+        #[doc = #about]
+        #[derive(
+            ::core::clone::Clone,
+            ::core::default::Default,
+            ::stepgraph::derive_support::serde::Serialize,
+            ::stepgraph::derive_support::serde::Deserialize,
+        )]
+        #[serde(crate = "::stepgraph::derive_support::serde", default, deny_unknown_fields)]
+        #visibility struct #update { #(#fields),* }
+
+        impl #update { #(#setters)* }
+
+        #[automatically_derived]
+        impl ::stepgraph::Update for #update {
+            fn touched(&self) -> ::stepgraph::FieldSet {
+                let mut fields = ::stepgraph::FieldSet::new();
+                #(#touched)*
+                fields
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::convert::From<()> for #update {
+            fn from((): ()) -> Self {
+                <Self as ::core::default::Default>::default()
+            }
+        }
+
+        /// Names the touched fields; their values may be secret.
+        #[automatically_derived]
+        impl ::core::fmt::Debug for #update {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut shown = f.debug_struct(#shown_name);
+                #(#shown)*
+                shown.finish()
+            }
+        }
+    }
+}
+
+fn declare(field: &StateField) -> TokenStream {
+    let (name, docs, update) = (&field.name, &field.docs, field.update_type());
+    let docs = if docs.is_empty() {
+        let about = format!("Update of `{}`.", field.label);
+        quote!(#[doc = #about])
+    } else {
+        quote!(#(#docs)*)
+    };
+    let ty = quote_spanned!(field.reducer.span()=> ::core::option::Option<#update>);
+    quote! {
+        #docs
+        #[serde(
+            deserialize_with = "::stepgraph::derive_support::present",
+            skip_serializing_if = "::core::option::Option::is_none"
+        )]
+        pub #name: #ty
+    }
+}
+
+fn setter(field: &StateField) -> TokenStream {
+    let (name, update) = (&field.name, field.update_type());
+    let about = format!("Updates `{}`.", field.label);
+    quote! {
+        #[doc = #about]
+        #[must_use]
+        pub fn #name(mut self, value: impl ::core::convert::Into<#update>) -> Self {
+            self.#name = ::core::option::Option::Some(::core::convert::Into::into(value));
+            self
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `#[derive(View)]`.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{DeriveInput, Error, Field, Ident, Result, Type, spanned::Spanned};
+
+use crate::attribute::{Errors, named_fields, once, unknown};
+
+pub(crate) fn expand(item: &DeriveInput) -> Result<TokenStream> {
+    let fields = named_fields(item, "a view")?;
+    let mut errors = Errors::default();
+    let of = errors.keep(state(item));
+    let fields: Vec<_> = fields.iter().filter_map(|field| errors.keep(copy(field))).collect();
+    errors.finish()?;
+    let name = &item.ident;
+    let (generics, arguments, bounds) = item.generics.split_for_impl();
+    Ok(quote! {
+        #[automatically_derived]
+        impl #generics ::stepgraph::FromState<#of> for #name #arguments #bounds {
+            fn from_state(state: &::std::sync::Arc<#of>) -> Self {
+                let state: &#of = state;
+                Self { #(#fields),* }
+            }
+        }
+    })
+}
+
+/// The state that is viewed.
+fn state(item: &DeriveInput) -> Result<Type> {
+    let mut of = None;
+    for attribute in item.attrs.iter().filter(|a| a.path().is_ident("view")) {
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("of") {
+                once(&mut of, &meta, meta.value()?.parse()?)
+            } else {
+                Err(unknown(&meta, "`of = State`"))
+            }
+        })?;
+    }
+    of.ok_or_else(|| Error::new_spanned(&item.ident, "which state is viewed? add `#[view(of = State)]`"))
+}
+
+/// One field, cloned out of the state.
+fn copy(field: &Field) -> Result<TokenStream> {
+    let mut from: Option<Ident> = None;
+    for attribute in field.attrs.iter().filter(|a| a.path().is_ident("view")) {
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("from") {
+                once(&mut from, &meta, meta.value()?.parse()?)
+            } else {
+                Err(unknown(&meta, "`from = field`"))
+            }
+        })?;
+    }
+    let (name, of_type) = (&field.ident, &field.ty);
+    let from = from.as_ref().or(name.as_ref());
+    let value = quote_spanned!(from.span()=> <#of_type as ::core::clone::Clone>::clone(&state.#from));
+    Ok(quote!(#name: #value))
+}

@@ -1,0 +1,261 @@
+//! Everything that can be wrong with a graph before it runs, found at once.
+
+use std::{borrow::Cow, collections::HashSet, fmt};
+
+use petgraph::{
+    Direction,
+    graph::{DiGraph, NodeIndex},
+    visit::{Bfs, Reversed},
+};
+
+use super::{
+    id::At,
+    topology::{Declared, Kind},
+};
+
+/// One thing that is wrong with a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Two nodes of one name.
+    #[error("node `{0}` is declared twice: give each node a name of its own")]
+    DuplicateNode(Cow<'static, str>),
+    /// A name that means something else.
+    #[error("`{0}` cannot name a node: START, END, the empty name, and `/` or `#` inside a name are taken")]
+    ReservedName(Cow<'static, str>),
+    /// Nothing to begin with.
+    #[error("nothing leads from START: add `g.edge(START, ..)`")]
+    NoStart,
+    /// A node that never runs.
+    #[error("node `{0}` cannot be reached from START: lead an edge, a branch or a fan-out to it, or remove it")]
+    Unreachable(Cow<'static, str>),
+    /// A node after which nothing is said.
+    #[error("node `{0}` leads nowhere: add an edge, or `g.edge({0}, END)`")]
+    DeadEnd(Cow<'static, str>),
+    /// A router that cannot go on.
+    #[error("router `{0}` has no routes: add `g.routes({0}, |route| match route {{ .. }})`")]
+    Unrouted(Cow<'static, str>),
+    /// A router whose routes are said twice.
+    #[error("router `{0}` is given routes twice: keep one `g.routes({0}, ..)`")]
+    RoutedTwice(Cow<'static, str>),
+    /// A way in, but none out.
+    #[error("node `{0}` is on a cycle that never ends: lead a branch, a route or an edge of it to END")]
+    NoExit(Cow<'static, str>),
+    /// A join that waits for nobody.
+    #[error("the join into `{0}` has no sources: name the nodes it waits for, or use an edge")]
+    EmptyJoin(String),
+    /// A join that waits for something that never finishes.
+    #[error("the join into `{to}` can never complete: `{source_node}` cannot be reached from START")]
+    ImpossibleJoin {
+        /// What it leads to.
+        to: String,
+        /// What never runs.
+        source_node: Cow<'static, str>,
+    },
+    /// A branch without a single route.
+    #[error("a branch at `{0}` has an enum of routes without variants: add one")]
+    EmptyBranch(String),
+    /// An id that another builder has made.
+    #[error(
+        "an id of another builder was used: use the ids that this builder's `node`, `router` and `worker` returned"
+    )]
+    ForeignId,
+}
+
+impl BuildError {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::DuplicateNode(_) => "graph::duplicate_node",
+            Self::ReservedName(_) => "graph::reserved_name",
+            Self::NoStart => "graph::no_start",
+            Self::Unreachable(_) => "graph::unreachable",
+            Self::DeadEnd(_) => "graph::dead_end",
+            Self::Unrouted(_) => "graph::unrouted",
+            Self::RoutedTwice(_) => "graph::routed_twice",
+            Self::NoExit(_) => "graph::no_exit",
+            Self::EmptyJoin(_) => "graph::empty_join",
+            Self::ImpossibleJoin { .. } => "graph::impossible_join",
+            Self::EmptyBranch(_) => "graph::empty_branch",
+            Self::ForeignId => "graph::foreign_id",
+        }
+    }
+}
+
+/// Everything that is wrong with a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildErrors {
+    graph: Cow<'static, str>,
+    errors: Vec<BuildError>,
+}
+
+impl BuildErrors {
+    /// The errors, in the order of the nodes' declaration.
+    #[must_use]
+    pub fn errors(&self) -> &[BuildError] {
+        &self.errors
+    }
+}
+
+impl fmt::Display for BuildErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "graph `{}` cannot be built", self.graph)?;
+        self.errors
+            .iter()
+            .try_for_each(|error| write!(f, "\n  {}: {error}", error.code()))
+    }
+}
+
+impl std::error::Error for BuildErrors {}
+
+pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
+    let fail = |errors: Vec<BuildError>| {
+        Err(BuildErrors {
+            graph: declared.graph.clone(),
+            errors,
+        })
+    };
+    if declared.foreign {
+        // Positions of another builder mean nothing here, so nothing else can be said.
+        return fail(vec![BuildError::ForeignId]);
+    }
+    let map = Map::of(declared);
+    let mut errors = Vec::new();
+    if map.graph.neighbors(map.start).next().is_none() {
+        errors.push(BuildError::NoStart);
+    }
+    let mut names = HashSet::new();
+    for (at, (name, kind)) in declared.nodes.iter().enumerate() {
+        if name.is_empty() || matches!(name.as_ref(), "START" | "END") || name.contains(['/', '#']) {
+            errors.push(BuildError::ReservedName(name.clone()));
+        }
+        if !names.insert(name) {
+            errors.push(BuildError::DuplicateNode(name.clone()));
+        }
+        errors.extend(map.node_problem(at, name, *kind));
+    }
+    for (at, _) in &declared.routes {
+        if declared.routes.iter().filter(|(other, _)| other == at).count() > 1
+            && !errors.contains(&BuildError::RoutedTwice(map.name(*at)))
+        {
+            errors.push(BuildError::RoutedTwice(map.name(*at)));
+        }
+    }
+    errors.extend(
+        declared
+            .branches
+            .iter()
+            .filter(|(_, table)| table.is_empty())
+            .map(|(at, _)| BuildError::EmptyBranch(map.name(*at).into_owned())),
+    );
+    for (sources, targets) in &declared.joins {
+        let to = targets
+            .iter()
+            .map(|target| map.name(*target))
+            .collect::<Vec<_>>()
+            .join(", ");
+        if sources.is_empty() {
+            errors.push(BuildError::EmptyJoin(to.clone()));
+        }
+        let unreached = sources
+            .iter()
+            .filter(|source| !map.reached.contains(&map.index(**source)));
+        errors.extend(unreached.map(|source| BuildError::ImpossibleJoin {
+            to: to.clone(),
+            source_node: map.name(*source),
+        }));
+    }
+    if errors.is_empty() { Ok(()) } else { fail(errors) }
+}
+
+/// The declared wiring as a petgraph, with what can be reached from its ends.
+struct Map<'a> {
+    declared: &'a Declared,
+    graph: DiGraph<(), ()>,
+    start: NodeIndex,
+    end: NodeIndex,
+    reached: HashSet<NodeIndex>,
+    ending: HashSet<NodeIndex>,
+}
+
+impl<'a> Map<'a> {
+    fn of(declared: &'a Declared) -> Self {
+        let mut graph = DiGraph::new();
+        for _ in 0..declared.nodes.len() + 2 {
+            graph.add_node(());
+        }
+        let (start, end) = (
+            NodeIndex::new(declared.nodes.len()),
+            NodeIndex::new(declared.nodes.len() + 1),
+        );
+        let mut map = Self {
+            declared,
+            graph,
+            start,
+            end,
+            reached: HashSet::new(),
+            ending: HashSet::new(),
+        };
+        for (from, to, _) in declared.ways() {
+            let (from, to) = (map.index(from), map.index(to));
+            map.graph.update_edge(from, to, ());
+        }
+        let mut forth = Bfs::new(&map.graph, start);
+        while let Some(node) = forth.next(&map.graph) {
+            map.reached.insert(node);
+        }
+        let mut back = Bfs::new(Reversed(&map.graph), end);
+        while let Some(node) = back.next(Reversed(&map.graph)) {
+            map.ending.insert(node);
+        }
+        map
+    }
+
+    fn index(&self, at: At) -> NodeIndex {
+        match at {
+            At::Start => self.start,
+            At::End => self.end,
+            At::Node(slot) => NodeIndex::new(slot.index),
+        }
+    }
+
+    fn name(&self, at: At) -> Cow<'static, str> {
+        match at {
+            At::Start => "START".into(),
+            At::End => "END".into(),
+            At::Node(slot) => self
+                .declared
+                .nodes
+                .get(slot.index)
+                .map_or(Cow::Borrowed("?"), |(name, _)| name.clone()),
+        }
+    }
+
+    /// The first that holds: not reached, no way out, no way to END.
+    fn node_problem(&self, at: usize, name: &Cow<'static, str>, kind: Kind) -> Option<BuildError> {
+        let node = NodeIndex::new(at);
+        if !self.reached.contains(&node) {
+            return Some(BuildError::Unreachable(name.clone()));
+        }
+        if self
+            .graph
+            .neighbors_directed(node, Direction::Outgoing)
+            .next()
+            .is_none()
+        {
+            return Some(if kind == Kind::Router {
+                BuildError::Unrouted(name.clone())
+            } else {
+                BuildError::DeadEnd(name.clone())
+            });
+        }
+        (!self.ending.contains(&node) && self.on_cycle(node)).then(|| BuildError::NoExit(name.clone()))
+    }
+
+    fn on_cycle(&self, node: NodeIndex) -> bool {
+        self.graph
+            .neighbors(node)
+            .any(|next| petgraph::algo::has_path_connecting(&self.graph, next, node, None))
+    }
+}

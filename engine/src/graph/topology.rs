@@ -1,0 +1,322 @@
+//! The wiring of a graph as plain data: first as declared, then interned for the planner.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use super::id::At;
+use crate::state::Field;
+
+/// What may run in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Node,
+    Router,
+    Worker,
+}
+
+/// A table of routes: label and ends, by the route's position.
+pub(crate) type Table = Vec<(Cow<'static, str>, Vec<At>)>;
+
+/// Wiring in the order in which it was declared.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) graph: Cow<'static, str>,
+    pub(crate) nodes: Vec<(Cow<'static, str>, Kind)>,
+    pub(crate) edges: Vec<(At, At)>,
+    pub(crate) joins: Vec<(Vec<At>, Vec<At>)>,
+    pub(crate) branches: Vec<(At, Table)>,
+    pub(crate) routes: Vec<(At, Table)>,
+    pub(crate) fan_outs: Vec<(At, At)>,
+    pub(crate) foreign: bool,
+}
+
+impl Declared {
+    pub(crate) const fn named(graph: Cow<'static, str>) -> Self {
+        Self {
+            graph,
+            nodes: Vec::new(),
+            edges: Vec::new(),
+            joins: Vec::new(),
+            branches: Vec::new(),
+            routes: Vec::new(),
+            fan_outs: Vec::new(),
+            foreign: false,
+        }
+    }
+
+    pub(crate) fn node(&mut self, name: Cow<'static, str>, kind: Kind) -> usize {
+        self.nodes.push((name, kind));
+        self.nodes.len() - 1
+    }
+
+    pub(crate) fn edge(&mut self, from: At, to: At) {
+        self.edges.push((from, to));
+    }
+
+    pub(crate) fn join(&mut self, sources: Vec<At>, targets: Vec<At>) {
+        self.joins.push((sources, targets));
+    }
+
+    pub(crate) fn branch(&mut self, from: At, table: Table) {
+        self.branches.push((from, table));
+    }
+
+    pub(crate) fn routes(&mut self, from: At, table: Table) {
+        self.routes.push((from, table));
+    }
+
+    pub(crate) fn fan_out(&mut self, from: At, to: At) {
+        self.fan_outs.push((from, to));
+    }
+
+    pub(crate) const fn foreign_id(&mut self) {
+        self.foreign = true;
+    }
+
+    /// The positions of the nodes, sorted by name bytewise: the order in which updates apply.
+    pub(crate) fn order(&self) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.nodes.len()).collect();
+        order.sort_by_key(|at| self.nodes.get(*at).map(|(name, _)| name.as_bytes()));
+        order
+    }
+
+    /// Every way from one place to another, with its label if it has one.
+    pub(crate) fn ways(&self) -> Vec<(At, At, Way)> {
+        let mut ways = Vec::new();
+        ways.extend(self.edges.iter().map(|(from, to)| (*from, *to, Way::Always)));
+        for (sources, targets) in &self.joins {
+            ways.extend(
+                sources
+                    .iter()
+                    .flat_map(|from| targets.iter().map(|to| (*from, *to, Way::Join))),
+            );
+        }
+        for (from, table) in self.branches.iter().chain(&self.routes) {
+            for (label, ends) in table {
+                ways.extend(ends.iter().map(|to| (*from, *to, Way::Route(label.clone()))));
+            }
+        }
+        ways.extend(self.fan_outs.iter().map(|(from, to)| (*from, *to, Way::FanOut)));
+        ways
+    }
+}
+
+/// How a way is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    Always,
+    Join,
+    Route(Cow<'static, str>),
+    FanOut,
+}
+
+/// One end of a drawn way, after interning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Start,
+    Node(usize),
+    End,
+}
+
+/// What leads out of one place.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Exits {
+    /// Nodes that always follow.
+    pub(crate) edges: Vec<usize>,
+    /// Branches, by position, in order of declaration.
+    pub(crate) branches: Vec<usize>,
+    /// Fan-outs, by position, in order of declaration.
+    pub(crate) fan_outs: Vec<usize>,
+    /// Joins this place is a source of: which, and as its how manieth source.
+    pub(crate) joins: Vec<(usize, usize)>,
+    /// For a router: the nodes each route leads to.
+    pub(crate) routes: Vec<Vec<usize>>,
+}
+
+impl Exits {
+    /// Whether where to go on depends on the state.
+    pub(crate) const fn is_conditional(&self) -> bool {
+        !self.branches.is_empty() || !self.fan_outs.is_empty()
+    }
+}
+
+/// A join, interned.
+#[derive(Debug, Clone)]
+pub(crate) struct Join {
+    pub(crate) sources: Vec<usize>,
+    pub(crate) targets: Vec<usize>,
+}
+
+/// The wiring for the planner: nodes are numbered in the order of their names.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    pub(crate) graph: Cow<'static, str>,
+    pub(crate) fingerprint: Uuid,
+    names: Vec<Cow<'static, str>>,
+    kinds: Vec<Kind>,
+    /// What leads out of each node; the last is START's.
+    exits: Vec<Exits>,
+    pub(crate) joins: Vec<Join>,
+    /// For each branch, the nodes each of its routes leads to.
+    pub(crate) branches: Vec<Vec<Vec<usize>>>,
+    /// For each fan-out, its worker.
+    pub(crate) fan_outs: Vec<usize>,
+    pub(crate) ways: Vec<(Place, Place, Way)>,
+}
+
+impl Topology {
+    pub(crate) fn new(declared: &Declared, order: &[usize], fields: &[Field], state_version: u32) -> Self {
+        let mut rank = vec![0; order.len()];
+        for (new, old) in order.iter().enumerate() {
+            if let Some(slot) = rank.get_mut(*old) {
+                *slot = new;
+            }
+        }
+        let place = |at: At| match at {
+            At::Start => Place::Start,
+            At::End => Place::End,
+            At::Node(slot) => Place::Node(rank.get(slot.index).copied().unwrap_or_default()),
+        };
+        let nodes = |ends: &[At]| -> Vec<usize> {
+            let places = ends.iter().map(|end| place(*end));
+            places
+                .filter_map(|end| if let Place::Node(node) = end { Some(node) } else { None })
+                .collect()
+        };
+        let named: Vec<_> = order.iter().filter_map(|old| declared.nodes.get(*old)).collect();
+        let mut built = Self {
+            graph: declared.graph.clone(),
+            fingerprint: Uuid::nil(),
+            names: named.iter().map(|(name, _)| name.clone()).collect(),
+            kinds: named.iter().map(|(_, kind)| *kind).collect(),
+            exits: vec![Exits::default(); order.len() + 1],
+            joins: Vec::new(),
+            branches: Vec::new(),
+            fan_outs: Vec::new(),
+            ways: declared
+                .ways()
+                .into_iter()
+                .map(|(from, to, way)| (place(from), place(to), way))
+                .collect(),
+        };
+        for (from, to) in &declared.edges {
+            built.exits_mut(place(*from)).edges.extend(nodes(&[*to]));
+        }
+        for (from, table) in &declared.branches {
+            let at = built.branches.len();
+            built.exits_mut(place(*from)).branches.push(at);
+            built.branches.push(table.iter().map(|(_, ends)| nodes(ends)).collect());
+        }
+        for (from, table) in &declared.routes {
+            built.exits_mut(place(*from)).routes = table.iter().map(|(_, ends)| nodes(ends)).collect();
+        }
+        for (from, to) in &declared.fan_outs {
+            let at = built.fan_outs.len();
+            built.exits_mut(place(*from)).fan_outs.push(at);
+            built.fan_outs.extend(nodes(&[*to]));
+        }
+        for (sources, targets) in &declared.joins {
+            let at = built.joins.len();
+            let start = built.names.len();
+            let sources: Vec<usize> = sources
+                .iter()
+                .map(|source| {
+                    if let Place::Node(node) = place(*source) {
+                        node
+                    } else {
+                        start
+                    }
+                })
+                .collect();
+            for (position, source) in sources.iter().enumerate() {
+                if let Some(exits) = built.exits.get_mut(*source) {
+                    exits.joins.push((at, position));
+                }
+            }
+            built.joins.push(Join {
+                sources,
+                targets: nodes(targets),
+            });
+        }
+        built.fingerprint = built.hash(fields, state_version);
+        built
+    }
+
+    fn exits_mut(&mut self, place: Place) -> &mut Exits {
+        let start = self.exits.len() - 1;
+        let at = if let Place::Node(node) = place { node } else { start };
+        // START and every node have a place of their own, made above.
+        &mut self.exits[at]
+    }
+
+    /// A UUID over everything that gives stored data its meaning.
+    fn hash(&self, fields: &[Field], state_version: u32) -> Uuid {
+        let mut text = format!("{}\n{state_version}\n", self.graph);
+        for field in fields {
+            text.push_str(&format!("field {} {}\n", field.name, field.reducer));
+        }
+        for (name, kind) in self.names.iter().zip(&self.kinds) {
+            text.push_str(&format!("{kind:?} {name}\n"));
+        }
+        let mut ways: Vec<_> = self
+            .ways
+            .iter()
+            .map(|(from, to, way)| format!("{} {way:?} {}\n", self.label(*from), self.label(*to)))
+            .collect();
+        ways.sort();
+        text.extend(ways);
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
+    }
+
+    pub(crate) fn label(&self, place: Place) -> &str {
+        match place {
+            Place::Start => "START",
+            Place::End => "END",
+            Place::Node(node) => self.name(node),
+        }
+    }
+
+    /// Number that stands for START among the places that are left.
+    pub(crate) fn start(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(crate) fn names(&self) -> &[Cow<'static, str>] {
+        &self.names
+    }
+
+    pub(crate) fn name(&self, node: usize) -> &Cow<'static, str> {
+        static START_NAME: Cow<'static, str> = Cow::Borrowed("START");
+        self.names.get(node).unwrap_or(&START_NAME)
+    }
+
+    pub(crate) fn kind(&self, node: usize) -> Kind {
+        self.kinds.get(node).copied().unwrap_or(Kind::Node)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.names
+            .binary_search_by(|known| known.as_bytes().cmp(name.as_bytes()))
+            .ok()
+    }
+
+    pub(crate) fn exits(&self, node: usize) -> &Exits {
+        static NONE: Exits = Exits {
+            edges: Vec::new(),
+            branches: Vec::new(),
+            fan_outs: Vec::new(),
+            joins: Vec::new(),
+            routes: Vec::new(),
+        };
+        self.exits.get(node).unwrap_or(&NONE)
+    }
+
+    /// A task's name inside its step: the node's, and `#` with the number of the send behind it.
+    pub(crate) fn task_id(&self, node: usize, send: Option<u32>) -> String {
+        match send {
+            None => self.name(node).clone().into_owned(),
+            Some(send) => format!("{}#{send}", self.name(node)),
+        }
+    }
+}

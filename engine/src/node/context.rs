@@ -1,0 +1,424 @@
+//! What a node may ask of the run it is part of.
+
+use std::{
+    any::{Any, TypeId, type_name},
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use rand::{SeedableRng, rngs::StdRng};
+use schemars::schema_for;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Effect, NodeError};
+use crate::{
+    ask::{Ask, Question},
+    checkpoint::{CheckpointError, Checkpointer, Commit, Epoch, Seq, TaskRecord},
+    clock::Clock,
+    graph::Topology,
+    id::{RunId, TenantId, ThreadKey},
+    run::Journal,
+};
+
+/// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
+///
+/// `E` is the node's own event type. The context is cheap to clone and may move into other tasks.
+pub struct Context<E> {
+    pub(crate) task: TaskContext,
+    pub(crate) emitter: Option<Emitter<E>>,
+}
+
+/// Where a task stands. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct TaskContext {
+    pub(crate) run: Arc<RunContext>,
+    pub(crate) node: usize,
+    pub(crate) send: Option<u32>,
+    pub(crate) step: i64,
+    pub(crate) attempt: u32,
+    /// When the step began, as its checkpoint recorded it; without a store, nobody recorded it.
+    pub(crate) recorded_at: Option<DateTime<Utc>>,
+}
+
+/// What all tasks of a run share.
+pub(crate) struct RunContext {
+    pub(crate) key: ThreadKey,
+    pub(crate) run: RunId,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) reader_gone: Option<CancellationToken>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) provided: TypeMap,
+    pub(crate) store: Option<StoreHandle>,
+    pub(crate) journal: Journal,
+    pub(crate) effects_in_flight: AtomicUsize,
+    pub(crate) effect_ended: Notify,
+}
+
+/// The run's hold on its thread in the store.
+pub(crate) struct StoreHandle {
+    pub(crate) store: Arc<dyn Checkpointer>,
+    pub(crate) epoch: Epoch,
+    /// Number of the newest checkpoint, 0 for none. Written by the driver alone.
+    pub(crate) head: AtomicU64,
+}
+
+impl StoreHandle {
+    pub(crate) fn head(&self) -> Option<Seq> {
+        Some(self.head.load(Ordering::Acquire))
+            .filter(|head| *head > 0)
+            .map(Seq)
+    }
+}
+
+/// Values by type: a run's dependencies.
+#[derive(Clone, Default)]
+pub(crate) struct TypeMap(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl TypeMap {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.0.insert(TypeId::of::<T>(), Arc::new(value));
+    }
+
+    pub(crate) fn contains(&self, id: TypeId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref())
+    }
+}
+
+/// Hands events of one type to whoever listens to the run.
+pub(crate) trait Emit<E>: Send + Sync {
+    /// The caller holds a permit of the gate, so there is room.
+    fn send(&self, node: usize, event: E);
+}
+
+/// The way out for a node's events.
+pub(crate) struct Emitter<E> {
+    pub(crate) out: Arc<dyn Emit<E>>,
+    pub(crate) gate: Arc<Semaphore>,
+}
+
+impl<E> Clone for Emitter<E> {
+    fn clone(&self) -> Self {
+        Self {
+            out: Arc::clone(&self.out),
+            gate: Arc::clone(&self.gate),
+        }
+    }
+}
+
+struct Narrow<E>(Arc<dyn Emit<E>>);
+
+impl<E, F: Into<E>> Emit<F> for Narrow<E> {
+    fn send(&self, node: usize, event: F) {
+        self.0.send(node, event.into());
+    }
+}
+
+impl TaskContext {
+    /// Name of the node.
+    pub(crate) fn node_name(&self) -> Cow<'static, str> {
+        self.run.topology.name(self.node).clone()
+    }
+
+    /// The task's name inside its step.
+    pub(crate) fn id(&self) -> String {
+        self.run.topology.task_id(self.node, self.send)
+    }
+
+    /// The same for every entry of the same task, different for every other.
+    fn seed(&self, purpose: &str) -> Uuid {
+        let run = &self.run;
+        let at = run.store.as_ref().map_or(0, |store| store.head.load(Ordering::Acquire));
+        let text = format!(
+            "{}\u{1f}{}\u{1f}{at}\u{1f}{}\u{1f}{}\u{1f}{purpose}",
+            run.key,
+            run.run,
+            self.step,
+            self.id()
+        );
+        Uuid::new_v5(&run.run.as_uuid(), text.as_bytes())
+    }
+
+    /// Gives the same numbers for every entry of the same task.
+    pub(crate) fn rng(&self, purpose: &str) -> StdRng {
+        let (high, low) = self.seed(purpose).as_u64_pair();
+        StdRng::seed_from_u64(high ^ low.rotate_left(32))
+    }
+
+    pub(crate) async fn commit(&self, records: Vec<TaskRecord>) -> Result<(), CheckpointError> {
+        if let Some(handle) = &self.run.store {
+            let commit = Commit {
+                records: records.clone(),
+                ..Commit::default()
+            };
+            handle
+                .store
+                .commit(&self.run.key, handle.epoch, handle.head(), commit)
+                .await?;
+        }
+        self.run.journal.keep(records);
+        Ok(())
+    }
+
+    /// Resolves when the run is to stop: at once, or when the outside effects under way have ended.
+    pub(crate) async fn stopped(&self) {
+        /// How long a cancellation waits for outside effects of class other that have begun.
+        const EFFECTS_WAIT_MAX: Duration = Duration::from_secs(10);
+        match &self.run.reader_gone {
+            None => self.run.cancel.cancelled().await,
+            Some(gone) => tokio::select! {
+                () = self.run.cancel.cancelled() => {}
+                () = gone.cancelled() => {}
+            },
+        }
+        let ended = async {
+            loop {
+                let next = self.run.effect_ended.notified();
+                if self.run.effects_in_flight.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                next.await;
+            }
+        };
+        // Past the limit the effect's intent stays open in the journal, and a resume asks what became of it.
+        let _waited_long_enough = tokio::time::timeout(EFFECTS_WAIT_MAX, ended).await;
+    }
+}
+
+impl<E: Send + 'static> Context<E> {
+    /// Who this runs for. There is no other way to learn it, and no way to change it.
+    #[must_use]
+    pub fn tenant(&self) -> &TenantId {
+        &self.task.run.key.tenant
+    }
+
+    /// The thread this runs on.
+    #[must_use]
+    pub fn thread(&self) -> &ThreadKey {
+        &self.task.run.key
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.task.run.run
+    }
+
+    /// Name of this node in its graph.
+    #[must_use]
+    pub fn node(&self) -> Cow<'static, str> {
+        self.task.node_name()
+    }
+
+    /// Number of this step on its thread.
+    #[must_use]
+    pub const fn step(&self) -> i64 {
+        self.task.step
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.task.attempt
+    }
+
+    /// How long the run may still take, if it has a time limit. Not recorded: it differs each time a node is entered.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a deadline is of the running process, never of the record"
+    )]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.task
+            .run
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Resolves when the run is cancelled. The node is dropped soon after; wait on it only to leave earlier.
+    pub async fn cancelled(&self) {
+        self.task.stopped().await;
+    }
+
+    /// Whether the run is cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        let run = &self.task.run;
+        run.cancel.is_cancelled() || run.reader_gone.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// A value that the caller of the run has provided; a graph says by `requires` which it needs.
+    ///
+    /// # Errors
+    /// Terminal, when the run was started without it.
+    pub fn provided<T: Send + Sync + 'static>(&self) -> Result<&T, NodeError> {
+        let missing = || {
+            NodeError::terminal(format!(
+                "the run was not provided with a `{}`: declare it by `requires`",
+                type_name::<T>()
+            ))
+        };
+        self.task.run.provided.get().ok_or_else(missing)
+    }
+
+    /// Hands an event to whoever listens to the run, waiting for room when the reader is slow. Nobody listening is no error.
+    pub async fn emit(&self, event: E) {
+        if let Some(emitter) = &self.emitter
+            && let Ok(permit) = emitter.gate.acquire().await
+        {
+            permit.forget();
+            emitter.out.send(self.task.node, event);
+        }
+    }
+
+    /// Hands an event over if there is room; says whether it did.
+    #[must_use]
+    pub fn try_emit(&self, event: E) -> bool {
+        let Some(emitter) = &self.emitter else { return false };
+        let Ok(permit) = emitter.gate.try_acquire() else {
+            return false;
+        };
+        permit.forget();
+        emitter.out.send(self.task.node, event);
+        true
+    }
+
+    /// The time, recorded: the same whenever this task is entered again.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.task.recorded_at.unwrap_or_else(|| self.task.run.clock.now())
+    }
+
+    /// A random number generator that gives the same numbers whenever this task is entered again.
+    #[must_use]
+    pub fn rng(&self, purpose: &str) -> StdRng {
+        self.task.rng(purpose)
+    }
+
+    /// An id that is the same whenever this task is entered again; `purpose` tells several apart.
+    #[must_use]
+    pub fn uuid(&self, purpose: &str) -> Uuid {
+        self.task.seed(purpose)
+    }
+
+    /// Puts a question. The first time, the run pauses here whatever the node then returns; once answered, the node is
+    /// entered again and the answer is given.
+    ///
+    /// # Errors
+    /// Return the error at once by `?`: it is how the node stops.
+    pub fn ask<Q: Ask>(&self, question: Q) -> Result<Q::Answer, NodeError> {
+        self.ask_as(Q::NAME, question)
+    }
+
+    /// The same under a name of your own, for several questions of one type in one node.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn ask_as<Q: Ask>(&self, name: &str, question: Q) -> Result<Q::Answer, NodeError> {
+        let task = &self.task;
+        if task.run.store.is_none() {
+            return Err(NodeError::terminal(format!(
+                "question `{name}` cannot be kept: give the graph a checkpointer"
+            )));
+        }
+        let id = task.id();
+        let problem = match task.run.journal.answer(&id, name).map(serde_json::from_value) {
+            Some(Ok(answer)) => return Ok(answer),
+            Some(Err(error)) => Some(format!("the answer does not fit: {error}")),
+            None => None,
+        };
+        task.run.journal.ask(
+            &id,
+            Question {
+                id: format!("{id}/{name}"),
+                node: task.node_name().into_owned(),
+                name: name.to_owned(),
+                payload: serde_json::to_value(&question).map_err(NodeError::terminal)?,
+                answer_schema: schema_for!(Q::Answer).to_value(),
+                problem,
+            },
+        );
+        Err(NodeError::asked())
+    }
+
+    /// Runs an outside effect once: its success, or its terminal error, is durable before the node goes on, and is given
+    /// again instead of running the effect whenever the node is entered again. Without a checkpointer it just runs.
+    ///
+    /// ```no_run
+    /// # use stepgraph::{Context, Effect, NodeError};
+    /// # async fn charge(_: &str) -> Result<u64, std::io::Error> { Ok(1) }
+    /// # async fn node(ctx: Context<()>) -> Result<(), NodeError> {
+    /// let receipt: u64 = ctx.once("charge", Effect::idempotent(|key| async move { Ok(charge(key.as_str()).await?) })).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The effect's own error; the recorded one when it was terminal; a question when its outcome is in doubt.
+    pub async fn once<T, F, Fut>(&self, key: &str, effect: Effect<F>) -> Result<T, NodeError>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + Send,
+        F: Fn(super::IdempotencyKey) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, NodeError>> + Send,
+    {
+        effect.run(self, key).await
+    }
+
+    /// The context as a part of the node sees it, whose events convert into this one's.
+    #[must_use]
+    pub fn narrow<F: Into<E> + Send + 'static>(self) -> Context<F> {
+        let emitter = self.emitter.map(|emitter| Emitter {
+            out: Arc::new(Narrow(emitter.out)) as Arc<dyn Emit<F>>,
+            gate: emitter.gate,
+        });
+        Context {
+            task: self.task,
+            emitter,
+        }
+    }
+}
+
+impl<E> Clone for Context<E> {
+    fn clone(&self) -> Self {
+        Self {
+            task: self.task.clone(),
+            emitter: self.emitter.clone(),
+        }
+    }
+}
+
+impl<E> fmt::Debug for Context<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("thread", &self.task.run.key)
+            .field("run", &self.task.run.run)
+            .field("node", &self.task.node_name())
+            .field("step", &self.task.step)
+            .field("attempt", &self.task.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E> fmt::Debug for Emitter<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emitter")
+            .field("room", &self.gate.available_permits())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,254 @@
+//! Outside effects that are journaled: run once, recorded, given again.
+
+use std::{fmt, future::Future, sync::atomic::Ordering};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{Context, NodeError, Retry};
+use crate::{
+    ask::Ask,
+    checkpoint::{RecordKind, TaskRecord},
+    run::encode_record,
+};
+
+/// What a second try of an effect can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EffectClass {
+    /// It changes nothing: try again freely.
+    Read,
+    /// It takes the stable key and acts once per key, however often it is tried.
+    Idempotent,
+    /// A second try may act twice: its intent is recorded first, and an unknown outcome is put to a person.
+    Other,
+}
+
+/// The same for every try of one effect, different for every other: pass it to the service that acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An outside effect, for [`Context::once`].
+#[must_use]
+pub struct Effect<F> {
+    class: EffectClass,
+    make: F,
+    retry: Retry,
+}
+
+impl Effect<()> {
+    /// An effect that changes nothing.
+    pub fn read<G: Fn() -> Fut, Fut>(make: G) -> Effect<impl Fn(IdempotencyKey) -> Fut> {
+        Effect {
+            class: EffectClass::Read,
+            make: move |_| make(),
+            retry: Retry::default(),
+        }
+    }
+
+    /// An effect that acts once per key.
+    pub fn idempotent<G: Fn(IdempotencyKey) -> Fut, Fut>(make: G) -> Effect<G> {
+        Effect {
+            class: EffectClass::Idempotent,
+            make,
+            retry: Retry::default(),
+        }
+    }
+
+    /// An effect of which nobody knows what a second try would do.
+    pub fn other<G: Fn() -> Fut, Fut>(make: G) -> Effect<impl Fn(IdempotencyKey) -> Fut> {
+        Effect {
+            class: EffectClass::Other,
+            make: move |_| make(),
+            retry: Retry::default(),
+        }
+    }
+}
+
+impl<F> Effect<F> {
+    /// Tries again after retryable errors, inside this one call. They are never recorded.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+impl<F> fmt::Debug for Effect<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Effect")
+            .field("class", &self.class)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a person is asked when an effect was begun and nobody knows how it ended.
+#[derive(Debug, Serialize)]
+pub struct InDoubt {
+    /// Key of the effect.
+    pub effect: String,
+}
+
+/// What became of an effect in doubt.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InDoubtAnswer {
+    /// It did not happen: run it.
+    Retry,
+    /// It happened, with this result.
+    Done(Value),
+    /// Give up: the node fails for good.
+    Fail,
+}
+
+impl Ask for InDoubt {
+    type Answer = InDoubtAnswer;
+    const NAME: &'static str = "in_doubt";
+}
+
+/// The stored end of an effect.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Recorded<T> {
+    Ok(T),
+    Failed(String),
+}
+
+/// Whether an intent still stands in the journal without a known end.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Intent {
+    Begun,
+    Settled,
+}
+
+impl<F> Effect<F> {
+    pub(crate) async fn run<E, T, Fut>(self, ctx: &Context<E>, key: &str) -> Result<T, NodeError>
+    where
+        E: Send + 'static,
+        T: Serialize + DeserializeOwned + Send,
+        F: Fn(IdempotencyKey) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, NodeError>> + Send,
+    {
+        let journal = &ctx.task.run.journal;
+        let task = ctx.task.id();
+        if let Some(recorded) = journal.decode::<Recorded<T>>(&task, RecordKind::Effect, key)? {
+            return match recorded {
+                Recorded::Ok(value) => Ok(value),
+                Recorded::Failed(message) => Err(NodeError::terminal(message)),
+            };
+        }
+        if journal.decode::<Intent>(&task, RecordKind::Intent, key)? == Some(Intent::Begun) {
+            let asked = ctx.ask_as(&format!("{}:{key}", InDoubt::NAME), InDoubt { effect: key.to_owned() })?;
+            match asked {
+                InDoubtAnswer::Retry => {}
+                InDoubtAnswer::Done(value) => {
+                    let value = serde_json::from_value(value).map_err(NodeError::terminal)?;
+                    return keep(ctx, key, Recorded::Ok(value)).await;
+                }
+                InDoubtAnswer::Fail => {
+                    return keep(
+                        ctx,
+                        key,
+                        Recorded::Failed(format!("effect `{key}` was given up while in doubt")),
+                    )
+                    .await;
+                }
+            }
+        }
+        match self.attempt(ctx, key).await {
+            Ok(value) => keep(ctx, key, Recorded::Ok(value)).await,
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => keep(ctx, key, Recorded::Failed(error.to_string())).await,
+        }
+    }
+
+    async fn attempt<E, T, Fut>(&self, ctx: &Context<E>, key: &str) -> Result<T, NodeError>
+    where
+        E: Send + 'static,
+        T: Send,
+        F: Fn(IdempotencyKey) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, NodeError>> + Send,
+    {
+        let stable = IdempotencyKey(ctx.uuid(&format!("once:{key}")).to_string());
+        let mut rng = ctx.rng(key);
+        for attempt in 1.. {
+            let result = match self.class {
+                EffectClass::Read | EffectClass::Idempotent => (self.make)(stable.clone()).await,
+                EffectClass::Other => {
+                    intend(ctx, key, Intent::Begun).await?;
+                    let _in_flight = InFlight::enter(ctx);
+                    let result = (self.make)(stable.clone()).await;
+                    if result.is_err() {
+                        intend(ctx, key, Intent::Settled).await?;
+                    }
+                    result
+                }
+            };
+            match result {
+                Err(error) if error.is_retryable() => match self.retry.delay_after(attempt, &mut rng) {
+                    Some(delay) => tokio::time::sleep(delay).await,
+                    None => return Err(error),
+                },
+                end => return end,
+            }
+        }
+        Err(NodeError::terminal("an effect ran out of attempts"))
+    }
+}
+
+/// Counts an effect of class other while it runs, so that a cancellation waits for it.
+struct InFlight<'a, E>(&'a Context<E>);
+
+impl<'a, E> InFlight<'a, E> {
+    fn enter(ctx: &'a Context<E>) -> Self {
+        ctx.task.run.effects_in_flight.fetch_add(1, Ordering::AcqRel);
+        Self(ctx)
+    }
+}
+
+impl<E> Drop for InFlight<'_, E> {
+    fn drop(&mut self) {
+        self.0.task.run.effects_in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.task.run.effect_ended.notify_waiters();
+    }
+}
+
+async fn intend<E: Send + 'static>(ctx: &Context<E>, key: &str, intent: Intent) -> Result<(), NodeError> {
+    let body = encode_record(&intent).map_err(NodeError::terminal)?;
+    let record = TaskRecord {
+        task: ctx.task.id(),
+        kind: RecordKind::Intent,
+        key: key.to_owned(),
+        body,
+    };
+    Ok(ctx.task.commit(vec![record]).await?)
+}
+
+async fn keep<E: Send + 'static, T: Serialize + Send>(
+    ctx: &Context<E>,
+    key: &str,
+    end: Recorded<T>,
+) -> Result<T, NodeError> {
+    let body = encode_record(&end).map_err(NodeError::terminal)?;
+    ctx.task
+        .commit(vec![TaskRecord {
+            task: ctx.task.id(),
+            kind: RecordKind::Effect,
+            key: key.to_owned(),
+            body,
+        }])
+        .await?;
+    match end {
+        Recorded::Ok(value) => Ok(value),
+        Recorded::Failed(message) => Err(NodeError::terminal(message)),
+    }
+}

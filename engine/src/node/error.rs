@@ -1,0 +1,92 @@
+//! Why a node gave no output.
+
+use std::{error::Error, fmt};
+
+/// Why a node gave no output. Takes any error by `?` and is then worth a retry; [`Terminal::terminal`] marks the hopeless.
+///
+/// It is no `std::error::Error` itself, so that `?` can take every type that is one.
+pub struct NodeError {
+    kind: NodeErrorKind,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NodeErrorKind {
+    Retryable,
+    Terminal,
+    Asked,
+}
+
+impl NodeError {
+    /// An error that no retry can mend.
+    pub fn terminal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind: NodeErrorKind::Terminal,
+            source: error.into(),
+        }
+    }
+
+    /// An error that a retry may mend.
+    pub fn retryable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind: NodeErrorKind::Retryable,
+            source: error.into(),
+        }
+    }
+
+    pub(crate) fn asked() -> Self {
+        Self {
+            kind: NodeErrorKind::Asked,
+            source: "the node waits for an answer".into(),
+        }
+    }
+
+    /// Whether a retry may mend it.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind == NodeErrorKind::Retryable
+    }
+
+    pub(crate) const fn kind(&self) -> NodeErrorKind {
+        self.kind
+    }
+
+    /// The error itself.
+    #[must_use]
+    pub fn into_source(self) -> Box<dyn Error + Send + Sync> {
+        self.source
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for NodeError {
+    fn from(error: E) -> Self {
+        Self::retryable(error)
+    }
+}
+
+impl fmt::Debug for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeError")
+            .field("kind", &self.kind)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+/// Marks the errors of a result as beyond retry.
+pub trait Terminal<T> {
+    /// Turns an error into a terminal [`NodeError`].
+    fn terminal(self) -> Result<T, NodeError>;
+}
+
+impl<T, E: Into<Box<dyn Error + Send + Sync>>> Terminal<T> for Result<T, E> {
+    fn terminal(self) -> Result<T, NodeError> {
+        self.map_err(NodeError::terminal)
+    }
+}

@@ -1,0 +1,333 @@
+//! Runs: a graph, a thread and an input become an outcome.
+
+mod busy;
+mod driver;
+mod error;
+mod event;
+mod frontier;
+mod journal;
+mod merge;
+mod open;
+mod plan;
+mod read;
+mod step;
+mod stream;
+mod subgraph;
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::{
+    busy::Busy,
+    journal::{Journal, decode_record, encode_record},
+};
+pub use self::{
+    busy::OnBusy,
+    error::{NodePanic, NodeTimeout, RunError},
+    event::{Event, EventKind, EventReader, EventSender, ReaderGone, events},
+    read::{HistoryEntry, Snapshot},
+    stream::{RunEvent, RunStream},
+    subgraph::Subgraph,
+};
+use crate::{
+    ask::{Answers, Ask, Question},
+    checkpoint::OutboxMessage,
+    graph::Graph,
+    id::{RunId, ThreadKey},
+    node::TypeMap,
+    state::State,
+};
+
+/// How many steps a run may take unless told otherwise.
+pub const STEP_LIMIT_DEFAULT: u32 = 100;
+
+/// How a run ended, short of an error.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome<S> {
+    /// Nothing is left to do.
+    Done(S),
+    /// It waits for answers. Nothing runs and nothing is held meanwhile.
+    Asked(Vec<Question>),
+    /// It was cancelled; its finished tasks are kept, and it may be resumed.
+    Cancelled,
+    /// Nothing is left to do, but joins still wait for nodes that were never started.
+    Stalled {
+        /// The state as it is.
+        state: S,
+        /// What waits for what.
+        waiting: Vec<StalledJoin>,
+    },
+}
+
+/// A join that cannot fire any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StalledJoin {
+    /// The nodes it would have started.
+    pub to: Vec<String>,
+    /// The sources that never finished.
+    pub missing: Vec<String>,
+}
+
+impl<S> Outcome<S> {
+    /// The last state, if the run has come to its end.
+    #[must_use]
+    pub fn done(self) -> Option<S> {
+        match self {
+            Self::Done(state) => Some(state),
+            Self::Asked(_) | Self::Cancelled | Self::Stalled { .. } => None,
+        }
+    }
+}
+
+/// What to do with new input on a thread whose last run has tasks left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnPending {
+    /// Refuse with [`RunError::Pending`].
+    #[default]
+    Reject,
+    /// Discard the tasks, their questions and their results, and begin anew.
+    Discard,
+}
+
+/// A handle that cancels runs. Clones cancel the same.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(pub(crate) CancellationToken);
+
+impl Cancel {
+    /// A handle that has cancelled nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels every run that was given this handle, at any depth.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether it has been used.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+/// What a run begins with.
+pub(crate) enum Beginning<S: State> {
+    Input(S::Input),
+    Resume(Answers),
+}
+
+/// How a run is carried out.
+pub(crate) struct Options<S: State> {
+    pub(crate) run: Option<RunId>,
+    pub(crate) step_limit: u32,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) cancel: Cancel,
+    pub(crate) events: Option<EventSender<S>>,
+    pub(crate) on_busy: OnBusy,
+    pub(crate) on_pending: OnPending,
+    pub(crate) provided: TypeMap,
+    pub(crate) outbox: Vec<OutboxMessage>,
+    pub(crate) reader_gone: Option<CancellationToken>,
+}
+
+impl<S: State> Default for Options<S> {
+    fn default() -> Self {
+        Self {
+            run: None,
+            step_limit: STEP_LIMIT_DEFAULT,
+            time_limit: None,
+            cancel: Cancel::new(),
+            events: None,
+            on_busy: OnBusy::default(),
+            on_pending: OnPending::default(),
+            provided: TypeMap::default(),
+            outbox: Vec::new(),
+            reader_gone: None,
+        }
+    }
+}
+
+/// A run about to begin: await it, or set its options first.
+///
+/// # Cancel safety
+/// Dropping it stops the run where it is. What was saved stays saved, and the thread can be resumed.
+#[must_use = "a run begins when it is awaited"]
+pub struct Run<S: State> {
+    pub(crate) graph: Graph<S>,
+    pub(crate) key: ThreadKey,
+    pub(crate) beginning: Beginning<S>,
+    pub(crate) options: Options<S>,
+}
+
+impl<S: State> fmt::Debug for Run<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("graph", &self.graph)
+            .field("thread", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: State> Graph<S> {
+    /// Runs the graph on a thread with new input.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use stepgraph::{Graph, START, END, State, TenantId, ThreadId, ThreadKey};
+    /// # #[derive(State, Clone, Serialize, Deserialize)]
+    /// # struct Count { #[state(input)] n: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut g = Graph::<Count>::builder("count");
+    /// # let add = g.node("add", |count: Count| async move { Ok(Count::update().n(count.n + 1)) });
+    /// # g.edge(START, add).edge(add, END);
+    /// # let graph = g.build()?;
+    /// let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
+    /// let outcome = graph.run(&thread, CountInput { n: 1 }).step_limit(10).await?;
+    /// assert_eq!(outcome.done().map(|count| count.n), Some(2));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RunError`]: what failed, where, and what to do. What had finished is kept.
+    pub fn run(&self, thread: &ThreadKey, input: S::Input) -> Run<S> {
+        Run {
+            graph: self.clone(),
+            key: thread.clone(),
+            beginning: Beginning::Input(input),
+            options: Options::default(),
+        }
+    }
+
+    /// Goes on with a thread's last run: after a crash, a failure, a cancellation, or with answers to its questions.
+    /// A run that has ended is returned as it ended.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`RunError::UnknownThread`] if nothing was ever saved.
+    pub fn resume(&self, thread: &ThreadKey) -> Run<S> {
+        Run {
+            graph: self.clone(),
+            key: thread.clone(),
+            beginning: Beginning::Resume(Answers::None),
+            options: Options::default(),
+        }
+    }
+}
+
+impl<S: State> Run<S> {
+    /// Answers the thread's only open question.
+    pub fn answer<Q: Ask>(self, answer: &Q::Answer) -> Self {
+        self.answers(Answers::One(serde_json::to_value(answer).unwrap_or(Value::Null)))
+    }
+
+    /// Answers open questions; each answer is checked against its question's type when its node is entered.
+    pub fn answers(mut self, answers: Answers) -> Self {
+        self.beginning = Beginning::Resume(answers);
+        self
+    }
+
+    /// Names the run; a fresh id otherwise. A resumed run keeps the id it has.
+    pub const fn id(mut self, run: RunId) -> Self {
+        self.options.run = Some(run);
+        self
+    }
+
+    /// How many steps it may take, [`STEP_LIMIT_DEFAULT`] otherwise.
+    pub const fn step_limit(mut self, steps: u32) -> Self {
+        self.options.step_limit = steps;
+        self
+    }
+
+    /// Ends the run with [`RunError::TimeLimit`] after this time.
+    pub const fn time_limit(mut self, limit: Duration) -> Self {
+        self.options.time_limit = Some(limit);
+        self
+    }
+
+    /// Lets `cancel` stop it.
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.options.cancel = cancel.clone();
+        self
+    }
+
+    /// Sends what happens to `sender`, made by [`events`].
+    pub fn events(mut self, sender: EventSender<S>) -> Self {
+        self.options.events = Some(sender);
+        self
+    }
+
+    /// What to do if the thread has a run already.
+    pub const fn on_busy(mut self, policy: OnBusy) -> Self {
+        self.options.on_busy = policy;
+        self
+    }
+
+    /// What to do if the thread's last run has tasks left.
+    pub const fn on_pending(mut self, policy: OnPending) -> Self {
+        self.options.on_pending = policy;
+        self
+    }
+
+    /// Gives nodes a value by its type, for [`Context::provided`](crate::Context::provided).
+    pub fn provide<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.options.provided.insert(value);
+        self
+    }
+
+    /// Lets a message leave in the same transaction as the run's admission.
+    pub fn outbox(mut self, message: OutboxMessage) -> Self {
+        self.options.outbox.push(message);
+        self
+    }
+
+    /// The run as a stream of its events, ending with its outcome. The run goes on only while the stream is polled.
+    pub fn stream(self) -> RunStream<S> {
+        RunStream::new(self)
+    }
+
+    fn missing(&self) -> Option<RunError> {
+        let required = self.graph.parts.requires.iter();
+        let mut missing = required
+            .filter(|(id, _)| !self.options.provided.contains(*id))
+            .map(|(_, name)| *name);
+        missing.next().map(|name| RunError::Missing {
+            graph: self.graph.name().to_owned(),
+            name,
+        })
+    }
+
+    async fn carry_out(self) -> Result<Outcome<S>, RunError> {
+        if let Some(error) = self.missing() {
+            return Err(error);
+        }
+        match open::open(self).await? {
+            open::Opened::Ended(outcome) => Ok(outcome),
+            open::Opened::Open(driver) => driver.drive().await,
+        }
+    }
+}
+
+impl<S: State> IntoFuture for Run<S> {
+    type Output = Result<Outcome<S>, RunError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.carry_out())
+    }
+}
+
+/// Takes the state out of its `Arc`, copying it only if somebody else still holds it.
+pub(crate) fn owned<S: Clone>(state: Arc<S>) -> S {
+    Arc::unwrap_or_clone(state)
+}

@@ -1,0 +1,193 @@
+//! Why a run did not come to an outcome.
+
+use std::{error::Error, time::Duration};
+
+use crate::{
+    checkpoint::{CheckpointError, Seq},
+    id::ThreadKey,
+    state::StateError,
+};
+
+/// Why a run did not come to an outcome. What had finished before is kept, and the thread can be resumed unless said
+/// otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A node failed for good: terminally, or in its last attempt.
+    #[error(
+        "node `{node}` failed in step {step} of thread {thread} (checkpoint {checkpoint:?}) after {attempts} attempt(s): {source}"
+    )]
+    Node {
+        /// The node.
+        node: String,
+        /// The task inside the step.
+        task: String,
+        /// The step.
+        step: i64,
+        /// The thread.
+        thread: ThreadKey,
+        /// The checkpoint the step started from.
+        checkpoint: Option<Seq>,
+        /// How often it was tried.
+        attempts: u32,
+        /// What the node said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Two tasks of one step wrote a field that takes one write a step.
+    #[error(
+        "`{first}` and `{second}` both wrote `{field}` in step {step}: let one of them write it, or give the field a reducer that merges"
+    )]
+    Conflict {
+        /// The field.
+        field: String,
+        /// One writer.
+        first: String,
+        /// The other.
+        second: String,
+        /// The step.
+        step: i64,
+    },
+    /// A reducer, a branch or a fan-out panicked; nothing of the step was kept.
+    #[error(
+        "merging or routing panicked in step {step}: {message}; nothing of the step is kept, mend the closure or reducer and resume"
+    )]
+    Panic {
+        /// The step.
+        step: i64,
+        /// What it said.
+        message: String,
+    },
+    /// The run took as many steps as it may.
+    #[error("no end after {limit} step(s): raise `step_limit`, or look for a loop that never ends; resume goes on")]
+    StepLimit {
+        /// The limit.
+        limit: u32,
+    },
+    /// The run took as long as it may.
+    #[error("no end within {limit:?}: raise `time_limit`; resume goes on")]
+    TimeLimit {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The thread has a run already.
+    #[error("thread {thread} has a run already: wait for it, or start with `on_busy(OnBusy::Wait)`")]
+    Busy {
+        /// The thread.
+        thread: ThreadKey,
+    },
+    /// The thread's last run has tasks left.
+    #[error(
+        "thread {thread} has unfinished tasks ({tasks}): resume it, or start with `on_pending(OnPending::Discard)`"
+    )]
+    Pending {
+        /// The thread.
+        thread: ThreadKey,
+        /// What is left.
+        tasks: String,
+    },
+    /// There is nothing to resume.
+    #[error("thread {thread} was never run: start it with `run`")]
+    UnknownThread {
+        /// The thread.
+        thread: ThreadKey,
+    },
+    /// Resuming needs something that was saved.
+    #[error("graph `{graph}` has no checkpointer: give it one by `checkpointer(..)` to resume threads")]
+    NoCheckpointer {
+        /// The graph.
+        graph: String,
+    },
+    /// An answer refers to no open question.
+    #[error("there is no open question `{id}`: open are {open:?}")]
+    UnknownQuestion {
+        /// What the answer refers to.
+        id: String,
+        /// The open questions.
+        open: Vec<String>,
+    },
+    /// One answer for several questions.
+    #[error("one answer for {count} open questions ({open:?}): answer by id", count = .open.len())]
+    AmbiguousAnswer {
+        /// The open questions.
+        open: Vec<String>,
+    },
+    /// The graph needs something that the run was not given.
+    #[error("graph `{graph}` needs a `{name}`: start the run with `provide(..)`")]
+    Missing {
+        /// The graph.
+        graph: String,
+        /// The type.
+        name: &'static str,
+    },
+    /// The thread waits in a place that this graph does not have.
+    #[error(
+        "thread {thread} waits at `{place}`, which graph `{graph}` does not have any more: run it with the version that has it"
+    )]
+    Incompatible {
+        /// The thread.
+        thread: ThreadKey,
+        /// The graph.
+        graph: String,
+        /// The node or join.
+        place: String,
+    },
+    /// The state does not encode or decode.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The store refused or failed; the run has stopped before its next step.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl RunError {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Node { .. } => "run::node",
+            Self::Conflict { .. } => "run::conflict",
+            Self::Panic { .. } => "run::panic",
+            Self::StepLimit { .. } => "run::step_limit",
+            Self::TimeLimit { .. } => "run::time_limit",
+            Self::Busy { .. } => "run::busy",
+            Self::Pending { .. } => "run::pending",
+            Self::UnknownThread { .. } => "run::unknown_thread",
+            Self::NoCheckpointer { .. } => "run::no_checkpointer",
+            Self::UnknownQuestion { .. } => "run::unknown_question",
+            Self::AmbiguousAnswer { .. } => "run::ambiguous_answer",
+            Self::Missing { .. } => "run::missing",
+            Self::Incompatible { .. } => "run::incompatible",
+            Self::State(error) => error.code(),
+            Self::Checkpoint(error) => error.code(),
+        }
+    }
+
+    /// The error of type `E` that a node has failed with, at any depth of subgraphs.
+    #[must_use]
+    pub fn node_error<E: Error + 'static>(&self) -> Option<&E> {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+/// A node took longer than its policy allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no result within {limit:?}: raise the node's `Policy::timeout`, or make it faster")]
+pub struct NodeTimeout {
+    /// The limit of each attempt.
+    pub limit: Duration,
+}
+
+/// A node panicked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("panicked: {message}")]
+pub struct NodePanic {
+    /// What it said.
+    pub message: String,
+}

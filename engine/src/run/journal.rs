@@ -1,0 +1,144 @@
+//! What the tasks of the current step have left behind: answers, effects, outputs; and the questions they ask now.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    ask::Question,
+    checkpoint::{RecordKind, TaskRecord},
+    state::StateError,
+};
+
+/// The records of the step under way, as loaded from the store and as added since.
+#[derive(Default)]
+pub(crate) struct Journal(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    records: HashMap<(String, RecordKind, String), Arc<[u8]>>,
+    asked: Vec<(String, Question)>,
+}
+
+impl Journal {
+    pub(crate) fn of(records: Vec<TaskRecord>) -> Self {
+        let journal = Self::default();
+        journal.keep(records);
+        journal
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds records; a later one of the same task, kind and key replaces the earlier.
+    pub(crate) fn keep(&self, records: Vec<TaskRecord>) {
+        let mut inner = self.lock();
+        for record in records {
+            inner
+                .records
+                .insert((record.task, record.kind, record.key), record.body);
+        }
+    }
+
+    fn body(&self, task: &str, kind: RecordKind, key: &str) -> Option<Arc<[u8]>> {
+        let inner = self.lock();
+        if inner.records.is_empty() {
+            return None;
+        }
+        inner.records.get(&(task.to_owned(), kind, key.to_owned())).cloned()
+    }
+
+    pub(crate) fn decode<T: DeserializeOwned>(
+        &self,
+        task: &str,
+        kind: RecordKind,
+        key: &str,
+    ) -> Result<Option<T>, StateError> {
+        self.body(task, kind, key).map(|body| decode_record(&body)).transpose()
+    }
+
+    /// The answer to a question, as JSON.
+    pub(crate) fn answer(&self, task: &str, name: &str) -> Option<Value> {
+        self.body(task, RecordKind::Answer, name)
+            .and_then(|body| serde_json::from_slice(&body).ok())
+    }
+
+    /// The questions of one task that have no answer yet.
+    pub(crate) fn open_questions(&self, task: &str) -> Vec<Question> {
+        let inner = self.lock();
+        let answered = |name: &str| {
+            let key = (task.to_owned(), RecordKind::Answer, name.to_owned());
+            inner.records.get(&key).is_some_and(|body| !body.is_empty())
+        };
+        let own = inner
+            .records
+            .iter()
+            .filter(|((owner, kind, _), _)| owner == task && *kind == RecordKind::Question);
+        let mut open: Vec<Question> = own
+            .filter(|((_, _, name), _)| !answered(name))
+            .filter_map(|(_, body)| serde_json::from_slice(body).ok())
+            .collect();
+        open.sort_by(|a, b| a.id.cmp(&b.id));
+        open
+    }
+
+    /// The answers of one task, by question name.
+    pub(crate) fn answers(&self, task: &str) -> Vec<(String, Value)> {
+        let inner = self.lock();
+        let own = inner
+            .records
+            .iter()
+            .filter(|((owner, kind, _), _)| owner == task && *kind == RecordKind::Answer);
+        own.filter_map(|((_, _, name), body)| Some((name.clone(), serde_json::from_slice(body).ok()?)))
+            .collect()
+    }
+
+    pub(crate) fn ask(&self, task: &str, question: Question) {
+        let mut inner = self.lock();
+        inner
+            .asked
+            .retain(|(owner, asked)| owner != task || asked.name != question.name);
+        inner.asked.push((task.to_owned(), question));
+    }
+
+    /// Takes the questions that one task has asked since it was entered.
+    pub(crate) fn take_asked(&self, task: &str) -> Vec<Question> {
+        let mut inner = self.lock();
+        if inner.asked.is_empty() {
+            return Vec::new();
+        }
+        let asked = std::mem::take(&mut inner.asked);
+        let (own, others) = asked.into_iter().partition(|(owner, _)| owner == task);
+        inner.asked = others;
+        own.into_iter().map(|(_, question)| question).collect()
+    }
+
+    /// Whether anything was asked in this step.
+    pub(crate) fn has_asked(&self) -> bool {
+        !self.lock().asked.is_empty()
+    }
+
+    /// Forgets everything: the step has ended.
+    pub(crate) fn clear(&self) {
+        let mut inner = self.lock();
+        inner.records.clear();
+        inner.asked.clear();
+    }
+}
+
+/// Encodes the body of a record: `MessagePack` with field names.
+pub(crate) fn encode_record<T: Serialize>(value: &T) -> Result<Arc<[u8]>, StateError> {
+    rmp_serde::to_vec_named(value)
+        .map(Into::into)
+        .map_err(|error| StateError::Encode(error.to_string()))
+}
+
+/// Decodes the body of a record.
+pub(crate) fn decode_record<T: DeserializeOwned>(body: &[u8]) -> Result<T, StateError> {
+    rmp_serde::from_slice(body).map_err(|error| StateError::Decode(error.to_string()))
+}

@@ -1,0 +1,230 @@
+//! Runs the tasks of one step: attempts, timeouts, panics as errors, cancellation.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::{
+    error::{NodePanic, NodeTimeout},
+    event::{EventKind, Sink},
+    plan::Seed,
+};
+use crate::{
+    ask::Question,
+    graph::{Output, Parts, Payload},
+    node::{Context, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
+    state::State,
+};
+
+/// How a task ended.
+pub(crate) enum End<S: State> {
+    Output(Output<S>),
+    Asked(Vec<Question>),
+    Failed { error: NodeError, attempts: u32 },
+    Cancelled,
+    TimeLimit,
+}
+
+/// A task's output as a record.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredOutput<U> {
+    pub(crate) update: U,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) route: Option<usize>,
+}
+
+/// Everything that the tasks of a step share.
+pub(crate) struct Shared<S: State> {
+    pub(crate) parts: Arc<Parts<S>>,
+    pub(crate) run: Arc<RunContext>,
+    pub(crate) state: Arc<S>,
+    pub(crate) sink: Arc<Sink<S>>,
+    pub(crate) emitter: Option<Emitter<S::Event>>,
+    pub(crate) step: i64,
+    pub(crate) recorded_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl<S: State> Clone for Shared<S> {
+    fn clone(&self) -> Self {
+        Self {
+            parts: Arc::clone(&self.parts),
+            run: Arc::clone(&self.run),
+            state: Arc::clone(&self.state),
+            sink: Arc::clone(&self.sink),
+            emitter: self.emitter.clone(),
+            step: self.step,
+            recorded_at: self.recorded_at,
+        }
+    }
+}
+
+type TaskFuture<S> = Pin<Box<dyn Future<Output = End<S>> + Send>>;
+
+/// Runs one task in the caller's own future: nothing is spawned.
+pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) -> End<S> {
+    let (send, payload) = match &task.send {
+        None => (None, None),
+        Some((number, payload)) => (Some(*number), Some(payload)),
+    };
+    let mut ctx = TaskContext {
+        run: Arc::clone(&shared.run),
+        node: task.node,
+        send,
+        step: shared.step,
+        attempt: 1,
+        recorded_at: shared.recorded_at,
+    };
+    let Some(spec) = shared.parts.nodes.get(task.node) else {
+        return End::Failed {
+            error: NodeError::terminal("the task names no node of its graph"),
+            attempts: 0,
+        };
+    };
+    loop {
+        let attempt = async {
+            let call = (spec.call)(
+                &shared.state,
+                payload,
+                Context {
+                    task: ctx.clone(),
+                    emitter: shared.emitter.clone(),
+                },
+            );
+            call.await
+        };
+        let result = tokio::select! {
+            biased;
+            result = limited(AssertUnwindSafe(attempt).catch_unwind(), spec.policy.timeout) => result,
+            () = ctx.stopped() => return End::Cancelled,
+            () = time_limit(&shared.run) => return End::TimeLimit,
+        };
+        let asked = shared
+            .run
+            .journal
+            .has_asked()
+            .then(|| shared.run.journal.take_asked(&ctx.id()))
+            .unwrap_or_default();
+        if !asked.is_empty() {
+            return End::Asked(asked);
+        }
+        let error = match result {
+            Ok(output) => return End::Output(output),
+            Err(error) if error.kind() == NodeErrorKind::Asked => {
+                NodeError::terminal("a question of another run was passed on as this node's")
+            }
+            Err(error) => error,
+        };
+        let delay = if error.is_retryable() {
+            spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry"))
+        } else {
+            None
+        };
+        let Some(delay) = delay else {
+            return End::Failed {
+                error,
+                attempts: ctx.attempt,
+            };
+        };
+        retry_later(shared, &ctx, &error, delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = ctx.stopped() => return End::Cancelled,
+            () = time_limit(&shared.run) => return End::TimeLimit,
+        }
+        ctx.attempt += 1;
+    }
+}
+
+async fn retry_later<S: State>(shared: &Shared<S>, ctx: &TaskContext, error: &NodeError, delay: Duration) {
+    let node = ctx.node_name();
+    tracing::warn!(thread = %ctx.run.key, node = %node, attempt = ctx.attempt, %error, ?delay, "a task failed and will be tried again");
+    shared
+        .sink
+        .send(EventKind::Retry {
+            node,
+            attempt: ctx.attempt,
+            error: error.to_string(),
+            delay,
+        })
+        .await;
+}
+
+type Caught<S> = Result<Result<Output<S>, NodeError>, Box<dyn Any + Send>>;
+
+async fn limited<S: State>(
+    attempt: impl Future<Output = Caught<S>>,
+    limit: Option<Duration>,
+) -> Result<Output<S>, NodeError> {
+    let caught = match limit {
+        None => attempt.await,
+        Some(limit) => match tokio::time::timeout(limit, attempt).await {
+            Ok(caught) => caught,
+            Err(_) => return Err(NodeError::retryable(NodeTimeout { limit })),
+        },
+    };
+    caught.unwrap_or_else(|panic| {
+        Err(NodeError::terminal(NodePanic {
+            message: panic_message(panic.as_ref()),
+        }))
+    })
+}
+
+async fn time_limit(run: &RunContext) {
+    match run.deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// The tasks of a step that run side by side. Each is polled once where it is made; only what then waits is spawned.
+pub(crate) struct Crowd<S: State> {
+    waiting: JoinSet<(usize, End<S>)>,
+}
+
+impl<S: State> Crowd<S> {
+    /// Starts the tasks; those that end without waiting are returned at once.
+    pub(crate) async fn start(
+        shared: &Shared<S>,
+        tasks: impl Iterator<Item = (usize, &Seed<Payload>)>,
+    ) -> (Self, Vec<(usize, End<S>)>) {
+        let mut crowd = Self {
+            waiting: JoinSet::new(),
+        };
+        let mut ended = Vec::new();
+        for (at, task) in tasks {
+            let (shared, task) = (shared.clone(), task.clone());
+            let mut future: TaskFuture<S> = Box::pin(async move { run_one(&shared, &task).await });
+            match std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+                Poll::Ready(end) => ended.push((at, end)),
+                Poll::Pending => {
+                    crowd.waiting.spawn(async move { (at, future.await) });
+                }
+            }
+        }
+        (crowd, ended)
+    }
+
+    /// The next tasks that end: at least one, and whichever else has ended meanwhile. Empty when none is left.
+    pub(crate) async fn next(&mut self) -> Result<Vec<(usize, End<S>)>, String> {
+        let Some(first) = self.waiting.join_next().await else {
+            return Ok(Vec::new());
+        };
+        let mut ended = vec![first.map_err(|error| error.to_string())?];
+        while let Some(next) = self.waiting.try_join_next() {
+            ended.push(next.map_err(|error| error.to_string())?);
+        }
+        Ok(ended)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}

@@ -1,0 +1,60 @@
+//! Dense vectors: checked, scaled to length one, stored as little-endian `f32`, compared by cosine.
+
+use super::bm25::{Scored, shown};
+
+/// The vector scaled to length one, so that a dot product is the cosine; `None` where it has no direction: a component
+/// is not finite, or all are zero.
+pub(super) fn unit(vector: &[f32]) -> Option<Vec<f32>> {
+    let length = vector
+        .iter()
+        .map(|component| f64::from(*component).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    let usable = length.is_finite() && length > 0.0;
+    usable.then(|| {
+        vector
+            .iter()
+            .map(|component| shown(f64::from(*component) / length))
+            .collect()
+    })
+}
+
+/// The bytes that are stored.
+pub(super) fn pack(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|component| component.to_le_bytes()).collect()
+}
+
+/// The cosine of a unit vector with each stored one.
+pub(super) fn score(query: &[f32], stored: &[(u32, Vec<u8>)]) -> Vec<Scored> {
+    let scored = |(chunk, bytes): &(u32, Vec<u8>)| Scored {
+        chunk: *chunk,
+        score: dot(query, bytes),
+        coverage: 0.0,
+    };
+    stored.iter().map(scored).collect()
+}
+
+fn dot(query: &[f32], stored: &[u8]) -> f32 {
+    let stored = stored.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    query.iter().zip(stored).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_is_as_near_to_itself_as_can_be_whatever_its_length() {
+        let (short, long) = (unit(&[0.3, -0.4]).unwrap(), unit(&[30.0, -40.0]).unwrap());
+        let scored = score(&short, &[(7, pack(&long))]);
+        assert!((scored[0].score - 1.0).abs() < 1e-6, "{scored:?}");
+        assert_eq!(scored[0].chunk, 7);
+    }
+
+    #[test]
+    fn a_vector_without_direction_is_refused() {
+        for vector in [&[0.0, 0.0][..], &[f32::NAN, 1.0], &[f32::INFINITY, 1.0], &[]] {
+            assert_eq!(unit(vector), None, "{vector:?}");
+        }
+    }
+}
