@@ -25,16 +25,16 @@ ANSWER_SECONDS_MAX = 300
 def a_local_model_answers(checks, binary, url):
     """stepgraph chat over a local model"""
     with tempfile.TemporaryDirectory(prefix="stepgraph-models-") as data:
-        settings = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "local"}
+        settings = {"OPENAI_BASE_URL": url, "STEPGRAPH_MODEL": MODEL}
         here = ("--data", data)
         added = command(binary, "tenant", "add", "local", *here, **settings)
         checks.that(added.returncode == 0, "a tenant is added", added)
         ingested = command(binary, "ingest", KNOWLEDGE / "warranty-and-returns.docx", "--tenant", "local", *here, **settings)
         checks.that(ingested.returncode == 0, "a document is ingested", ingested)
-        text, pieces, run = stream(binary, "chat", "--tenant", "local", "--model", MODEL, *here, QUESTION, **settings)
+        text, pieces, run = stream(binary, "chat", "--tenant", "local", *here, QUESTION, **settings)
         checks.that(run == 0 and len(text.split()) >= 3, "the model writes an answer", (run, text))
         checks.that(pieces > 1, "the answer arrives piece by piece", pieces)
-        quoted = command(binary, "chat", "--tenant", "local", "--model", "extractive", *here, QUESTION, **settings)
+        quoted = command(binary, "chat", "--tenant", "local", *here, QUESTION, STEPGRAPH_MODEL="extractive")
         checks.that(quoted.stdout.strip() != text.strip(), "it is not the extractive answer", text)
         print(f"\nThe model said:\n{text.strip()}")
 
