@@ -1,9 +1,12 @@
 //! Both stores hold to every fact of the suite.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test may panic and print")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use stepgraph::Memory;
 use stepgraph_checkpoint::conformance;
+#[cfg(feature = "sqlite")]
+use stepgraph_checkpoint::{Durability, Sqlite, SqliteOptions};
 
 #[tokio::test]
 async fn memory_holds_to_every_fact() {

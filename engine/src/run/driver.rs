@@ -28,7 +28,7 @@ use crate::{
         Seq, TaskRecord,
     },
     graph::{Output, Payload},
-    node::NodeError,
+    node::{NodeError, StoreHandle},
     state::{Changes, State},
 };
 
@@ -330,8 +330,8 @@ impl<S: State> Driver<S> {
                 .unwrap_or_default(),
             task: task.map(|task| self.task_id(task)).unwrap_or_default(),
             step: self.shared.step,
-            thread: self.shared.run.key.clone(),
-            checkpoint: self.shared.run.store.as_ref().and_then(|store| store.head()),
+            thread: Box::new(self.shared.run.key.clone()),
+            checkpoint: self.shared.run.store.as_ref().and_then(StoreHandle::head),
             attempts,
             source: error.into_source(),
         }
@@ -416,7 +416,7 @@ impl<S: State> Driver<S> {
                 .run
                 .store
                 .as_ref()
-                .and_then(|store| store.head())
+                .and_then(StoreHandle::head)
                 .map(|seq| (seq, id));
         }
         if self.shared.sink.is_heard() {

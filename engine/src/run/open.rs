@@ -203,10 +203,6 @@ impl<S: State> Opening<S> {
             hold,
             handle,
         } = self;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a deadline is of the running process, never of the record"
-        )]
         let deadline = options.time_limit.map(|limit| Instant::now() + limit);
         let topology = Arc::clone(&graph.parts.topology);
         let context = RunContext {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ask::Question,
-    graph::{Output, Parts, Payload},
+    graph::{NodeSpec, Output, Parts, Payload},
     node::{Context, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
     state::State,
 };
@@ -64,10 +64,8 @@ type TaskFuture<S> = Pin<Box<dyn Future<Output = End<S>> + Send>>;
 
 /// Runs one task in the caller's own future: nothing is spawned.
 pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) -> End<S> {
-    let (send, payload) = match &task.send {
-        None => (None, None),
-        Some((number, payload)) => (Some(*number), Some(payload)),
-    };
+    let send = task.send.as_ref().map(|(number, _)| *number);
+    let payload = task.send.as_ref().map(|(_, payload)| payload);
     let mut ctx = TaskContext {
         run: Arc::clone(&shared.run),
         node: task.node,
@@ -77,56 +75,16 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         recorded_at: shared.recorded_at,
     };
     let Some(spec) = shared.parts.nodes.get(task.node) else {
-        return End::Failed {
-            error: NodeError::terminal("the task names no node of its graph"),
-            attempts: 0,
-        };
+        return End::Failed { error: NodeError::terminal("the task names no node of its graph"), attempts: 0 };
     };
     loop {
-        let attempt = async {
-            let call = (spec.call)(
-                &shared.state,
-                payload,
-                Context {
-                    task: ctx.clone(),
-                    emitter: shared.emitter.clone(),
-                },
-            );
-            call.await
-        };
-        let result = tokio::select! {
-            biased;
-            result = limited(AssertUnwindSafe(attempt).catch_unwind(), spec.policy.timeout) => result,
-            () = ctx.stopped() => return End::Cancelled,
-            () = time_limit(&shared.run) => return End::TimeLimit,
-        };
-        let asked = shared
-            .run
-            .journal
-            .has_asked()
-            .then(|| shared.run.journal.take_asked(&ctx.id()))
-            .unwrap_or_default();
-        if !asked.is_empty() {
-            return End::Asked(asked);
-        }
-        let error = match result {
-            Ok(output) => return End::Output(output),
-            Err(error) if error.kind() == NodeErrorKind::Asked => {
-                NodeError::terminal("a question of another run was passed on as this node's")
-            }
+        let error = match attempt(shared, spec, &ctx, payload).await {
+            Ok(end) => return end,
             Err(error) => error,
         };
-        let delay = if error.is_retryable() {
-            spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry"))
-        } else {
-            None
-        };
-        let Some(delay) = delay else {
-            return End::Failed {
-                error,
-                attempts: ctx.attempt,
-            };
-        };
+        let delay =
+            if error.is_retryable() { spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry")) } else { None };
+        let Some(delay) = delay else { return End::Failed { error, attempts: ctx.attempt } };
         retry_later(shared, &ctx, &error, delay).await;
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -134,6 +92,40 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
             () = time_limit(&shared.run) => return End::TimeLimit,
         }
         ctx.attempt += 1;
+    }
+}
+
+/// One attempt: the task's end, or an error that another attempt may mend.
+async fn attempt<S: State>(
+    shared: &Shared<S>,
+    spec: &NodeSpec<S>,
+    ctx: &TaskContext,
+    payload: Option<&Payload>,
+) -> Result<End<S>, NodeError> {
+    // Inside the future, so that a panic before the node's first await is caught as well.
+    let body = async {
+        let call = (spec.call)(&shared.state, payload, Context { task: ctx.clone(), emitter: shared.emitter.clone() });
+        call.await
+    };
+    let result = tokio::select! {
+        biased;
+        result = limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout) => result,
+        () = ctx.stopped() => return Ok(End::Cancelled),
+        () = time_limit(&shared.run) => return Ok(End::TimeLimit),
+    };
+    let journal = &shared.run.journal;
+    if journal.has_asked() {
+        let asked = journal.take_asked(&ctx.id());
+        if !asked.is_empty() {
+            return Ok(End::Asked(asked));
+        }
+    }
+    match result {
+        Ok(output) => Ok(End::Output(output)),
+        Err(error) if error.kind() == NodeErrorKind::Asked => {
+            Err(NodeError::terminal("a question of another run was passed on as this node's"))
+        }
+        Err(error) => Err(error),
     }
 }
 

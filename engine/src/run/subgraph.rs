@@ -14,7 +14,7 @@ use crate::{
     ask::Question,
     checkpoint::{At, RunStatus},
     graph::Graph,
-    node::{Context, Emit, Emitter, Node, NodeError},
+    node::{Context, Emit, Emitter, Node, NodeError, StoreHandle},
     state::{FromState, State},
 };
 
@@ -66,7 +66,7 @@ fn host<E: Send + 'static>(ctx: &Context<E>) -> String {
         .run
         .store
         .as_ref()
-        .and_then(|store| store.head())
+        .and_then(StoreHandle::head)
         .map_or(0, |head| head.0);
     format!("{}@{from}", ctx.task.id())
 }

@@ -20,7 +20,7 @@ use crate::{
     service::{Chunk, DocumentId, KnowledgeBase, ServiceError},
 };
 
-/// Rows one statement writes: enough that preparing it costs nothing beside them, far below SQLite's limit of
+/// Rows one statement writes: enough that preparing it costs nothing beside them, far below `SQLite`'s limit of
 /// 32,766 bound values.
 const ROWS_PER_STATEMENT: usize = 256;
 
@@ -122,7 +122,7 @@ fn check(base: &KnowledgeBase, document: &DocumentId, chunks: &[Chunk]) -> Resul
         if length != expected {
             let count =
                 |length: Option<u32>| length.map_or_else(|| "no vector".to_owned(), |n| format!("{n} components"));
-            return Err(mismatch(format!(
+            return Err(mismatch(&format!(
                 "{} has {}, its chunks have {}",
                 place(),
                 count(length),
