@@ -106,3 +106,8 @@ pub use state::{
     restore_whole,
 };
 pub use stepgraph_macros::{Ask, Route, State, View};
+
+/// The example of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

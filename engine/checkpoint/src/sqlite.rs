@@ -155,9 +155,6 @@ impl Checkpointer for Sqlite {
         turn.end(epoch).await
     }
 
-    /// # Cancel safety
-    ///
-    /// Dropped at any await, it has written everything or nothing.
     async fn commit(
         &self,
         key: &ThreadKey,

@@ -1,6 +1,6 @@
 //! What holds for the SQLite store beyond the facts of every store.
 #![cfg(feature = "sqlite")]
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -1,6 +1,5 @@
 //! How many calls to SQLite each verb makes. Alone in its binary: it listens to everything sqlx says.
 #![cfg(feature = "sqlite")]
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

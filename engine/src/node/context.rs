@@ -177,6 +177,12 @@ impl TaskContext {
         Ok(())
     }
 
+    /// Whether the run is to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let gone = self.run.reader_gone.as_ref();
+        self.run.cancel.is_cancelled() || gone.is_some_and(CancellationToken::is_cancelled)
+    }
+
     /// Resolves when the run is to stop: at once, or when the outside effects under way have ended.
     pub(crate) async fn stopped(&self) {
         /// How long a cancellation waits for outside effects of class other that have begun.
@@ -256,8 +262,7 @@ impl<E: Send + 'static> Context<E> {
     /// Whether the run is cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        let run = &self.task.run;
-        run.cancel.is_cancelled() || run.reader_gone.as_ref().is_some_and(CancellationToken::is_cancelled)
+        self.task.is_stopped()
     }
 
     /// A value that the caller of the run has provided; a graph says by `requires` which it needs.

@@ -91,7 +91,8 @@ impl<S: State> Driver<S> {
         }
     }
 
-    fn end(self) -> Outcome<S> {
+    /// What a run has come to that has no tasks left.
+    pub(crate) fn end(self) -> Outcome<S> {
         let topology = &self.shared.parts.topology;
         let names = |nodes: Vec<usize>| {
             nodes
@@ -397,6 +398,7 @@ impl<S: State> Driver<S> {
         outbox: Vec<OutboxMessage>,
     ) -> Result<(), RunError> {
         let mut saved = None;
+        self.has_records = false;
         if self.shared.run.store.is_some() {
             let created_at = self.shared.run.clock.now();
             let checkpoint = self.checkpoint(source, created_at)?;
@@ -408,8 +410,6 @@ impl<S: State> Driver<S> {
                 outbox,
             })
             .await?;
-            self.shared.run.journal.clear();
-            self.has_records = false;
             self.shared.recorded_at = Some(created_at);
             saved = self
                 .shared
@@ -419,6 +419,8 @@ impl<S: State> Driver<S> {
                 .and_then(StoreHandle::head)
                 .map(|seq| (seq, id));
         }
+        // The records belong to the step that has ended.
+        self.shared.run.journal.clear();
         if self.shared.sink.is_heard() {
             self.shared
                 .sink

@@ -173,13 +173,13 @@ impl<S: State> Opening<S> {
             .map_or_else(|| RunId::from(self.graph.clock.id()), |mark| mark.run);
         let mut records = found.records;
         let given = answer_records(&records, answers)?;
-        if tasks.is_empty() {
-            return Ok(Opened::Ended(Outcome::Done(state)));
-        }
         records.extend(given.iter().cloned());
         let mut driver = self.driver(state, step, run, Journal::of(records));
-        driver.tasks = tasks;
         driver.joins = joins;
+        if tasks.is_empty() {
+            return Ok(Opened::Ended(driver.end()));
+        }
+        driver.tasks = tasks;
         driver.sizes = sizes;
         driver.has_records = true;
         driver.shared.recorded_at = Some(recorded_at);

@@ -122,6 +122,8 @@ async fn attempt<S: State>(
     }
     match result {
         Ok(output) => Ok(End::Output(output)),
+        // Whatever a node says when it is being stopped, stopping it was not its failure.
+        Err(_) if ctx.is_stopped() => Ok(End::Cancelled),
         Err(error) if error.kind() == NodeErrorKind::Asked => {
             Err(NodeError::terminal("a question of another run was passed on as this node's"))
         }

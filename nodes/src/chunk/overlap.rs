@@ -12,9 +12,15 @@ const LOOK_BACK: usize = 600;
 /// The start of the overlap that `core` gets from `before`: the earliest sentence that still fits, if that is most of
 /// what may be repeated, else the earliest word.
 pub(super) fn start(text: &str, before: &Range<usize>, core: &Range<usize>, limits: &ChunkLimits) -> usize {
-    let from = before.start.max(text.floor_char_boundary(before.end.saturating_sub(LOOK_BACK)));
-    let Some(tail) = text.get(from..before.end) else { return core.start };
-    let spare = limits.tokens_max.saturating_sub(count(text.get(core.clone()).unwrap_or_default()));
+    let from = before
+        .start
+        .max(text.floor_char_boundary(before.end.saturating_sub(LOOK_BACK)));
+    let Some(tail) = text.get(from..before.end) else {
+        return core.start;
+    };
+    let spare = limits
+        .tokens_max
+        .saturating_sub(count(text.get(core.clone()).unwrap_or_default()));
     let tokens_max = limits.overlap_tokens_max.min(spare);
     let shared = |start: usize| count(text.get(start..core.start).unwrap_or_default());
     let fits = |start: usize| {
@@ -22,7 +28,10 @@ pub(super) fn start(text: &str, before: &Range<usize>, core: &Range<usize>, limi
     };
     // Neither the first sentence nor the first word of the tail is known to be whole.
     let sentences = tail.split_sentence_bound_indices().map(|(at, _)| from + at);
-    let words = tail.split_word_bound_indices().filter(|(_, word)| !word.trim().is_empty()).map(|(at, _)| from + at);
+    let words = tail
+        .split_word_bound_indices()
+        .filter(|(_, word)| !word.trim().is_empty())
+        .map(|(at, _)| from + at);
     let earliest = |starts: Vec<usize>| starts.get(starts.partition_point(|start| !fits(*start))).copied();
     let known = |start: &usize| *start > from || from == before.start;
     earliest(sentences.filter(known).collect())

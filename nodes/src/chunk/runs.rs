@@ -51,10 +51,19 @@ mod tests {
 
     #[test]
     fn parts_are_the_whole_text_and_no_run_is_long() {
-        for text in [String::new(), "word ".repeat(5_000), "x".repeat(9_001), format!("{}。", "字".repeat(900)).repeat(7)] {
+        for text in [
+            String::new(),
+            "word ".repeat(5_000),
+            "x".repeat(9_001),
+            format!("{}。", "字".repeat(900)).repeat(7),
+        ] {
             let parts: Vec<_> = cut(&text).collect();
             assert_eq!(parts.concat(), text);
-            assert!(parts.iter().all(|part| part.split_whitespace().all(|run| run.chars().count() <= RUN_MAX)));
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.split_whitespace().all(|run| run.chars().count() <= RUN_MAX))
+            );
         }
     }
 
