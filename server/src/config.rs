@@ -11,8 +11,8 @@ use stepgraph_nodes::service::{ModelName, Secret};
 mod layer;
 pub mod variable;
 
-pub use layer::{Problem, SettingsError};
 use layer::Reader;
+pub use layer::{Problem, SettingsError};
 use variable::VARIABLES;
 
 /// The data folder where nobody names one.
@@ -36,6 +36,8 @@ pub struct Flags {
     pub port: Option<u16>,
     /// `--model`.
     pub model: Option<String>,
+    /// The port where nobody names one, [`PORT_DEFAULT`] unless the command has its own.
+    pub port_default: Option<u16>,
 }
 
 /// Which model answers.
@@ -131,7 +133,12 @@ impl Settings {
         let data_before_file = flags
             .data
             .clone()
-            .or_else(|| environment.get(variable::DATA).filter(|text| !text.trim().is_empty()).map(PathBuf::from))
+            .or_else(|| {
+                environment
+                    .get(variable::DATA)
+                    .filter(|text| !text.trim().is_empty())
+                    .map(PathBuf::from)
+            })
             .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
         let beside_data = data_before_file.join(FILE_NAME);
         match &flags.config {
@@ -140,14 +147,16 @@ impl Settings {
             None => {}
         }
         refuse_unknown(&mut reader, &environment);
-        let known = environment.into_iter().filter(|(name, _)| variable::Variable::named(name).is_some());
+        let known = environment
+            .into_iter()
+            .filter(|(name, _)| variable::Variable::named(name).is_some());
         reader.over("the environment", known);
         reader.over("the command line", flags.texts());
-        let settings = Self::read(&mut reader);
+        let settings = Self::read(&mut reader, flags.port_default.unwrap_or(PORT_DEFAULT));
         reader.finish(settings)
     }
 
-    fn read(reader: &mut Reader) -> Self {
+    fn read(reader: &mut Reader, port_default: u16) -> Self {
         for variable in VARIABLES {
             if let Some(why) = variable.refused
                 && reader.text(variable.name).is_some()
@@ -155,7 +164,9 @@ impl Settings {
                 reader.wrong(variable, why);
             }
         }
-        let model = reader.text(variable::MODEL).map_or(ModelChoice::ByTenant, |text| ModelChoice::parse(&text));
+        let model = reader
+            .text(variable::MODEL)
+            .map_or(ModelChoice::ByTenant, |text| ModelChoice::parse(&text));
         let provider = read_provider(reader);
         if let (ModelChoice::Named(name), None) = (&model, &provider) {
             reader.problem(
@@ -166,21 +177,33 @@ impl Settings {
             );
         }
         Self {
-            data: reader.text(variable::DATA).map_or_else(|| PathBuf::from(DATA_DEFAULT), PathBuf::from),
+            data: reader
+                .text(variable::DATA)
+                .map_or_else(|| PathBuf::from(DATA_DEFAULT), PathBuf::from),
             host: reader.text(variable::HOST).unwrap_or_else(|| "127.0.0.1".to_owned()),
-            port: reader.parsed(variable::PORT, parse_port).unwrap_or(PORT_DEFAULT),
+            port: reader.parsed(variable::PORT, parse_port).unwrap_or(port_default),
             embedding: read_embedding(reader, provider.is_some()),
             model,
             provider,
-            free_model: ModelName::new(reader.text(variable::FREE_MODEL).unwrap_or_else(|| "gpt-4o-mini".to_owned())),
-            paid_model: ModelName::new(
-                reader.text(variable::PAID_MODEL).unwrap_or_else(|| "claude-sonnet-4-5-20250514".to_owned()),
+            free_model: ModelName::new(
+                reader
+                    .text(variable::FREE_MODEL)
+                    .unwrap_or_else(|| "gpt-4o-mini".to_owned()),
             ),
-            model_aliases: reader.parsed(variable::MODEL_ALIASES, parse_aliases).unwrap_or_default(),
+            paid_model: ModelName::new(
+                reader
+                    .text(variable::PAID_MODEL)
+                    .unwrap_or_else(|| "claude-sonnet-4-5-20250514".to_owned()),
+            ),
+            model_aliases: reader
+                .parsed(variable::MODEL_ALIASES, parse_aliases)
+                .unwrap_or_default(),
             internal_secret: reader.text(variable::INTERNAL_API_SECRET).map(Secret::new),
             progress_callback: reader.parsed(variable::PROGRESS_CALLBACK_URL, parse_url),
             log_filter: reader.parsed(variable::RUST_LOG, parse_filter),
-            log_format: reader.parsed(variable::LOG_FORMAT, parse_format).unwrap_or(LogFormat::Text),
+            log_format: reader
+                .parsed(variable::LOG_FORMAT, parse_format)
+                .unwrap_or(LogFormat::Text),
         }
     }
 
@@ -210,7 +233,10 @@ impl Flags {
 fn refuse_unknown(reader: &mut Reader, environment: &BTreeMap<String, String>) {
     let ours = environment.keys().filter(|name| name.starts_with("STEPGRAPH_"));
     for name in ours.filter(|name| variable::Variable::named(name).is_none()) {
-        reader.problem(name, "is not a setting (from the environment): .env.example lists them all");
+        reader.problem(
+            name,
+            "is not a setting (from the environment): .env.example lists them all",
+        );
     }
 }
 
@@ -220,7 +246,10 @@ fn read_provider(reader: &mut Reader) -> Option<ProviderSettings> {
     if key.is_none() && base_url.is_none() {
         return None;
     }
-    Some(ProviderSettings { key, base_url: base_url.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()) })
+    Some(ProviderSettings {
+        key,
+        base_url: base_url.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
+    })
 }
 
 fn read_embedding(reader: &mut Reader, has_provider: bool) -> Option<EmbeddingSettings> {
@@ -229,23 +258,34 @@ fn read_embedding(reader: &mut Reader, has_provider: bool) -> Option<EmbeddingSe
     match (model, dimension) {
         (None, None) => None,
         (None, Some(_)) => {
-            reader.problem(variable::EMBEDDING_DIMENSION, "says nothing without EMBEDDING_MODEL: set both or neither");
+            reader.problem(
+                variable::EMBEDDING_DIMENSION,
+                "says nothing without EMBEDDING_MODEL: set both or neither",
+            );
             None
         }
         (Some(_), _) if !has_provider => {
-            reader.problem(variable::EMBEDDING_MODEL, "needs a provider: set OPENAI_API_KEY or OPENAI_BASE_URL, or unset it");
+            reader.problem(
+                variable::EMBEDDING_MODEL,
+                "needs a provider: set OPENAI_API_KEY or OPENAI_BASE_URL, or unset it",
+            );
             None
         }
-        (Some(model), dimension) => match dimension.or_else(|| dimension_of(&model)) {
-            Some(dimension) => Some(EmbeddingSettings { model: ModelName::new(model), dimension }),
-            None => {
-                reader.problem(
+        (Some(model), dimension) => {
+            match dimension.or_else(|| dimension_of(&model)) {
+                Some(dimension) => Some(EmbeddingSettings {
+                    model: ModelName::new(model),
+                    dimension,
+                }),
+                None => {
+                    reader.problem(
                     variable::EMBEDDING_DIMENSION,
                     format!("the length of the vectors of `{model}` is not known here: set it as the provider documents it"),
                 );
-                None
+                    None
+                }
             }
-        },
+        }
     }
 }
 
@@ -259,7 +299,8 @@ fn dimension_of(model: &str) -> Option<u32> {
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "is not a port: use 0 to 65535, 0 for a free one".to_owned())
+    text.parse()
+        .map_err(|_| "is not a port: use 0 to 65535, 0 for a free one".to_owned())
 }
 
 fn parse_dimension(text: &str) -> Result<u32, String> {
@@ -294,7 +335,9 @@ fn parse_aliases(text: &str) -> Result<BTreeMap<String, ModelName>, String> {
 fn parse_filter(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("is not a log filter ({error}): use for instance info, or warn,stepgraph_server=debug")),
+        Err(error) => Err(format!(
+            "is not a log filter ({error}): use for instance info, or warn,stepgraph_server=debug"
+        )),
     }
 }
 

@@ -56,7 +56,11 @@ impl Provider for Layer {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let dict = self.texts.iter().map(|(key, text)| (key.clone(), Value::from(text.as_str()))).collect();
+        let dict = self
+            .texts
+            .iter()
+            .map(|(key, text)| (key.clone(), Value::from(text.as_str())))
+            .collect();
         Ok(Profile::Default.collect(dict))
     }
 }
@@ -86,7 +90,10 @@ pub(super) struct Reader {
 impl Reader {
     /// An empty stack of layers.
     pub(super) fn new() -> Self {
-        Self { figment: Figment::new(), problems: Vec::new() }
+        Self {
+            figment: Figment::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// Puts a layer of texts over what is there; names in capitals or not, empty values left out.
@@ -96,7 +103,10 @@ impl Reader {
             .filter(|(_, text)| !text.trim().is_empty())
             .map(|(name, text)| (name.as_ref().to_ascii_lowercase(), text))
             .collect();
-        self.merge(Layer { place: place.to_owned(), texts });
+        self.merge(Layer {
+            place: place.to_owned(),
+            texts,
+        });
     }
 
     /// Puts a settings file over what is there.
@@ -104,14 +114,25 @@ impl Reader {
         let place = path.display().to_string();
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) => return self.problem(place, format!("cannot be read ({error}): name another file with --config")),
+            Err(error) => {
+                return self.problem(
+                    place,
+                    format!("cannot be read ({error}): name another file with --config"),
+                );
+            }
         };
         let dict: Dict = match Toml::from_str(&text) {
             Ok(dict) => dict,
             Err(error) => return self.problem(place, format!("is not valid TOML: {}", first_line(&error.to_string()))),
         };
-        for key in dict.keys().filter(|key| !VARIABLES.iter().any(|variable| variable.key() == **key)) {
-            self.problem(key.clone(), format!("is not a setting (in {place}): .env.example lists them all, here in lower case"));
+        for key in dict
+            .keys()
+            .filter(|key| !VARIABLES.iter().any(|variable| variable.key() == **key))
+        {
+            self.problem(
+                key.clone(),
+                format!("is not a setting (in {place}): .env.example lists them all, here in lower case"),
+            );
         }
         self.merge(FileLayer { place, dict });
     }
@@ -122,12 +143,18 @@ impl Reader {
 
     /// Notes that something is wrong.
     pub(super) fn problem(&mut self, subject: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem { subject: subject.into(), message: message.into() });
+        self.problems.push(Problem {
+            subject: subject.into(),
+            message: message.into(),
+        });
     }
 
     /// Notes what is wrong with the value of a setting, and where the value comes from.
     pub(super) fn wrong(&mut self, variable: &Variable, message: &str) {
-        let place = self.figment.find_metadata(&variable.key()).map(|found| found.name.to_string());
+        let place = self
+            .figment
+            .find_metadata(&variable.key())
+            .map(|found| found.name.to_string());
         let from = place.map_or_else(String::new, |place| format!(" (from {place})"));
         self.problem(variable.name, format!("{message}{from}"));
     }
@@ -165,7 +192,13 @@ impl Reader {
 
     /// Ends the reading.
     pub(super) fn finish<T>(self, value: T) -> Result<T, SettingsError> {
-        if self.problems.is_empty() { Ok(value) } else { Err(SettingsError { problems: self.problems }) }
+        if self.problems.is_empty() {
+            Ok(value)
+        } else {
+            Err(SettingsError {
+                problems: self.problems,
+            })
+        }
     }
 }
 
@@ -174,7 +207,10 @@ fn text_of(value: &Value) -> Option<String> {
         Value::String(_, text) => Some(text.clone()),
         Value::Char(_, one) => Some(one.to_string()),
         Value::Bool(_, flag) => Some(flag.to_string()),
-        Value::Num(_, _) => value.to_i128().map(|n| n.to_string()).or_else(|| value.to_f64().map(|n| n.to_string())),
+        Value::Num(_, _) => value
+            .to_i128()
+            .map(|n| n.to_string())
+            .or_else(|| value.to_f64().map(|n| n.to_string())),
         Value::Empty(..) => Some(String::new()),
         Value::Dict(..) | Value::Array(..) => None,
     }

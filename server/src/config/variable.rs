@@ -21,15 +21,29 @@ pub struct Variable {
 }
 
 const fn plain(group: &'static str, name: &'static str, example: &'static str, doc: &'static str) -> Variable {
-    Variable { name, group, doc, example, secret: false, refused: None }
+    Variable {
+        name,
+        group,
+        doc,
+        example,
+        secret: false,
+        refused: None,
+    }
 }
 
 const fn secret(group: &'static str, name: &'static str, example: &'static str, doc: &'static str) -> Variable {
-    Variable { secret: true, ..plain(group, name, example, doc) }
+    Variable {
+        secret: true,
+        ..plain(group, name, example, doc)
+    }
 }
 
 const fn refused(name: &'static str, example: &'static str, doc: &'static str, why: &'static str) -> Variable {
-    Variable { secret: true, refused: Some(why), ..plain(REFUSED, name, example, doc) }
+    Variable {
+        secret: true,
+        refused: Some(why),
+        ..plain(REFUSED, name, example, doc)
+    }
 }
 
 const PLACE: &str = "Where it runs";
@@ -71,8 +85,18 @@ pub const LOG_FORMAT: &str = "STEPGRAPH_LOG_FORMAT";
 
 /// Every setting, in the order of `.env.example`.
 pub const VARIABLES: &[Variable] = &[
-    plain(PLACE, DATA, "./stepgraph-data", "Folder of the databases and of stepgraph.toml; one process at a time"),
-    plain(PLACE, HOST, "127.0.0.1", "Address to listen on; 0.0.0.0 for all, behind a proxy that speaks TLS"),
+    plain(
+        PLACE,
+        DATA,
+        "./stepgraph-data",
+        "Folder of the databases and of stepgraph.toml; one process at a time",
+    ),
+    plain(
+        PLACE,
+        HOST,
+        "127.0.0.1",
+        "Address to listen on; 0.0.0.0 for all, behind a proxy that speaks TLS",
+    ),
     plain(PLACE, PORT, "8000", "Port to listen on; 0 for a free one"),
     plain(
         MODELS,
@@ -80,16 +104,66 @@ pub const VARIABLES: &[Variable] = &[
         "extractive",
         "One model for every tenant: extractive (quotes the documents, needs no key), scripted (tests only), or a model of the provider",
     ),
-    secret(MODELS, OPENAI_API_KEY, "sk-...", "Key of OpenAI or of any provider that speaks its protocol"),
-    plain(MODELS, OPENAI_BASE_URL, "https://api.openai.com/v1", "Address of that provider; a local server may need no key"),
-    plain(MODELS, FREE_MODEL, "gpt-4o-mini", "Model of the free tier, where a provider is configured"),
-    plain(MODELS, PAID_MODEL, "claude-sonnet-4-5-20250514", "Model of the paid tier, where the tenant names none"),
-    plain(MODELS, MODEL_ALIASES, "gpt-4=gpt-4o,fast=gpt-4o-mini", "Names in tenants' records = names the provider knows, by commas"),
-    plain(MODELS, EMBEDDING_MODEL, "text-embedding-3-small", "Embedding model for hybrid search; unset: search by words alone"),
-    plain(MODELS, EMBEDDING_DIMENSION, "1536", "Length of its vectors; fixed for a data folder at the first ingest"),
-    secret(CALLERS, INTERNAL_API_SECRET, "a long random text", "What trusted callers send as X-Internal-Secret; unset: they are all refused"),
-    plain(CALLERS, PROGRESS_CALLBACK_URL, "http://localhost:3000", "Origin that is told of each document's progress; unset: nobody"),
-    plain(KEEPING, RUST_LOG, "info", "Which messages are logged to stderr, for instance warn or stepgraph_server=debug"),
+    secret(
+        MODELS,
+        OPENAI_API_KEY,
+        "sk-...",
+        "Key of OpenAI or of any provider that speaks its protocol",
+    ),
+    plain(
+        MODELS,
+        OPENAI_BASE_URL,
+        "https://api.openai.com/v1",
+        "Address of that provider; a local server may need no key",
+    ),
+    plain(
+        MODELS,
+        FREE_MODEL,
+        "gpt-4o-mini",
+        "Model of the free tier, where a provider is configured",
+    ),
+    plain(
+        MODELS,
+        PAID_MODEL,
+        "claude-sonnet-4-5-20250514",
+        "Model of the paid tier, where the tenant names none",
+    ),
+    plain(
+        MODELS,
+        MODEL_ALIASES,
+        "gpt-4=gpt-4o,fast=gpt-4o-mini",
+        "Names in tenants' records = names the provider knows, by commas",
+    ),
+    plain(
+        MODELS,
+        EMBEDDING_MODEL,
+        "text-embedding-3-small",
+        "Embedding model for hybrid search; unset: search by words alone",
+    ),
+    plain(
+        MODELS,
+        EMBEDDING_DIMENSION,
+        "1536",
+        "Length of its vectors; fixed for a data folder at the first ingest",
+    ),
+    secret(
+        CALLERS,
+        INTERNAL_API_SECRET,
+        "a long random text",
+        "What trusted callers send as X-Internal-Secret; unset: they are all refused",
+    ),
+    plain(
+        CALLERS,
+        PROGRESS_CALLBACK_URL,
+        "http://localhost:3000",
+        "Origin that is told of each document's progress; unset: nobody",
+    ),
+    plain(
+        KEEPING,
+        RUST_LOG,
+        "info",
+        "Which messages are logged to stderr, for instance warn or stepgraph_server=debug",
+    ),
     plain(KEEPING, LOG_FORMAT, "text", "text for people, json for machines"),
     refused(
         "DATABASE_URL",
@@ -97,10 +171,30 @@ pub const VARIABLES: &[Variable] = &[
         "A shared PostgreSQL",
         "this build keeps its records in the data folder and has no PostgreSQL driver: unset it",
     ),
-    refused("REDIS_URL", "redis://...", "A shared Redis", "this build caches and counts in its own process and has no Redis driver: unset it"),
-    refused("QDRANT_URL", "http://localhost:6334", "A Qdrant server", "this build keeps vectors in the data folder and has no Qdrant driver: unset it"),
-    refused("QDRANT_API_KEY", "...", "Key of that server", "this build keeps vectors in the data folder and has no Qdrant driver: unset it"),
-    refused("QDRANT_COLLECTION", "chatconnect_documents", "Its collection", "this build keeps vectors in the data folder and has no Qdrant driver: unset it"),
+    refused(
+        "REDIS_URL",
+        "redis://...",
+        "A shared Redis",
+        "this build caches and counts in its own process and has no Redis driver: unset it",
+    ),
+    refused(
+        "QDRANT_URL",
+        "http://localhost:6334",
+        "A Qdrant server",
+        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
+    ),
+    refused(
+        "QDRANT_API_KEY",
+        "...",
+        "Key of that server",
+        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
+    ),
+    refused(
+        "QDRANT_COLLECTION",
+        "chatconnect_documents",
+        "Its collection",
+        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
+    ),
     refused(
         "ANTHROPIC_API_KEY",
         "sk-ant-...",
@@ -137,14 +231,24 @@ pub fn env_example() -> String {
             group = variable.group;
             let _ = write!(text, "\n# --- {group} ---\n");
         }
-        let _ = write!(text, "# {}.\n#{}={}\n", variable.doc, variable.name, quoted(variable.example));
+        let _ = write!(
+            text,
+            "# {}.\n#{}={}\n",
+            variable.doc,
+            variable.name,
+            quoted(variable.example)
+        );
     }
     text
 }
 
 /// As a shell reads it back.
 fn quoted(text: &str) -> String {
-    if text.contains(' ') { format!("'{text}'") } else { text.to_owned() }
+    if text.contains(' ') {
+        format!("'{text}'")
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -158,7 +262,11 @@ mod tests {
             std::fs::write(path, env_example()).unwrap();
         }
         let checked_in = std::fs::read_to_string(path).unwrap();
-        assert_eq!(checked_in, env_example(), "write it anew with UPDATE_ENV_EXAMPLE=1 cargo test -p stepgraph-server");
+        assert_eq!(
+            checked_in,
+            env_example(),
+            "write it anew with UPDATE_ENV_EXAMPLE=1 cargo test -p stepgraph-server"
+        );
     }
 
     #[test]
