@@ -222,8 +222,8 @@ impl<S: State> Opening<S> {
             provided: options.provided,
             store: handle,
             journal,
-            effects_in_flight: AtomicUsize::new(0),
-            effect_ended: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            landed: Notify::new(),
         };
         Driver {
             shared: Shared {
