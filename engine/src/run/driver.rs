@@ -400,7 +400,6 @@ impl<S: State> Driver<S> {
                 outbox,
             })
             .await?;
-            self.shared.run.journal.clear();
             self.has_records = false;
             self.shared.recorded_at = Some(created_at);
             saved = self
@@ -411,6 +410,7 @@ impl<S: State> Driver<S> {
                 .and_then(|store| store.head())
                 .map(|seq| (seq, id));
         }
+        self.shared.run.journal.clear();
         if self.shared.sink.is_heard() {
             self.shared
                 .tell(EventKind::Saved {
