@@ -384,7 +384,7 @@ impl<E: Send + 'static> Context<E> {
         task.run.journal.ask(
             &id,
             Question {
-                id: format!("{id}/{name}"),
+                id: format!("{id}@{}/{name}", task.step),
                 node: task.node_name().into_owned(),
                 name: name.to_owned(),
                 payload: serde_json::to_value(&question).map_err(NodeError::terminal)?,

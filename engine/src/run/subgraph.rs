@@ -156,7 +156,7 @@ fn pass_on<E: Send + 'static>(ctx: &Context<E>, questions: Vec<Question>) -> Nod
     let task = ctx.task.id();
     for inner in questions {
         let question = Question {
-            id: format!("{task}/{}", inner.id),
+            id: format!("{task}@{}/{}", ctx.task.step, inner.id),
             node: format!("{}/{}", ctx.node(), inner.node),
             name: inner.id.clone(),
             ..inner
