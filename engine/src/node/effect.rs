@@ -122,12 +122,12 @@ enum Recorded<T> {
     Failed(String),
 }
 
-/// Whether an intent still stands in the journal without a known end.
-#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum Intent {
-    Begun,
-    Settled,
+/// Whether an effect was begun without a known end.
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
+struct Intent {
+    begun: bool,
+    /// How often a person has said to try again: each doubt is a question of its own.
+    retries: u32,
 }
 
 impl<F> Effect<F> {
@@ -146,10 +146,16 @@ impl<F> Effect<F> {
                 Recorded::Failed(message) => Err(NodeError::terminal(message)),
             };
         }
-        if journal.decode::<Intent>(&task, RecordKind::Intent, key)? == Some(Intent::Begun) {
-            let asked = ctx.ask_as(&format!("{}:{key}", InDoubt::NAME), InDoubt { effect: key.to_owned() })?;
-            match asked {
-                InDoubtAnswer::Retry => {}
+        let mut intent = journal
+            .decode::<Intent>(&task, RecordKind::Intent, key)?
+            .unwrap_or_default();
+        if intent.begun {
+            let name = match intent.retries {
+                0 => format!("{}:{key}", InDoubt::NAME),
+                again => format!("{}:{key}:{again}", InDoubt::NAME),
+            };
+            match ctx.ask_as(&name, InDoubt { effect: key.to_owned() })? {
+                InDoubtAnswer::Retry => intent.retries += 1,
                 InDoubtAnswer::Done(value) => {
                     let value = serde_json::from_value(value).map_err(NodeError::terminal)?;
                     return keep(ctx, key, Recorded::Ok(value)).await;
@@ -164,10 +170,10 @@ impl<F> Effect<F> {
                 }
             }
         }
-        self.attempt(ctx, key).await
+        self.attempt(ctx, key, intent.retries).await
     }
 
-    async fn attempt<E, T, Fut>(&self, ctx: &Context<E>, key: &str) -> Result<T, NodeError>
+    async fn attempt<E, T, Fut>(&self, ctx: &Context<E>, key: &str, retries: u32) -> Result<T, NodeError>
     where
         E: Send + 'static,
         T: Serialize + Send,
@@ -178,14 +184,14 @@ impl<F> Effect<F> {
         let mut rng = ctx.rng(key);
         for attempt in 1.. {
             // Held until the end is recorded: an effect that was waited for must not be in doubt afterwards.
-            let in_flight = self.begin(ctx, key).await?;
+            let in_flight = self.begin(ctx, key, retries).await?;
             let error = match (self.make)(stable.clone()).await {
                 Ok(value) => return keep(ctx, key, Recorded::Ok(value)).await,
                 Err(error) if error.is_retryable() => error,
                 Err(error) => return keep(ctx, key, Recorded::Failed(error.to_string())).await,
             };
             if in_flight.is_some() {
-                intend(ctx, key, Intent::Settled).await?;
+                intend(ctx, key, Intent { begun: false, retries }).await?;
             }
             drop(in_flight);
             match self.retry.delay_after(attempt, &mut rng) {
@@ -197,13 +203,18 @@ impl<F> Effect<F> {
     }
 
     /// Before an effect of class other, its intent is durable; and none begins in a run that was cancelled.
-    async fn begin<E: Send + 'static>(&self, ctx: &Context<E>, key: &str) -> Result<Option<InFlight>, NodeError> {
+    async fn begin<E: Send + 'static>(
+        &self,
+        ctx: &Context<E>,
+        key: &str,
+        retries: u32,
+    ) -> Result<Option<InFlight>, NodeError> {
         match self.class {
             EffectClass::Read | EffectClass::Idempotent => Ok(None),
             EffectClass::Other if ctx.is_cancelled() => Err(NodeError::cancelled()),
             EffectClass::Other => {
                 let in_flight = InFlight::enter(&ctx.task.run);
-                intend(ctx, key, Intent::Begun).await?;
+                intend(ctx, key, Intent { begun: true, retries }).await?;
                 Ok(Some(in_flight))
             }
         }
