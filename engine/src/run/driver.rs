@@ -124,12 +124,16 @@ impl<S: State> Driver<S> {
                 .map(|task| self.shared.parts.topology.name(task.node).clone())
                 .collect();
             self.shared
-                .sink
-                .send(EventKind::Step {
+                .tell(EventKind::Step {
                     step: self.shared.step,
                     tasks,
                 })
                 .await;
+        }
+        // Tasks that never wait would not notice it themselves, nor let others run.
+        tokio::task::coop::consume_budget().await;
+        if let Some(end) = self.shared.stop() {
+            return self.suspend(Vec::new(), vec![(0, end)]).await;
         }
         let ends = match self.tasks.as_slice() {
             [task] if !self.has_records => vec![run_one(&self.shared, task).await],
@@ -314,8 +318,7 @@ impl<S: State> Driver<S> {
         }
         for question in &questions {
             self.shared
-                .sink
-                .send(EventKind::Asked {
+                .tell(EventKind::Asked {
                     question: question.clone(),
                 })
                 .await;
@@ -361,8 +364,7 @@ impl<S: State> Driver<S> {
             for (task, output) in self.tasks.iter().zip(&outputs) {
                 let node = self.shared.parts.topology.name(task.node).clone();
                 self.shared
-                    .sink
-                    .send(EventKind::Update {
+                .tell(EventKind::Update {
                         node,
                         update: output.update.clone(),
                     })
@@ -412,8 +414,7 @@ impl<S: State> Driver<S> {
         self.shared.run.journal.clear();
         if self.shared.sink.is_heard() {
             self.shared
-                .sink
-                .send(EventKind::Saved {
+                .tell(EventKind::Saved {
                     step: self.shared.step,
                     checkpoint: saved,
                 })
