@@ -186,7 +186,8 @@ fn the_language_is_fixed_at_the_first_ingest() {
     let home = Home::with_tenant();
     let path = home.write(
         "garantia.txt",
-        "La garantía dura treinta y seis meses desde la fecha de la compra del hervidor.",
+        "La garantía dura treinta y seis meses desde la fecha de la compra. Si el hervidor deja de funcionar durante ese \
+         tiempo, lo reparamos o lo cambiamos sin coste. Para ello necesitamos el recibo y una breve descripción de lo ocurrido.",
     );
 
     let told = home.run(arguments(&path)).ok();
@@ -236,9 +237,9 @@ fn ingesting(home: &Home, path: &Path) -> Running {
 #[test]
 fn a_document_that_was_killed_in_the_middle_goes_on_where_it_was() {
     let home = Home::with_tenant();
-    let path = home.write("locks.txt", paragraphs(4_000));
+    let path = home.write("locks.txt", paragraphs(1_000));
     let mut running = ingesting(&home, &path);
-    running.logged("Embedding");
+    running.logged("Storing");
     running.kill();
 
     let again = Ran::of(home.command(arguments(&path)).env("RUST_LOG", "stepgraph_server=debug")).ok();
@@ -256,7 +257,7 @@ fn a_document_that_was_killed_in_the_middle_goes_on_where_it_was() {
 fn documents_that_were_done_before_a_kill_are_not_done_again() {
     let home = Home::with_tenant();
     for n in 0..12 {
-        home.write(&format!("in/{n:02}.txt"), format!("Book {n}.\n\n{}", paragraphs(300)));
+        home.write(&format!("in/{n:02}.txt"), format!("Book {n}.\n\n{}", paragraphs(60)));
     }
     let folder = home
         .write("in/12.txt", "The last book is a short one.")
@@ -280,7 +281,7 @@ fn documents_that_were_done_before_a_kill_are_not_done_again() {
 fn ctrl_c_stops_in_a_safe_place_and_says_how_to_go_on() {
     let home = Home::with_tenant();
     for n in 0..12 {
-        home.write(&format!("in/{n:02}.txt"), format!("Book {n}.\n\n{}", paragraphs(600)));
+        home.write(&format!("in/{n:02}.txt"), format!("Book {n}.\n\n{}", paragraphs(120)));
     }
     let folder = home
         .write("in/12.txt", "The last book is a short one.")
