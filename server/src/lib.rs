@@ -1,4 +1,5 @@
-//! The HTTP server over the graphs: authentication, limits, event streams and background jobs.
+//! The HTTP server over the graphs: authentication, limits, event streams and background jobs; and the `stepgraph`
+//! program around it.
 //!
 //! A [`Server`] stands on a [`Backend`]: services, the two graphs behind [`ChatRunner`] and [`IngestRunner`], and a
 //! [`Dispatch`] for jobs. It holds no workflow of its own. [`Server::router`] is the whole of it, usable without a
@@ -14,11 +15,17 @@
 //! | `sse`, `wire` | what stands on the wire |
 //! | `error` | the codes of the contract, and the only place that chooses statuses |
 //! | `jobs` | ingestion in the background: queue, tries, call-back |
+//! | `config` | the settings, read once |
+//! | `app` | the data folder, the services on it, the graphs behind the seams |
+//! | `cli` | the commands of the binary |
 //! | `trace` | the outermost layer: ids, error envelope, log line |
 
+pub mod app;
 mod auth;
 mod backend;
 mod builder;
+pub mod cli;
+pub mod config;
 mod demo;
 mod error;
 mod jobs;
