@@ -34,7 +34,7 @@ const COMPLETION_TOKENS_MAX: u32 = 1000;
 /// Little left to chance: answers quote documents.
 const TEMPERATURE: f32 = 0.2;
 /// How long the answer of a run that is finished after a crash may take.
-const RECOVERY_BUDGET: Duration = Duration::from_secs(60);
+const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
 /// Events between the graph and the reader; more slow the graph down.
 const EVENTS_WAITING_MAX: usize = 64;
 /// Unfinished runs looked for at once.
