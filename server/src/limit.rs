@@ -128,3 +128,72 @@ pub(crate) const fn documents_max(limits: &Limits, tier: Tier) -> u64 {
         Tier::Paid => limits.paid_documents,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use stepgraph_nodes::service::{ClientStatus, ServiceError};
+
+    use super::*;
+
+    /// A cache whose server is away.
+    struct Away;
+
+    fn away() -> ServiceError {
+        ServiceError::Unavailable {
+            service: "cache",
+            message: "away".to_owned(),
+            source: None,
+        }
+    }
+
+    #[async_trait]
+    impl Cache for Away {
+        async fn get(&self, _: &TenantId, _: &str) -> Result<Option<Vec<u8>>, ServiceError> {
+            Err(away())
+        }
+
+        async fn put(&self, _: &TenantId, _: &str, _: Vec<u8>, _: Duration) -> Result<(), ServiceError> {
+            Err(away())
+        }
+
+        async fn increment(&self, _: &TenantId, _: &str, _: Duration) -> Result<u64, ServiceError> {
+            Err(away())
+        }
+    }
+
+    fn client() -> Client {
+        Client {
+            tenant: TenantId::authenticated("acme").unwrap(),
+            tier: Tier::Free,
+            status: ClientStatus::Active,
+            model: None,
+            system_prompt: None,
+            allowed_domains: Vec::new(),
+            unlimited: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_its_cache_the_limit_holds_in_this_process_and_the_next_window_begins_anew() {
+        let limits = Limits {
+            free_messages: 1,
+            window: Duration::from_mins(1),
+            ..Limits::default()
+        };
+        let limiter = Limiter::new(Arc::new(Away), limits);
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+
+        let first = limiter.take(&client(), at(59)).await.unwrap();
+        assert_eq!(
+            first,
+            Some(Quota {
+                limit: 1,
+                remaining: 0,
+                reset: 60
+            })
+        );
+        assert!(limiter.take(&client(), at(59)).await.is_err());
+        assert!(limiter.take(&client(), at(60)).await.is_ok());
+    }
+}

@@ -87,6 +87,8 @@ fn public() -> Router<Arc<App>> {
         )
         .route("/health", get(health::health))
         .route("/", get(health::root))
+        // Set before the layer, which answers a browser's preliminary question in its place.
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(cors)
 }
 

@@ -8,6 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Utc};
 use stepgraph::RunId;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -48,6 +49,12 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// The time at which a request comes in: read here, handed down as a value.
+#[expect(clippy::disallowed_methods, reason = "the outermost edge of the server")]
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc::now()
 }
 
 /// What a handler that panicked answers.

@@ -11,7 +11,7 @@ use stepgraph_nodes::{
     ingest::Job,
     parse::{ParseLimits, PdfWorker},
     service::{
-        ChatModel, Document, DocumentId, Documents, FileType, ModelName,
+        ChatModel, Document, DocumentId, FileType, ModelName,
         embedded::{Extractive, SqliteRecords, SqliteVectors},
     },
 };

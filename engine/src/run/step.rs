@@ -46,6 +46,31 @@ pub(crate) struct Shared<S: State> {
     pub(crate) recorded_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
+impl<S: State> Shared<S> {
+    /// Tells the reader, waiting for room; a run that is to stop does not wait for its reader.
+    pub(crate) async fn tell(&self, kind: EventKind<S>) {
+        tokio::select! {
+            biased;
+            () = self.sink.send(kind) => {}
+            () = self.run.cancelled() => {}
+            () = self.run.timed_out() => {}
+        }
+    }
+
+    /// How every task of the step ends that is about to begin, if the run is to stop.
+    pub(crate) fn stop(&self) -> Option<End<S>> {
+        if self.run.is_cancelled() {
+            return Some(End::Cancelled);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a deadline is of the running process, never of the record"
+        )]
+        let timed_out = self.run.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now());
+        timed_out.then_some(End::TimeLimit)
+    }
+}
+
 impl<S: State> Clone for Shared<S> {
     fn clone(&self) -> Self {
         Self {
@@ -89,7 +114,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = ctx.stopped() => return End::Cancelled,
-            () = time_limit(&shared.run) => return End::TimeLimit,
+            () = shared.run.timed_out() => return End::TimeLimit,
         }
         ctx.attempt += 1;
     }
@@ -111,7 +136,7 @@ async fn attempt<S: State>(
         biased;
         result = limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout) => result,
         () = ctx.stopped() => return Ok(End::Cancelled),
-        () = time_limit(&shared.run) => return Ok(End::TimeLimit),
+        () = shared.run.timed_out() => return Ok(End::TimeLimit),
     };
     let journal = &shared.run.journal;
     if journal.has_asked() {
@@ -122,12 +147,14 @@ async fn attempt<S: State>(
     }
     match result {
         Ok(output) => Ok(End::Output(output)),
-        // Whatever a node says when it is being stopped, stopping it was not its failure.
-        Err(_) if ctx.is_stopped() => Ok(End::Cancelled),
-        Err(error) if error.kind() == NodeErrorKind::Asked => {
-            Err(NodeError::terminal("a question of another run was passed on as this node's"))
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.kind() {
+            NodeErrorKind::Asked => {
+                Err(NodeError::terminal("a question of another run was passed on as this node's"))
+            }
+            NodeErrorKind::Cancelled => Ok(End::Cancelled),
+            NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
+            NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
+        },
     }
 }
 
@@ -135,8 +162,7 @@ async fn retry_later<S: State>(shared: &Shared<S>, ctx: &TaskContext, error: &No
     let node = ctx.node_name();
     tracing::warn!(thread = %ctx.run.key, node = %node, attempt = ctx.attempt, %error, ?delay, "a task failed and will be tried again");
     shared
-        .sink
-        .send(EventKind::Retry {
+        .tell(EventKind::Retry {
             node,
             attempt: ctx.attempt,
             error: error.to_string(),
@@ -163,13 +189,6 @@ async fn limited<S: State>(
             message: panic_message(panic.as_ref()),
         }))
     })
-}
-
-async fn time_limit(run: &RunContext) {
-    match run.deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {

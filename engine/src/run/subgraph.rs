@@ -14,7 +14,7 @@ use crate::{
     ask::Question,
     checkpoint::{At, RunStatus},
     graph::Graph,
-    node::{Context, Emit, Emitter, Node, NodeError, StoreHandle},
+    node::{Context, Emit, Emitter, InFlight, Node, NodeError, StoreHandle},
     state::{FromState, State},
 };
 
@@ -90,14 +90,16 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O: FromState<S>> Node for Sub
             .emitter
             .clone()
             .map_or(Sink::Nobody, |emitter| Sink::Host(hosted(emitter, ctx.task.node)));
-        let outcome = match open_with(run, sink).await? {
+        // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
+        let _in_flight = InFlight::enter(&ctx.task.run);
+        let outcome = match open_with(run, sink).await.map_err(failed_inside)? {
             Opened::Ended(outcome) => outcome,
-            Opened::Open(driver) => Box::pin(driver.drive()).await.map_err(retryable_inside)?,
+            Opened::Open(driver) => Box::pin(driver.drive()).await.map_err(failed_inside)?,
         };
         match outcome {
             Outcome::Done(state) => Ok(O::from_state(&Arc::new(state))),
             Outcome::Asked(questions) => Err(pass_on(&ctx, questions)),
-            Outcome::Cancelled => Err(NodeError::terminal("the graph inside was cancelled")),
+            Outcome::Cancelled => Err(NodeError::cancelled()),
             Outcome::Stalled { waiting, .. } => Err(NodeError::terminal(format!(
                 "graph `{}` stalled: {waiting:?}",
                 self.graph.name()
@@ -140,10 +142,11 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O> Subgraph<S, I, O> {
     }
 }
 
-/// An inner failure is retried by the host's policy only if the inner node's error was worth it.
-fn retryable_inside(error: RunError) -> NodeError {
+/// What the host makes of an inner failure.
+fn failed_inside(error: RunError) -> NodeError {
     match error {
         RunError::Checkpoint(error) if error.is_retryable() => NodeError::retryable(error),
+        RunError::TimeLimit { .. } => NodeError::time_limit(error),
         other => NodeError::terminal(other),
     }
 }
@@ -153,7 +156,7 @@ fn pass_on<E: Send + 'static>(ctx: &Context<E>, questions: Vec<Question>) -> Nod
     let task = ctx.task.id();
     for inner in questions {
         let question = Question {
-            id: format!("{task}/{}", inner.id),
+            id: format!("{task}@{}/{}", ctx.task.step, inner.id),
             node: format!("{}/{}", ctx.node(), inner.node),
             name: inner.id.clone(),
             ..inner

@@ -25,11 +25,6 @@ impl Watched {
         self.fail_at.store(commit, Ordering::SeqCst);
     }
 
-    /// The commit after those already made fails.
-    pub(crate) fn fail_next(&self) {
-        self.fail_at(self.commits() + 1);
-    }
-
     /// How many commits were tried.
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)

@@ -286,7 +286,7 @@ async fn titles_are_searched(store: &dyn VectorStore) {
     let tenant = prepared(store, "titles", "en").await;
     let titled = |title: &str, text: &str| {
         let mut chunks = texts(&[text]);
-        chunks[0].title = title.to_owned();
+        title.clone_into(&mut chunks[0].title);
         chunks
     };
     let same = "Press the button for three seconds.";

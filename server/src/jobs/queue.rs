@@ -10,12 +10,11 @@ use async_trait::async_trait;
 use futures_util::{future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
-use stepgraph::TenantId;
+use stepgraph::{RunId, TenantId};
 use stepgraph_nodes::service::{DocumentId, ServiceError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tower::limit::ConcurrencyLimitLayer;
-use uuid::Uuid;
 
 use super::{Dispatch, IngestJob, JobHandler, Verdict};
 
@@ -118,7 +117,7 @@ impl SqliteDispatch {
             .with_config(config)
             .poll_with_strategy(Strategy::new().stream(bell).interval(POLL));
         // A lease belongs to the name: each start needs its own.
-        let context = WorkerContext::new(&format!("{QUEUE}-{}", Uuid::now_v7()));
+        let context = WorkerContext::new(&format!("{QUEUE}-{}", RunId::random()));
         let this = self.clone();
         let worker = WorkerBuilder::new(context.clone())
             .backend(backend)

@@ -9,7 +9,6 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use chrono::Utc;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -26,7 +25,7 @@ use crate::{
     runs::{Audience, Entered, Reader, RequestKey, RunKey, Runs, Said, Seat},
     sse::Dialect,
     state::App,
-    trace::Trace,
+    trace::{self, Trace},
     wire::{ChatBody, ChatReply, UsageReply},
 };
 
@@ -154,7 +153,7 @@ impl ChatRequest {
     }
 
     async fn start(&self, app: &Arc<App>, seat: Seat, again: Again) -> Result<Reader, ApiError> {
-        let now = Utc::now();
+        let now = trace::now();
         let quota = match again {
             Again::Yes => seat.quota(),
             Again::No => match app.limiter.take(&self.client, now).await {

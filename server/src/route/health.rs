@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
-use chrono::{SecondsFormat, Utc};
+use chrono::SecondsFormat;
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     backend::Backend,
     state::{App, VERSION},
+    trace,
 };
 
 /// How long a service may take to say that it lives.
@@ -56,7 +57,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Val
     let (anthropic, anthropic_detail) = found.provider("anthropic");
     let body = json!({
         "status": status,
-        "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+        "timestamp": trace::now().to_rfc3339_opts(SecondsFormat::Millis, true),
         "version": VERSION,
         "queueSize": found.queue.unwrap_or_default(),
         "queueCapacity": app.backend.dispatch.capacity(),

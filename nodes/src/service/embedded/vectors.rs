@@ -8,6 +8,7 @@ mod bm25;
 mod dense;
 mod fusion;
 mod indexed;
+mod inverted;
 mod postings;
 mod read;
 mod write;
@@ -39,6 +40,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Searches that run at the same time; more of them wait for a connection.
 const READERS_MAX: u32 = 4;
+
+/// Rows one statement writes: enough that preparing it costs nothing beside them, far below `SQLite`'s limit of
+/// 32,766 bound values.
+const ROWS_PER_STATEMENT: usize = 256;
 
 /// Chunks and their index in one `SQLite` file. Clones share it.
 #[derive(Debug, Clone)]

@@ -93,3 +93,85 @@ impl Sending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use stepgraph::RunId;
+    use stepgraph_nodes::service::{Client, ClientStatus, Tier};
+    use tokio::time::Instant;
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+    use super::*;
+    use crate::{
+        backend::{ChatCommand, ChatEvents, ChatRunner},
+        runs::{Audience, Entered, RequestKey, RunKey, Runs},
+    };
+
+    /// A run that says nothing until it is cancelled.
+    struct Silent;
+
+    #[async_trait]
+    impl ChatRunner for Silent {
+        async fn run(&self, _: ChatCommand, _: ChatEvents, cancel: CancellationToken) -> Result<(), ChatFailure> {
+            cancel.cancelled().await;
+            Ok(())
+        }
+
+        async fn finish_unfinished(&self, _: CancellationToken) -> Result<(), ChatFailure> {
+            Ok(())
+        }
+    }
+
+    fn silent_run() -> Reader {
+        let tenant = stepgraph::TenantId::authenticated("acme").unwrap();
+        let client = Client {
+            tenant: tenant.clone(),
+            tier: Tier::Free,
+            status: ClientStatus::Active,
+            model: None,
+            system_prompt: None,
+            allowed_domains: Vec::new(),
+            unlimited: false,
+        };
+        let runs = Runs::new(Arc::new(Silent), TaskTracker::new());
+        let key = RunKey {
+            tenant,
+            session: "s".to_owned(),
+            request: RequestKey::Named("n".to_owned()),
+        };
+        let Entered::First(seat) = runs.enter(key, Audience::Direct, RunId::random(), Instant::now()) else {
+            panic!("nothing ran before");
+        };
+        let command = ChatCommand {
+            run: seat.run(),
+            repeat: false,
+            client,
+            session: "s".to_owned(),
+            message: "hi".to_owned(),
+            metadata: serde_json::Map::new(),
+            asked_at: chrono::DateTime::UNIX_EPOCH,
+            budget: std::time::Duration::from_secs(28),
+        };
+        runs.start(seat, None, command)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_stream_says_every_ten_seconds_that_it_lives_and_ends_at_its_budget() {
+        let began = Instant::now();
+        let mut sending = Sending::new(silent_run(), Dialect::Text, "s", false);
+
+        let mut frames = Vec::new();
+        while let Some(frame) = sending.next().await {
+            frames.push((began.elapsed().as_secs(), String::from_utf8(frame.to_vec()).unwrap()));
+        }
+
+        let seconds: Vec<_> = frames.iter().map(|(second, _)| *second).collect();
+        assert_eq!(seconds, [0, 10, 20, 29]);
+        assert!(frames[0].1.starts_with("event: start\n"));
+        assert_eq!(frames[1].1, ": keep-alive\n\n");
+        assert!(frames[3].1.contains("\"TIMEOUT\""), "{}", frames[3].1);
+    }
+}
