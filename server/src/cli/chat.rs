@@ -58,7 +58,7 @@ pub(super) async fn run(args: ChatArgs, session: &Session) -> Result<Ending, Cli
         },
         Verbosity::Command,
     )?;
-    let installation = Installation::open(DataFolder::hold(&settings.data, "chat")?, &settings).await?;
+    let installation = Installation::open(DataFolder::hold_known(&settings.data, "chat")?, &settings).await?;
     let client = tenant::known_client(&args.tenant, &installation).await?;
     let chat = Graphs::open(&installation).await?.chat;
     let command = ChatCommand {
