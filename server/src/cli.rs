@@ -57,7 +57,7 @@ Exit codes: 0 all is well, 1 something failed, 2 the command was called wrongly.
 /// What every command takes.
 #[derive(Debug, Args)]
 struct Common {
-    /// Folder of the databases [default: ./stepgraph-data, or STEPGRAPH_DATA]
+    /// Folder of the databases [default: ./stepgraph-data, or `STEPGRAPH_DATA`]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     data: Option<PathBuf>,
     /// Settings file [default: stepgraph.toml in the data folder, where there is one]

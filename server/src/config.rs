@@ -272,19 +272,16 @@ fn read_embedding(reader: &mut Reader, has_provider: bool) -> Option<EmbeddingSe
             None
         }
         (Some(model), dimension) => {
-            match dimension.or_else(|| dimension_of(&model)) {
-                Some(dimension) => Some(EmbeddingSettings {
-                    model: ModelName::new(model),
-                    dimension,
-                }),
-                None => {
-                    reader.problem(
-                    variable::EMBEDDING_DIMENSION,
-                    format!("the length of the vectors of `{model}` is not known here: set it as the provider documents it"),
-                );
-                    None
-                }
+            let dimension = dimension.or_else(|| dimension_of(&model));
+            if dimension.is_none() {
+                let unknown =
+                    "the length of the vectors of this model is not known here: set it as the provider documents it";
+                reader.problem(variable::EMBEDDING_DIMENSION, unknown);
             }
+            dimension.map(|dimension| EmbeddingSettings {
+                model: ModelName::new(model),
+                dimension,
+            })
         }
     }
 }

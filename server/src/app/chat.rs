@@ -34,7 +34,7 @@ const COMPLETION_TOKENS_MAX: u32 = 1000;
 /// Little left to chance: answers quote documents.
 const TEMPERATURE: f32 = 0.2;
 /// How long the answer of a run that is finished after a crash may take.
-const RECOVERY_BUDGET: Duration = Duration::from_secs(60);
+const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
 /// Events between the graph and the reader; more slow the graph down.
 const EVENTS_WAITING_MAX: usize = 64;
 /// Unfinished runs looked for at once.
@@ -110,7 +110,7 @@ impl GraphChat {
             Left::Nothing
         };
         let run = match left {
-            Left::Nothing => self.graph.run(&thread, input(&command)).id(command.run),
+            Left::Nothing => self.graph.run(&thread, self.input(&command)).id(command.run),
             Left::Work => self.graph.resume(&thread),
             Left::Answer(answer) => {
                 events.send(ChatEvent::Answered(answer)).await;
@@ -128,6 +128,15 @@ impl GraphChat {
     #[must_use]
     pub fn drawing(&self) -> String {
         self.graph.mermaid()
+    }
+
+    fn input(&self, command: &ChatCommand) -> ChatStateInput {
+        ChatStateInput {
+            question: command.message.clone(),
+            session: command.session.clone(),
+            asked_at: command.asked_at,
+            open_ended: self.models.is_scripted(),
+        }
     }
 
     fn settings(&self, client: &Client, budget: Duration) -> Result<ChatSettings, ChatError> {
@@ -219,15 +228,6 @@ fn thread(client: &Client, session: &str) -> Result<ThreadKey, ChatError> {
         client.tenant.clone(),
         ThreadId::new(format!("chat:{session}"))?,
     ))
-}
-
-fn input(command: &ChatCommand) -> ChatStateInput {
-    ChatStateInput {
-        question: command.message.clone(),
-        session: command.session.clone(),
-        asked_at: command.asked_at,
-        open_ended: false,
-    }
 }
 
 /// Drives a run and passes its events on. `cancel` stops it only while there is no answer.

@@ -79,7 +79,7 @@ impl AppError {
     pub(crate) fn from_database(path: PathBuf, error: &sqlx::Error) -> Self {
         let code = error
             .as_database_error()
-            .and_then(|error| error.code())
+            .and_then(sqlx::error::DatabaseError::code)
             .and_then(|code| code.parse::<u32>().ok());
         // The low byte is SQLite's primary result code.
         match code.map(|code| code & 0xff) {

@@ -59,6 +59,15 @@ impl DataFolder {
         })
     }
 
+    /// Holds a folder that must be there: for commands that would find nothing in a new one.
+    ///
+    /// # Errors
+    /// There is no such folder, or as for [`hold`](Self::hold).
+    pub fn hold_known(path: &Path, purpose: &str) -> Result<Self, AppError> {
+        Self::look(path)?;
+        Self::hold(path, purpose)
+    }
+
     /// Looks into a folder that is there, without holding it: for commands that only read, or that the databases'
     /// own locks are enough for.
     ///

@@ -88,6 +88,12 @@ impl Models {
         Ok(name.clone())
     }
 
+    /// Whether messages tell the model what to do, so that each must reach it, whatever was found for it.
+    #[must_use]
+    pub fn is_scripted(&self) -> bool {
+        self.choice == ModelChoice::Scripted
+    }
+
     /// What is said of the models at the start, in health and by `doctor`.
     #[must_use]
     pub fn describe(&self) -> String {

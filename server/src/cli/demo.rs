@@ -110,7 +110,7 @@ async fn ingest(files: &FileIngest, stop: &Stop) -> Result<bool, CliError> {
                     message: format!("{code}: {message}"),
                 });
             }
-            Some(Outcome::Stored { .. } | Outcome::Unchanged { .. }) => bar.inc(1),
+            Some(Outcome::Stored { .. } | Outcome::Unchanged { .. } | Outcome::WithoutText) => bar.inc(1),
         }
     }
     bar.finish_and_clear();

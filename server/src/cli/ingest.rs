@@ -54,7 +54,7 @@ pub(super) struct IngestArgs {
 pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Ending, CliError> {
     let settings = session.settings(Flags::default(), Verbosity::Command)?;
     let inputs = collect::collect(&args.paths, args.id.as_deref())?;
-    let folder = DataFolder::hold(&settings.data, "ingest")?;
+    let folder = DataFolder::hold_known(&settings.data, "ingest")?;
     let installation = Installation::open(folder, &settings).await?;
     let tenant = tenant::known(&args.tenant, &installation).await?;
     match args.language {

@@ -53,6 +53,10 @@ pub(crate) struct Output {
     colours: bool,
 }
 
+#[expect(
+    clippy::unused_self,
+    reason = "all that is printed goes through the value that knows the form, whether it has to know it or not"
+)]
 impl Output {
     /// Colours stand only on a terminal, and only where `NO_COLOR` is not set.
     pub(crate) fn new(form: Form) -> Self {

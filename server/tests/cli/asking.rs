@@ -111,6 +111,31 @@ fn search_answers_one_line_a_query_and_nothing_of_other_tenants() {
 }
 
 #[test]
+fn a_scripted_model_does_as_the_message_says_even_without_documents() {
+    let home = Home::with_tenant();
+    let ask = |message: &str| home.run(["chat", "--tenant", "acme", "--model", "scripted", "--json", message]);
+
+    assert_eq!(ask("say:\"as told\"").ok().json()[0]["answer"], "as told");
+    assert_eq!(ask("src:").ok().json()[0]["sources"].as_array().unwrap().len(), 2);
+    let failed = ask("fail:LLM_ERROR");
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("LLM_ERROR"), "{failed:?}");
+}
+
+#[test]
+fn a_data_folder_that_is_not_there_is_not_made_by_a_question() {
+    let home = Home::new();
+
+    let ran = home.run(["chat", "--tenant", "acme", "hello?"]).refused();
+
+    assert!(
+        ran.stderr.contains("there is no data folder") && ran.stderr.contains("stepgraph demo"),
+        "{ran:?}"
+    );
+    assert!(!home.data().exists());
+}
+
+#[test]
 fn an_unknown_model_is_refused_with_the_ones_there_are() {
     let home = Home::with_tenant();
 

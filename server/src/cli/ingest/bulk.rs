@@ -107,14 +107,7 @@ async fn store(
     for line in batch {
         let id = DocumentId::new(line.id.as_str());
         if line.text.trim().is_empty() {
-            let message = "the document has no text: leave it out".to_owned();
-            outcomes.push((
-                id,
-                Outcome::Failed {
-                    code: "no_text".to_owned(),
-                    message,
-                },
-            ));
+            outcomes.push((id, Outcome::WithoutText));
             continue;
         }
         let title = line.title.clone().unwrap_or_else(|| line.id.clone());

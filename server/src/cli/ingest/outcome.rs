@@ -23,6 +23,8 @@ pub(crate) enum Outcome {
         /// Its chunks.
         chunks: u32,
     },
+    /// A line of a bulk file has an empty text, which is nobody's failure.
+    WithoutText,
     /// It cannot be read or stored.
     Failed {
         /// Stable word for programs.
@@ -37,6 +39,7 @@ impl Outcome {
         match self {
             Self::Stored { .. } => "stored",
             Self::Unchanged { .. } => "unchanged",
+            Self::WithoutText => "without_text",
             Self::Failed { .. } => "failed",
         }
     }
@@ -58,6 +61,7 @@ pub(super) struct Row {
 struct Counts {
     stored: usize,
     unchanged: usize,
+    without_text: usize,
     failed: usize,
 }
 
@@ -68,6 +72,7 @@ impl Counts {
             match row.outcome {
                 Outcome::Stored { .. } => counts.stored += 1,
                 Outcome::Unchanged { .. } => counts.unchanged += 1,
+                Outcome::WithoutText => counts.without_text += 1,
                 Outcome::Failed { .. } => counts.failed += 1,
             }
         }
@@ -81,7 +86,11 @@ impl std::fmt::Display for Counts {
             f,
             "{} stored, {} unchanged, {} failed",
             self.stored, self.unchanged, self.failed
-        )
+        )?;
+        match self.without_text {
+            0 => Ok(()),
+            documents => write!(f, ", {documents} without text"),
+        }
     }
 }
 
@@ -122,18 +131,18 @@ impl Tally {
         self.files.iter().chain(&self.bulk)
     }
 
-    /// Prints the table: a line for each file and for each failure, a line for all the rest of a file of many.
+    /// Prints the table: a line for each file and for each document that did not go in, a line for all the rest of a file of many.
     pub(super) fn show(&self, output: Output) -> Result<(), CliError> {
         let mut sorted: Vec<&Row> = self.files.iter().collect();
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         if output.is_json() {
             return self.show_json(&sorted, output);
         }
-        let failed_of_bulk = self
+        let odd_of_bulk = self
             .bulk
             .iter()
-            .filter(|row| matches!(row.outcome, Outcome::Failed { .. }));
-        let mut lines: Vec<_> = sorted.into_iter().chain(failed_of_bulk).map(line).collect();
+            .filter(|row| matches!(row.outcome, Outcome::Failed { .. } | Outcome::WithoutText));
+        let mut lines: Vec<_> = sorted.into_iter().chain(odd_of_bulk).map(line).collect();
         lines.extend(self.bulk_files().into_iter().map(|path| self.bulk_line(path)));
         output.table(&["document", "outcome", "chunks", "file"], &lines)?;
         let left_out = match self.left_out {
@@ -150,10 +159,11 @@ impl Tally {
         let Counts {
             stored,
             unchanged,
+            without_text,
             failed,
         } = Counts::of(self.all());
         output.json(&json!({
-            "summary": { "stored": stored, "unchanged": unchanged, "failed": failed, "left_out": self.left_out }
+            "summary": { "stored": stored, "unchanged": unchanged, "without_text": without_text, "failed": failed, "left_out": self.left_out }
         }))
     }
 
@@ -178,7 +188,7 @@ impl Tally {
 const fn chunks(outcome: &Outcome) -> u32 {
     match outcome {
         Outcome::Stored { chunks } | Outcome::Unchanged { chunks } => *chunks,
-        Outcome::Failed { .. } => 0,
+        Outcome::WithoutText | Outcome::Failed { .. } => 0,
     }
 }
 
@@ -186,6 +196,7 @@ fn line(row: &Row) -> Vec<(Style, String)> {
     let (style, outcome, last) = match &row.outcome {
         Outcome::Stored { .. } => (Style::Good, "stored".to_owned(), row.path.display().to_string()),
         Outcome::Unchanged { .. } => (Style::Dim, "unchanged".to_owned(), row.path.display().to_string()),
+        Outcome::WithoutText => (Style::Dim, "without text".to_owned(), row.path.display().to_string()),
         Outcome::Failed { code, message } => (Style::Bad, code.clone(), format!("{}: {message}", row.path.display())),
     };
     vec![
