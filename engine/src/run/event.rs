@@ -177,6 +177,12 @@ impl<S: State> EventReader<S> {
         Some(self.hear(kind))
     }
 
+    /// The next event that waits to be read, if one does.
+    pub(super) fn try_next(&mut self) -> Option<Event<S>> {
+        let kind = self.waiting.try_recv().ok()?;
+        Some(self.hear(kind))
+    }
+
     fn hear(&mut self, kind: EventKind<S>) -> Event<S> {
         self.gate.add_permits(1);
         self.heard += 1;
