@@ -61,6 +61,7 @@ pub(crate) struct RunContext {
     pub(crate) cancel: CancellationToken,
     pub(crate) reader_gone: Option<CancellationToken>,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) step_limit: u32,
     pub(crate) provided: TypeMap,
     pub(crate) store: Option<StoreHandle>,
     pub(crate) journal: Journal,

@@ -337,6 +337,7 @@ impl<S: State> Driver<S> {
             thread: Box::new(self.shared.run.key.clone()),
             checkpoint: self.shared.run.store.as_ref().and_then(StoreHandle::head),
             attempts,
+            retryable: error.is_retryable(),
             source: error.into_source(),
         }
     }

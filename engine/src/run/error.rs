@@ -30,6 +30,8 @@ pub enum RunError {
         checkpoint: Option<Seq>,
         /// How often it was tried.
         attempts: u32,
+        /// Whether another attempt might have mended it.
+        retryable: bool,
         /// What the node said.
         source: Box<dyn Error + Send + Sync>,
     },

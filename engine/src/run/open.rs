@@ -259,6 +259,7 @@ impl<S: State> Opening<S> {
             cancel: options.cancel.0,
             reader_gone: options.reader_gone,
             deadline,
+            step_limit: options.step_limit,
             provided: options.provided,
             store: handle,
             journal,

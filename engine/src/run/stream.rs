@@ -73,11 +73,15 @@ impl<S: State> Stream for RunStream<S> {
             self.running = None;
             self.ended = Some(end);
         }
+        if self.running.is_none() {
+            // Not by polling: tokio may say `Pending` to let others run, and what waits would be lost.
+            return Poll::Ready(match self.reader.try_next() {
+                Some(event) => Some(Ok(RunEvent::Event(event))),
+                None => self.ended.take().map(|end| end.map(RunEvent::Ended)),
+            });
+        }
         match Pin::new(&mut self.reader).poll_next(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(Some(Ok(RunEvent::Event(event)))),
-            Poll::Ready(None) | Poll::Pending if self.running.is_none() => {
-                Poll::Ready(self.ended.take().map(|end| end.map(RunEvent::Ended)))
-            }
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }

@@ -47,6 +47,7 @@ impl<S: State, I, O> Subgraph<S, I, O> {
             reader_gone: outer.reader_gone.clone(),
             provided: outer.provided.clone(),
             time_limit: ctx.time_left(),
+            step_limit: outer.step_limit,
             on_busy: OnBusy::Reject,
             ..Options::default()
         };
@@ -61,14 +62,12 @@ impl<S: State, I, O> Subgraph<S, I, O> {
 
 /// Name of the host's task in the inner thread's namespace: different for every step, the same for every entry.
 fn host<E: Send + 'static>(ctx: &Context<E>) -> String {
-    let from = ctx
-        .task
-        .run
-        .store
-        .as_ref()
-        .and_then(StoreHandle::head)
-        .map_or(0, |head| head.0);
-    format!("{}@{from}", ctx.task.id())
+    let head = ctx.task.run.store.as_ref().and_then(StoreHandle::head);
+    match head {
+        Some(head) => format!("{}@{}", ctx.task.id(), head.0),
+        // Nothing is kept, but ids that inner nodes draw are made of the name.
+        None => format!("{}@{}", ctx.task.id(), ctx.task.step),
+    }
 }
 
 impl<S: State, I, O> fmt::Debug for Subgraph<S, I, O> {
@@ -86,6 +85,9 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O: FromState<S>> Node for Sub
     async fn run(&self, input: I, ctx: Context<S::Event>) -> Result<O, NodeError> {
         let beginning = self.beginning(input, &ctx).await?;
         let run = self.inner(&ctx, beginning);
+        if let Some(error) = run.missing() {
+            return Err(NodeError::terminal(error));
+        }
         let sink = ctx
             .emitter
             .clone()
@@ -142,10 +144,11 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O> Subgraph<S, I, O> {
     }
 }
 
-/// What the host makes of an inner failure.
+/// What the host makes of an inner failure: its policy retries it only if the inner node's error was worth it.
 fn failed_inside(error: RunError) -> NodeError {
     match error {
         RunError::Checkpoint(error) if error.is_retryable() => NodeError::retryable(error),
+        RunError::Node { retryable: true, .. } => NodeError::retryable(error),
         RunError::TimeLimit { .. } => NodeError::time_limit(error),
         other => NodeError::terminal(other),
     }
