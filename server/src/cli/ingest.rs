@@ -62,8 +62,13 @@ pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Ending, C
         None => language::tell(&installation, &tenant, &inputs.files).await?,
     }
     let stop = Stop::on_signal()?;
-    let tally = ingest(&installation, &tenant, inputs, &stop).await?;
-    tally.show(session.output)?;
+    let mut tally = Tally::new(inputs.left_out);
+    let ended = ingest(&installation, &tenant, inputs, &stop, &mut tally).await;
+    // What went in before a failure is in, and is told.
+    if ended.is_ok() || !tally.is_empty() {
+        tally.show(session.output)?;
+    }
+    ended?;
     if stop.is_asked() {
         say("stopped before the end: run the same command again to go on");
         return Ok(Ending::SomeFailed);
@@ -80,8 +85,8 @@ async fn ingest(
     tenant: &TenantId,
     inputs: collect::Inputs,
     stop: &Stop,
-) -> Result<Tally, CliError> {
-    let mut tally = Tally::new(inputs.left_out);
+    tally: &mut Tally,
+) -> Result<(), CliError> {
     let bar = bar(inputs.files.len());
     let at_once = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let graphs = Graphs::open(installation).await?;
@@ -107,10 +112,10 @@ async fn ingest(
     bar.finish_and_clear();
     for path in inputs.bulk {
         if !stop.is_asked() {
-            bulk::ingest(installation, tenant, &path, stop, &mut tally).await?;
+            bulk::ingest(installation, tenant, &path, stop, tally).await?;
         }
     }
-    Ok(tally)
+    Ok(())
 }
 
 /// A bar on standard error; nothing at all where that is not a terminal.

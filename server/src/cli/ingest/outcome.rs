@@ -122,6 +122,11 @@ impl Tally {
         self.bulk.push(row);
     }
 
+    /// Whether nothing has come to an end yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.bulk.is_empty()
+    }
+
     /// Whether any document failed.
     pub(super) fn has_failures(&self) -> bool {
         self.all().any(|row| matches!(row.outcome, Outcome::Failed { .. }))
