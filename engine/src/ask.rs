@@ -14,6 +14,10 @@ use serde_json::Value;
 /// #[ask(name = "review", answer = bool)]
 /// struct Review { draft: String }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a question",
+    note = "add `#[derive(Ask, Serialize)]` and `#[ask(name = \"..\", answer = ..)]` to `{Self}`"
+)]
 pub trait Ask: Serialize + Send {
     /// What may be answered.
     type Answer: Serialize + DeserializeOwned + JsonSchema + Send;
@@ -24,7 +28,8 @@ pub trait Ask: Serialize + Send {
 /// A question that a run waits for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
-    /// What an answer refers to: unique among a thread's open questions.
+    /// What an answer refers to: the task, its step and the name. Unique on its thread, so that an answer that comes
+    /// twice is not taken for the next round's.
     pub id: String,
     /// The node that asks.
     pub node: String,

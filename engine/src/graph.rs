@@ -20,7 +20,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::topology::{Kind, Topology};
+pub(crate) use self::topology::{Join, Kind, Topology};
 pub use self::{
     check::{BuildError, BuildErrors},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},

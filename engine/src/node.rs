@@ -16,7 +16,7 @@ pub use self::{
     policy::{Policy, Retry},
 };
 pub(crate) use self::{
-    context::{Emit, Emitter, RunContext, StoreHandle, TaskContext, TypeMap},
+    context::{Emit, Emitter, InFlight, RunContext, StoreHandle, TaskContext, TypeMap},
     error::NodeErrorKind,
 };
 

@@ -1,8 +1,15 @@
 //! Reusable nodes and the services they need.
 
 pub mod chunk;
+pub mod generate;
+pub mod ingest;
 pub mod language;
+pub mod log;
 pub mod parse;
 pub mod prompt;
+pub mod retrieve;
 pub mod service;
+mod services;
 mod tokens;
+
+pub use services::Services;

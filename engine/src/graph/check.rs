@@ -10,7 +10,7 @@ use petgraph::{
 
 use super::{
     id::At,
-    topology::{Declared, Kind},
+    topology::{Declared, Kind, Way},
 };
 
 /// One thing that is wrong with a graph.
@@ -160,7 +160,7 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
         }
         let unreached = sources
             .iter()
-            .filter(|source| !map.reached.contains(&map.index(**source)));
+            .filter(|source| !map.startable.contains(&map.index(**source)));
         errors.extend(unreached.map(|source| BuildError::ImpossibleJoin {
             to: to.clone(),
             source_node: map.name(*source),
@@ -175,7 +175,10 @@ struct Map<'a> {
     graph: DiGraph<(), ()>,
     start: NodeIndex,
     end: NodeIndex,
+    /// What some way leads to.
     reached: HashSet<NodeIndex>,
+    /// What can run if a join waits for all its sources.
+    startable: HashSet<NodeIndex>,
     ending: HashSet<NodeIndex>,
 }
 
@@ -195,21 +198,48 @@ impl<'a> Map<'a> {
             start,
             end,
             reached: HashSet::new(),
+            startable: HashSet::new(),
             ending: HashSet::new(),
         };
         for (from, to, _) in declared.ways() {
             let (from, to) = (map.index(from), map.index(to));
             map.graph.update_edge(from, to, ());
         }
-        let mut forth = Bfs::new(&map.graph, start);
-        while let Some(node) = forth.next(&map.graph) {
-            map.reached.insert(node);
-        }
+        map.reached = reached(&map.graph, start);
+        map.startable = map.startable();
         let mut back = Bfs::new(Reversed(&map.graph), end);
         while let Some(node) = back.next(Reversed(&map.graph)) {
             map.ending.insert(node);
         }
         map
+    }
+
+    /// Lets joins fire, one round after the other, until no more can.
+    fn startable(&self) -> HashSet<NodeIndex> {
+        let mut graph = self.graph.clone();
+        graph.clear_edges();
+        for (from, to, way) in self.declared.ways() {
+            if way != Way::Join {
+                graph.update_edge(self.index(from), self.index(to), ());
+            }
+        }
+        let mut waiting: Vec<_> = self.declared.joins.iter().collect();
+        loop {
+            let reached = reached(&graph, self.start);
+            let before = waiting.len();
+            waiting.retain(|(sources, targets)| {
+                let fires = sources.iter().all(|source| reached.contains(&self.index(*source)));
+                if fires {
+                    for target in targets {
+                        graph.update_edge(self.start, self.index(*target), ());
+                    }
+                }
+                !fires
+            });
+            if waiting.len() == before {
+                return reached;
+            }
+        }
     }
 
     fn index(&self, at: At) -> NodeIndex {
@@ -233,10 +263,11 @@ impl<'a> Map<'a> {
     }
 
     /// The first that holds: not reached, no way out, no way to END.
-    fn node_problem(&self, at: usize, name: &Cow<'static, str>, kind: Kind) -> Option<BuildError> {
+    fn node_problem(&self, at: usize, name: &str, kind: Kind) -> Option<BuildError> {
+        let name = || Cow::Owned(name.to_owned());
         let node = NodeIndex::new(at);
         if !self.reached.contains(&node) {
-            return Some(BuildError::Unreachable(name.clone()));
+            return Some(BuildError::Unreachable(name()));
         }
         if self
             .graph
@@ -245,12 +276,12 @@ impl<'a> Map<'a> {
             .is_none()
         {
             return Some(if kind == Kind::Router {
-                BuildError::Unrouted(name.clone())
+                BuildError::Unrouted(name())
             } else {
-                BuildError::DeadEnd(name.clone())
+                BuildError::DeadEnd(name())
             });
         }
-        (!self.ending.contains(&node) && self.on_cycle(node)).then(|| BuildError::NoExit(name.clone()))
+        (!self.ending.contains(&node) && self.on_cycle(node)).then(|| BuildError::NoExit(name()))
     }
 
     fn on_cycle(&self, node: NodeIndex) -> bool {
@@ -258,4 +289,9 @@ impl<'a> Map<'a> {
             .neighbors(node)
             .any(|next| petgraph::algo::has_path_connecting(&self.graph, next, node, None))
     }
+}
+
+fn reached(graph: &DiGraph<(), ()>, start: NodeIndex) -> HashSet<NodeIndex> {
+    let mut forth = Bfs::new(graph, start);
+    std::iter::from_fn(|| forth.next(graph)).collect()
 }

@@ -61,11 +61,56 @@ pub(crate) struct RunContext {
     pub(crate) cancel: CancellationToken,
     pub(crate) reader_gone: Option<CancellationToken>,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) step_limit: u32,
     pub(crate) provided: TypeMap,
     pub(crate) store: Option<StoreHandle>,
     pub(crate) journal: Journal,
-    pub(crate) effects_in_flight: AtomicUsize,
-    pub(crate) effect_ended: Notify,
+    /// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) landed: Notify,
+}
+
+impl RunContext {
+    /// Whether the run was cancelled, by its handle or by its reader.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled() || self.reader_gone.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// Resolves when the run is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        match &self.reader_gone {
+            None => self.cancel.cancelled().await,
+            Some(gone) => tokio::select! {
+                () = self.cancel.cancelled() => {}
+                () = gone.cancelled() => {}
+            },
+        }
+    }
+
+    /// Resolves when the run has taken as long as it may.
+    pub(crate) async fn timed_out(&self) {
+        match self.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Lets a cancellation wait while it lives.
+pub(crate) struct InFlight(Arc<RunContext>);
+
+impl InFlight {
+    pub(crate) fn enter(run: &Arc<RunContext>) -> Self {
+        run.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(run))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.landed.notify_waiters();
+    }
 }
 
 /// The run's hold on its thread in the store.
@@ -177,21 +222,15 @@ impl TaskContext {
         Ok(())
     }
 
-    /// Resolves when the run is to stop: at once, or when the outside effects under way have ended.
+    /// Resolves when the run is to stop: at once, or when what is in flight has landed.
     pub(crate) async fn stopped(&self) {
         /// How long a cancellation waits for outside effects of class other that have begun.
         const EFFECTS_WAIT_MAX: Duration = Duration::from_secs(10);
-        match &self.run.reader_gone {
-            None => self.run.cancel.cancelled().await,
-            Some(gone) => tokio::select! {
-                () = self.run.cancel.cancelled() => {}
-                () = gone.cancelled() => {}
-            },
-        }
+        self.run.cancelled().await;
         let ended = async {
             loop {
-                let next = self.run.effect_ended.notified();
-                if self.run.effects_in_flight.load(Ordering::Acquire) == 0 {
+                let next = self.run.landed.notified();
+                if self.run.in_flight.load(Ordering::Acquire) == 0 {
                     return;
                 }
                 next.await;
@@ -241,10 +280,6 @@ impl<E: Send + 'static> Context<E> {
 
     /// How long the run may still take, if it has a time limit. Not recorded: it differs each time a node is entered.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a deadline is of the running process, never of the record"
-    )]
     pub fn time_left(&self) -> Option<Duration> {
         self.task
             .run
@@ -260,8 +295,7 @@ impl<E: Send + 'static> Context<E> {
     /// Whether the run is cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        let run = &self.task.run;
-        run.cancel.is_cancelled() || run.reader_gone.as_ref().is_some_and(CancellationToken::is_cancelled)
+        self.task.run.is_cancelled()
     }
 
     /// A value that the caller of the run has provided; a graph says by `requires` which it needs.
@@ -331,6 +365,7 @@ impl<E: Send + 'static> Context<E> {
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
+    #[expect(clippy::needless_pass_by_value, reason = "a question is put once; a borrowed one would read as if it lived on")]
     pub fn ask_as<Q: Ask>(&self, name: &str, question: Q) -> Result<Q::Answer, NodeError> {
         let task = &self.task;
         if task.run.store.is_none() {
@@ -347,7 +382,7 @@ impl<E: Send + 'static> Context<E> {
         task.run.journal.ask(
             &id,
             Question {
-                id: format!("{id}/{name}"),
+                id: format!("{id}@{}/{name}", task.step),
                 node: task.node_name().into_owned(),
                 name: name.to_owned(),
                 payload: serde_json::to_value(&question).map_err(NodeError::terminal)?,

@@ -1,12 +1,12 @@
 //! Outside effects that are journaled: run once, recorded, given again.
 
-use std::{fmt, future::Future, sync::atomic::Ordering};
+use std::{fmt, future::Future};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Context, NodeError, Retry};
+use super::{Context, InFlight, NodeError, Retry};
 use crate::{
     ask::Ask,
     checkpoint::{RecordKind, TaskRecord},
@@ -122,12 +122,12 @@ enum Recorded<T> {
     Failed(String),
 }
 
-/// Whether an intent still stands in the journal without a known end.
-#[derive(Serialize, Deserialize, PartialEq, Eq, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum Intent {
-    Begun,
-    Settled,
+/// Whether an effect was begun without a known end.
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
+struct Intent {
+    begun: bool,
+    /// How often a person has said to try again: each doubt is a question of its own.
+    retries: u32,
 }
 
 impl<F> Effect<F> {
@@ -146,10 +146,16 @@ impl<F> Effect<F> {
                 Recorded::Failed(message) => Err(NodeError::terminal(message)),
             };
         }
-        if journal.decode::<Intent>(&task, RecordKind::Intent, key)? == Some(Intent::Begun) {
-            let asked = ctx.ask_as(&format!("{}:{key}", InDoubt::NAME), InDoubt { effect: key.to_owned() })?;
-            match asked {
-                InDoubtAnswer::Retry => {}
+        let mut intent = journal
+            .decode::<Intent>(&task, RecordKind::Intent, key)?
+            .unwrap_or_default();
+        if intent.begun {
+            let name = match intent.retries {
+                0 => format!("{}:{key}", InDoubt::NAME),
+                again => format!("{}:{key}:{again}", InDoubt::NAME),
+            };
+            match ctx.ask_as(&name, InDoubt { effect: key.to_owned() })? {
+                InDoubtAnswer::Retry => intent.retries += 1,
                 InDoubtAnswer::Done(value) => {
                     let value = serde_json::from_value(value).map_err(NodeError::terminal)?;
                     return keep(ctx, key, Recorded::Ok(value)).await;
@@ -164,61 +170,54 @@ impl<F> Effect<F> {
                 }
             }
         }
-        match self.attempt(ctx, key).await {
-            Ok(value) => keep(ctx, key, Recorded::Ok(value)).await,
-            Err(error) if error.is_retryable() => Err(error),
-            Err(error) => keep(ctx, key, Recorded::Failed(error.to_string())).await,
-        }
+        self.attempt(ctx, key, intent.retries).await
     }
 
-    async fn attempt<E, T, Fut>(&self, ctx: &Context<E>, key: &str) -> Result<T, NodeError>
+    async fn attempt<E, T, Fut>(&self, ctx: &Context<E>, key: &str, retries: u32) -> Result<T, NodeError>
     where
         E: Send + 'static,
-        T: Send,
+        T: Serialize + Send,
         F: Fn(IdempotencyKey) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T, NodeError>> + Send,
     {
         let stable = IdempotencyKey(ctx.uuid(&format!("once:{key}")).to_string());
         let mut rng = ctx.rng(key);
         for attempt in 1.. {
-            let result = match self.class {
-                EffectClass::Read | EffectClass::Idempotent => (self.make)(stable.clone()).await,
-                EffectClass::Other => {
-                    intend(ctx, key, Intent::Begun).await?;
-                    let _in_flight = InFlight::enter(ctx);
-                    let result = (self.make)(stable.clone()).await;
-                    if result.is_err() {
-                        intend(ctx, key, Intent::Settled).await?;
-                    }
-                    result
-                }
+            // Held until the end is recorded: an effect that was waited for must not be in doubt afterwards.
+            let in_flight = self.begin(ctx, key, retries).await?;
+            let error = match (self.make)(stable.clone()).await {
+                Ok(value) => return keep(ctx, key, Recorded::Ok(value)).await,
+                Err(error) if error.is_retryable() => error,
+                Err(error) => return keep(ctx, key, Recorded::Failed(error.to_string())).await,
             };
-            match result {
-                Err(error) if error.is_retryable() => match self.retry.delay_after(attempt, &mut rng) {
-                    Some(delay) => tokio::time::sleep(delay).await,
-                    None => return Err(error),
-                },
-                end => return end,
+            if in_flight.is_some() {
+                intend(ctx, key, Intent { begun: false, retries }).await?;
+            }
+            drop(in_flight);
+            match self.retry.delay_after(attempt, &mut rng) {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => return Err(error),
             }
         }
         Err(NodeError::terminal("an effect ran out of attempts"))
     }
-}
 
-/// Counts an effect of class other while it runs, so that a cancellation waits for it.
-struct InFlight<'a, E>(&'a Context<E>);
-
-impl<'a, E> InFlight<'a, E> {
-    fn enter(ctx: &'a Context<E>) -> Self {
-        ctx.task.run.effects_in_flight.fetch_add(1, Ordering::AcqRel);
-        Self(ctx)
-    }
-}
-
-impl<E> Drop for InFlight<'_, E> {
-    fn drop(&mut self) {
-        self.0.task.run.effects_in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.0.task.run.effect_ended.notify_waiters();
+    /// Before an effect of class other, its intent is durable; and none begins in a run that was cancelled.
+    async fn begin<E: Send + 'static>(
+        &self,
+        ctx: &Context<E>,
+        key: &str,
+        retries: u32,
+    ) -> Result<Option<InFlight>, NodeError> {
+        match self.class {
+            EffectClass::Read | EffectClass::Idempotent => Ok(None),
+            EffectClass::Other if ctx.is_cancelled() => Err(NodeError::cancelled()),
+            EffectClass::Other => {
+                let in_flight = InFlight::enter(&ctx.task.run);
+                intend(ctx, key, Intent { begun: true, retries }).await?;
+                Ok(Some(in_flight))
+            }
+        }
     }
 }
 

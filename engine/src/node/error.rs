@@ -15,6 +15,10 @@ pub(crate) enum NodeErrorKind {
     Retryable,
     Terminal,
     Asked,
+    /// The run was cancelled under the node.
+    Cancelled,
+    /// The run has taken as long as it may.
+    TimeLimit,
 }
 
 impl NodeError {
@@ -38,6 +42,20 @@ impl NodeError {
         Self {
             kind: NodeErrorKind::Asked,
             source: "the node waits for an answer".into(),
+        }
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self {
+            kind: NodeErrorKind::Cancelled,
+            source: "the run was cancelled".into(),
+        }
+    }
+
+    pub(crate) fn time_limit(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind: NodeErrorKind::TimeLimit,
+            source: error.into(),
         }
     }
 

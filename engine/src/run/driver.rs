@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -18,8 +17,9 @@ use super::{
     frontier::Frontier,
     merge::{Conflict, merge},
     owned,
+    open::guarded,
     plan::{Departure, Joins, Seed, plan},
-    step::{Crowd, End, Shared, StoredOutput, panic_message, run_one},
+    step::{Crowd, End, Shared, StoredOutput, run_one},
 };
 use crate::{
     ask::Question,
@@ -28,7 +28,7 @@ use crate::{
         Seq, TaskRecord,
     },
     graph::{Output, Payload},
-    node::NodeError,
+    node::{NodeError, StoreHandle},
     state::{Changes, State},
 };
 
@@ -91,7 +91,8 @@ impl<S: State> Driver<S> {
         }
     }
 
-    fn end(self) -> Outcome<S> {
+    /// What a run has come to that has no tasks left.
+    pub(crate) fn end(self) -> Outcome<S> {
         let topology = &self.shared.parts.topology;
         let names = |nodes: Vec<usize>| {
             nodes
@@ -123,12 +124,16 @@ impl<S: State> Driver<S> {
                 .map(|task| self.shared.parts.topology.name(task.node).clone())
                 .collect();
             self.shared
-                .sink
-                .send(EventKind::Step {
+                .tell(EventKind::Step {
                     step: self.shared.step,
                     tasks,
                 })
                 .await;
+        }
+        // Tasks that never wait would not notice it themselves, nor let others run.
+        tokio::task::coop::consume_budget().await;
+        if let Some(end) = self.shared.stop() {
+            return self.suspend(Vec::new(), vec![(0, end)]).await;
         }
         let ends = match self.tasks.as_slice() {
             [task] if !self.has_records => vec![run_one(&self.shared, task).await],
@@ -313,8 +318,7 @@ impl<S: State> Driver<S> {
         }
         for question in &questions {
             self.shared
-                .sink
-                .send(EventKind::Asked {
+                .tell(EventKind::Asked {
                     question: question.clone(),
                 })
                 .await;
@@ -330,9 +334,10 @@ impl<S: State> Driver<S> {
                 .unwrap_or_default(),
             task: task.map(|task| self.task_id(task)).unwrap_or_default(),
             step: self.shared.step,
-            thread: self.shared.run.key.clone(),
-            checkpoint: self.shared.run.store.as_ref().and_then(|store| store.head()),
+            thread: Box::new(self.shared.run.key.clone()),
+            checkpoint: self.shared.run.store.as_ref().and_then(StoreHandle::head),
             attempts,
+            retryable: error.is_retryable(),
             source: error.into_source(),
         }
     }
@@ -360,8 +365,7 @@ impl<S: State> Driver<S> {
             for (task, output) in self.tasks.iter().zip(&outputs) {
                 let node = self.shared.parts.topology.name(task.node).clone();
                 self.shared
-                    .sink
-                    .send(EventKind::Update {
+                .tell(EventKind::Update {
                         node,
                         update: output.update.clone(),
                     })
@@ -370,20 +374,9 @@ impl<S: State> Driver<S> {
         }
         self.changes.clear();
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
-        let merged = std::panic::catch_unwind(AssertUnwindSafe(|| self.merge_and_plan(outputs)));
-        match merged {
-            Ok(Ok(())) => {}
-            Ok(Err(conflict)) => {
-                let error = self.conflict_error(&conflict);
-                return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
-            }
-            Err(panic) => {
-                let error = RunError::Panic {
-                    step: self.shared.step,
-                    message: panic_message(panic.as_ref()),
-                };
-                return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
-            }
+        let merged = guarded(self.shared.step, || self.merge_and_plan(outputs));
+        if let Err(error) = merged.and_then(|merged| merged.map_err(|conflict| self.conflict_error(&conflict))) {
+            return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
         }
         let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
         self.save(CheckpointSource::Step, run, Vec::new()).await
@@ -397,6 +390,7 @@ impl<S: State> Driver<S> {
         outbox: Vec<OutboxMessage>,
     ) -> Result<(), RunError> {
         let mut saved = None;
+        self.has_records = false;
         if self.shared.run.store.is_some() {
             let created_at = self.shared.run.clock.now();
             let checkpoint = self.checkpoint(source, created_at)?;
@@ -408,21 +402,20 @@ impl<S: State> Driver<S> {
                 outbox,
             })
             .await?;
-            self.shared.run.journal.clear();
-            self.has_records = false;
             self.shared.recorded_at = Some(created_at);
             saved = self
                 .shared
                 .run
                 .store
                 .as_ref()
-                .and_then(|store| store.head())
+                .and_then(StoreHandle::head)
                 .map(|seq| (seq, id));
         }
+        // The records belong to the step that has ended.
+        self.shared.run.journal.clear();
         if self.shared.sink.is_heard() {
             self.shared
-                .sink
-                .send(EventKind::Saved {
+                .tell(EventKind::Saved {
                     step: self.shared.step,
                     checkpoint: saved,
                 })

@@ -25,11 +25,13 @@ pub enum RunError {
         /// The step.
         step: i64,
         /// The thread.
-        thread: ThreadKey,
+        thread: Box<ThreadKey>,
         /// The checkpoint the step started from.
         checkpoint: Option<Seq>,
         /// How often it was tried.
         attempts: u32,
+        /// Whether another attempt might have mended it.
+        retryable: bool,
         /// What the node said.
         source: Box<dyn Error + Send + Sync>,
     },

@@ -4,10 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context as Poll0, Poll},
     time::Duration,
 };
@@ -124,11 +121,16 @@ pub fn events<S: State>(capacity: usize, gone: ReaderGone) -> (EventSender<S>, E
         shared: Arc::new(Shared {
             queue,
             gate: Arc::clone(&gate),
-            seq: AtomicU64::new(0),
         }),
         reader_gone: (gone == ReaderGone::Cancel).then(|| dropped.clone()),
     };
-    (sender, EventReader { waiting, gate, dropped })
+    let reader = EventReader {
+        waiting,
+        heard: 0,
+        gate,
+        dropped,
+    };
+    (sender, reader)
 }
 
 /// Where a run puts its events.
@@ -147,23 +149,23 @@ impl<S: State> fmt::Debug for EventSender<S> {
 
 pub(crate) struct Shared<S: State> {
     /// Never full: a permit of `gate` is taken before each send and given back after each receive.
-    queue: mpsc::Sender<Event<S>>,
+    queue: mpsc::Sender<EventKind<S>>,
     gate: Arc<Semaphore>,
-    seq: AtomicU64,
 }
 
 impl<S: State> Shared<S> {
     fn send(&self, kind: EventKind<S>) {
-        let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
         // A reader that has gone is no error; the queue cannot be full.
-        let _unheard = self.queue.try_send(Event { seq, kind });
+        let _unheard = self.queue.try_send(kind);
     }
 }
 
 /// The events of a run, in order. Dropping it tells the run that nobody listens.
 #[derive(Debug)]
 pub struct EventReader<S: State> {
-    waiting: mpsc::Receiver<Event<S>>,
+    waiting: mpsc::Receiver<EventKind<S>>,
+    /// Events are numbered as they are read: tasks that emit at once cannot get in between.
+    heard: u64,
     gate: Arc<Semaphore>,
     dropped: CancellationToken,
 }
@@ -171,9 +173,20 @@ pub struct EventReader<S: State> {
 impl<S: State> EventReader<S> {
     /// The next event, or `None` when the run has ended.
     pub async fn next(&mut self) -> Option<Event<S>> {
-        let event = self.waiting.recv().await;
-        self.gate.add_permits(usize::from(event.is_some()));
-        event
+        let kind = self.waiting.recv().await?;
+        Some(self.hear(kind))
+    }
+
+    /// The next event that waits to be read, if one does.
+    pub(super) fn try_next(&mut self) -> Option<Event<S>> {
+        let kind = self.waiting.try_recv().ok()?;
+        Some(self.hear(kind))
+    }
+
+    fn hear(&mut self, kind: EventKind<S>) -> Event<S> {
+        self.gate.add_permits(1);
+        self.heard += 1;
+        Event { seq: self.heard, kind }
     }
 }
 
@@ -182,10 +195,7 @@ impl<S: State> Stream for EventReader<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Poll0<'_>) -> Poll<Option<Event<S>>> {
         let polled = self.waiting.poll_recv(cx);
-        if matches!(polled, Poll::Ready(Some(_))) {
-            self.gate.add_permits(1);
-        }
-        polled
+        polled.map(|kind| kind.map(|kind| self.hear(kind)))
     }
 }
 

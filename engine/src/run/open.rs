@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicU64, atomic::AtomicUsize},
 };
 
@@ -9,12 +10,13 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Beginning, Journal, OnPending, Options, Outcome, Run,
+    busy::Hold,
     driver::{Driver, Sizes},
     error::RunError,
     event::Sink,
     frontier::{Frontier, Lost},
     plan::{Departure, Joins, plan},
-    step::Shared,
+    step::{Shared, panic_message},
 };
 use crate::{
     ask::{Answers, Question},
@@ -47,36 +49,40 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
         beginning,
         options,
     } = run;
-    let (hold, handle, found) = match &graph.store {
-        None => (None, None, None),
-        Some(store) => {
-            let hold = graph
-                .busy
-                .hold(&key, options.on_busy)
-                .await
-                .ok_or_else(|| RunError::Busy { thread: key.clone() })?;
-            let epoch = store.claim(&key).await?;
-            let found = store.get(&key, At::Head).await?;
-            let head = AtomicU64::new(found.as_ref().map_or(0, |checkpoint| checkpoint.info.seq.0));
-            (
-                Some(hold),
-                Some(StoreHandle {
-                    store: Arc::clone(store),
-                    epoch,
-                    head,
-                }),
-                found,
-            )
-        }
-    };
-    let opening = Opening {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a deadline is of the running process, never of the record"
+    )]
+    let deadline = options.time_limit.map(|limit| Instant::now() + limit);
+    let mut opening = Opening {
         graph,
         key,
         options,
         sink,
-        hold,
-        handle,
+        deadline,
+        hold: None,
+        handle: None,
     };
+    let mut found = None;
+    if let Some(store) = opening.graph.store.clone() {
+        let Some(hold) = opening.turn().await? else {
+            return Ok(Opened::Ended(Outcome::Cancelled));
+        };
+        opening.hold = Some(hold);
+        found = store.get(&opening.key, At::Head).await?;
+        // Before the claim: a call that is refused must not take the thread away from a run under way.
+        opening.refuse(&beginning, found.as_ref())?;
+        let epoch = store.claim(&opening.key).await?;
+        if found.is_some() {
+            // Whoever had the thread may have written until now. A new thread's first commit would conflict.
+            found = store.get(&opening.key, At::Head).await?;
+        }
+        opening.handle = Some(StoreHandle {
+            store,
+            epoch,
+            head: AtomicU64::new(found.as_ref().map_or(0, |checkpoint| checkpoint.info.seq.0)),
+        });
+    }
     match beginning {
         Beginning::Input(input) => opening
             .admit(input, found)
@@ -92,23 +98,63 @@ struct Opening<S: State> {
     key: ThreadKey,
     options: Options<S>,
     sink: Sink<S>,
-    hold: Option<super::busy::Hold>,
+    deadline: Option<Instant>,
+    hold: Option<Hold>,
     handle: Option<StoreHandle>,
 }
 
 impl<S: State> Opening<S> {
+    /// Waits for the thread's turn, or `None` if the run is cancelled meanwhile.
+    async fn turn(&self) -> Result<Option<Hold>, RunError> {
+        let limit = self.options.time_limit.unwrap_or_default();
+        let timed_out = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            hold = self.graph.busy.hold(&self.key, self.options.on_busy) => {
+                let busy = || RunError::Busy { thread: self.key.clone() };
+                hold.ok_or_else(busy).map(Some)
+            }
+            () = self.options.cancel.0.cancelled() => Ok(None),
+            () = timed_out => Err(RunError::TimeLimit { limit }),
+        }
+    }
+
+    /// What is wrong with the call itself.
+    fn refuse(&self, beginning: &Beginning<S>, found: Option<&Checkpoint>) -> Result<(), RunError> {
+        match (beginning, found) {
+            (Beginning::Input(_), None) => Ok(()),
+            (Beginning::Input(_), Some(found)) => self.refuse_pending(found),
+            (Beginning::Resume(answers), Some(found)) => {
+                answer_records(&found.records, answers.clone()).map(|_fitting| ())
+            }
+            (Beginning::Resume(_), None) => Err(self.unknown()),
+        }
+    }
+
+    fn unknown(&self) -> RunError {
+        RunError::UnknownThread {
+            thread: self.key.clone(),
+        }
+    }
+
     /// New input: the admission is durable before any node runs.
     async fn admit(self, input: S::Input, found: Option<Checkpoint>) -> Result<Driver<S>, RunError> {
         let parts = Arc::clone(&self.graph.parts);
         let mut changes = Changes::default();
         let (state, step, sizes) = match found {
-            None => (S::start(&parts.shape, input), 0, Sizes::default()),
+            None => (guarded(0, || S::start(&parts.shape, input))?, 0, Sizes::default()),
             Some(checkpoint) => {
                 self.refuse_pending(&checkpoint)?;
-                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
-                state.restart(input, &mut changes);
                 // The input itself counts as a step, and so does its merge.
-                (state, checkpoint.info.step + 2, sizes(&checkpoint))
+                let step = checkpoint.info.step + 2;
+                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
+                guarded(step, || state.restart(input, &mut changes))?;
+                (state, step, sizes(&checkpoint))
             }
         };
         let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
@@ -121,7 +167,7 @@ impl<S: State> Opening<S> {
             chosen: Vec::new(),
             sends: Vec::new(),
         };
-        driver.route(&driver.shared.state, &mut start);
+        guarded(step, || driver.route(&driver.shared.state, &mut start))?;
         driver.tasks = plan(&parts.topology, vec![start], &mut driver.joins);
         let status = if driver.tasks.is_empty() {
             RunStatus::Done
@@ -152,7 +198,7 @@ impl<S: State> Opening<S> {
             });
         }
         let Some(found) = found else {
-            return Err(RunError::UnknownThread { thread: self.key });
+            return Err(self.unknown());
         };
         let parts = Arc::clone(&self.graph.parts);
         let lost = |lost| match lost {
@@ -173,13 +219,13 @@ impl<S: State> Opening<S> {
             .map_or_else(|| RunId::from(self.graph.clock.id()), |mark| mark.run);
         let mut records = found.records;
         let given = answer_records(&records, answers)?;
-        if tasks.is_empty() {
-            return Ok(Opened::Ended(Outcome::Done(state)));
-        }
         records.extend(given.iter().cloned());
         let mut driver = self.driver(state, step, run, Journal::of(records));
-        driver.tasks = tasks;
         driver.joins = joins;
+        if tasks.is_empty() {
+            return Ok(Opened::Ended(driver.end()));
+        }
+        driver.tasks = tasks;
         driver.sizes = sizes;
         driver.has_records = true;
         driver.shared.recorded_at = Some(recorded_at);
@@ -200,14 +246,10 @@ impl<S: State> Opening<S> {
             key,
             options,
             sink,
+            deadline,
             hold,
             handle,
         } = self;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a deadline is of the running process, never of the record"
-        )]
-        let deadline = options.time_limit.map(|limit| Instant::now() + limit);
         let topology = Arc::clone(&graph.parts.topology);
         let context = RunContext {
             key,
@@ -217,11 +259,12 @@ impl<S: State> Opening<S> {
             cancel: options.cancel.0,
             reader_gone: options.reader_gone,
             deadline,
+            step_limit: options.step_limit,
             provided: options.provided,
             store: handle,
             journal,
-            effects_in_flight: AtomicUsize::new(0),
-            effect_ended: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            landed: Notify::new(),
         };
         Driver {
             shared: Shared {
@@ -244,6 +287,14 @@ impl<S: State> Opening<S> {
             _hold: hold,
         }
     }
+}
+
+/// Calls what users have written: reducers, branches, fan-outs. Nothing of a panic's step is kept.
+pub(super) fn guarded<T>(step: i64, call: impl FnOnce() -> T) -> Result<T, RunError> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| RunError::Panic {
+        step,
+        message: panic_message(panic.as_ref()),
+    })
 }
 
 pub(crate) fn decode<S: State>(shape: &S::Shape, checkpoint: &Checkpoint) -> Result<S, RunError> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::Topology;
+use crate::graph::{Join, Topology};
 
 /// What has finished, and where the state led it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,13 +34,35 @@ struct Progress {
     fired: bool,
 }
 
-/// A join as it is written down: by the names of its targets and of the sources that have arrived.
+/// A join as it is written down: by the names of its targets, of the sources that have arrived and of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredJoin {
     pub(crate) to: Vec<String>,
     pub(crate) arrived: Vec<String>,
+    /// Tells apart joins into the same targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fired: bool,
+}
+
+impl Progress {
+    /// The sources that have arrived, and the others.
+    fn split(&self, join: &Join) -> (Vec<usize>, Vec<usize>) {
+        let sources = join.sources.iter().copied().zip(&self.arrived);
+        let (arrived, missing): (Vec<_>, Vec<_>) = sources.partition(|(_, here)| **here);
+        let nodes = |sources: Vec<(usize, &bool)>| sources.into_iter().map(|(node, _)| node).collect();
+        (nodes(arrived), nodes(missing))
+    }
+}
+
+impl StoredJoin {
+    fn fits(&self, topology: &Topology, join: &Join, exactly: bool) -> bool {
+        let same = join.targets.iter().map(|node| topology.name(*node).as_ref()).eq(self.to.iter());
+        let known = |name: &String| join.sources.iter().any(|source| topology.name(*source) == name);
+        let counted = !exactly || join.sources.len() == self.arrived.len() + self.missing.len();
+        same && counted && self.arrived.iter().chain(&self.missing).all(known)
+    }
 }
 
 impl Joins {
@@ -64,45 +86,37 @@ impl Joins {
             .iter()
             .zip(&topology.joins)
             .filter(|(progress, _)| progress.fired || progress.arrived.contains(&true));
-        let names = |nodes: &mut dyn Iterator<Item = usize>| {
-            nodes.map(|node| topology.name(node).clone().into_owned()).collect()
-        };
+        let names = |nodes: &[usize]| nodes.iter().map(|node| topology.name(*node).to_string()).collect();
         begun
-            .map(|(progress, join)| StoredJoin {
-                to: names(&mut join.targets.iter().copied()),
-                arrived: names(
-                    &mut join
-                        .sources
-                        .iter()
-                        .zip(&progress.arrived)
-                        .filter(|(_, here)| **here)
-                        .map(|(node, _)| *node),
-                ),
-                fired: progress.fired,
+            .map(|(progress, join)| {
+                let (arrived, missing) = progress.split(join);
+                StoredJoin {
+                    to: names(&join.targets),
+                    arrived: names(&arrived),
+                    missing: names(&missing),
+                    fired: progress.fired,
+                }
             })
             .collect()
     }
 
-    /// Reads back what was written; the name of a target or source that is no longer there is the error.
+    /// Reads back what was written; the name of a target or source that is no longer there is the error. A join that has
+    /// been given more sources meanwhile waits for those as well.
     pub(crate) fn load(topology: &Topology, stored: &[StoredJoin]) -> Result<Self, String> {
         let mut joins = Self::new(topology);
+        let mut taken = vec![false; topology.joins.len()];
         for kept in stored {
-            let same = |targets: &[usize]| {
-                targets
-                    .iter()
-                    .map(|node| topology.name(*node).as_ref())
-                    .eq(kept.to.iter())
+            let free = |at: &usize| taken.get(*at) == Some(&false);
+            let fits = |exactly: bool| {
+                let mut all = (0..topology.joins.len()).filter(free);
+                all.find(|at| topology.joins.get(*at).is_some_and(|join| kept.fits(topology, join, exactly)))
             };
-            let at = topology.joins.iter().position(|join| {
-                same(&join.targets)
-                    && kept
-                        .arrived
-                        .iter()
-                        .all(|name| join.sources.iter().any(|source| topology.name(*source) == name))
-            });
-            let Some((progress, join)) = at.and_then(|at| Some((joins.0.get_mut(at)?, topology.joins.get(at)?))) else {
+            let at = fits(true).or_else(|| fits(false));
+            let found = at.and_then(|at| Some((joins.0.get_mut(at)?, topology.joins.get(at)?, taken.get_mut(at)?)));
+            let Some((progress, join, taken)) = found else {
                 return Err(kept.to.join(", "));
             };
+            *taken = true;
             progress.fired = kept.fired;
             for (slot, source) in progress.arrived.iter_mut().zip(&join.sources) {
                 *slot = kept.arrived.iter().any(|name| topology.name(*source) == name);
@@ -119,15 +133,7 @@ impl Joins {
             .zip(&topology.joins)
             .filter(|(progress, _)| !progress.fired && progress.arrived.contains(&true));
         begun
-            .map(|(progress, join)| {
-                let missing = join
-                    .sources
-                    .iter()
-                    .zip(&progress.arrived)
-                    .filter(|(_, here)| !**here)
-                    .map(|(node, _)| *node);
-                (join.targets.clone(), missing.collect())
-            })
+            .map(|(progress, join)| (join.targets.clone(), progress.split(join).1))
             .collect()
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ask::Question,
-    graph::{Output, Parts, Payload},
+    graph::{NodeSpec, Output, Parts, Payload},
     node::{Context, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
     state::State,
 };
@@ -46,6 +46,31 @@ pub(crate) struct Shared<S: State> {
     pub(crate) recorded_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
+impl<S: State> Shared<S> {
+    /// Tells the reader, waiting for room; a run that is to stop does not wait for its reader.
+    pub(crate) async fn tell(&self, kind: EventKind<S>) {
+        tokio::select! {
+            biased;
+            () = self.sink.send(kind) => {}
+            () = self.run.cancelled() => {}
+            () = self.run.timed_out() => {}
+        }
+    }
+
+    /// How every task of the step ends that is about to begin, if the run is to stop.
+    pub(crate) fn stop(&self) -> Option<End<S>> {
+        if self.run.is_cancelled() {
+            return Some(End::Cancelled);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a deadline is of the running process, never of the record"
+        )]
+        let timed_out = self.run.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now());
+        timed_out.then_some(End::TimeLimit)
+    }
+}
+
 impl<S: State> Clone for Shared<S> {
     fn clone(&self) -> Self {
         Self {
@@ -64,10 +89,8 @@ type TaskFuture<S> = Pin<Box<dyn Future<Output = End<S>> + Send>>;
 
 /// Runs one task in the caller's own future: nothing is spawned.
 pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) -> End<S> {
-    let (send, payload) = match &task.send {
-        None => (None, None),
-        Some((number, payload)) => (Some(*number), Some(payload)),
-    };
+    let send = task.send.as_ref().map(|(number, _)| *number);
+    let payload = task.send.as_ref().map(|(_, payload)| payload);
     let mut ctx = TaskContext {
         run: Arc::clone(&shared.run),
         node: task.node,
@@ -77,63 +100,61 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         recorded_at: shared.recorded_at,
     };
     let Some(spec) = shared.parts.nodes.get(task.node) else {
-        return End::Failed {
-            error: NodeError::terminal("the task names no node of its graph"),
-            attempts: 0,
-        };
+        return End::Failed { error: NodeError::terminal("the task names no node of its graph"), attempts: 0 };
     };
     loop {
-        let attempt = async {
-            let call = (spec.call)(
-                &shared.state,
-                payload,
-                Context {
-                    task: ctx.clone(),
-                    emitter: shared.emitter.clone(),
-                },
-            );
-            call.await
-        };
-        let result = tokio::select! {
-            biased;
-            result = limited(AssertUnwindSafe(attempt).catch_unwind(), spec.policy.timeout) => result,
-            () = ctx.stopped() => return End::Cancelled,
-            () = time_limit(&shared.run) => return End::TimeLimit,
-        };
-        let asked = shared
-            .run
-            .journal
-            .has_asked()
-            .then(|| shared.run.journal.take_asked(&ctx.id()))
-            .unwrap_or_default();
-        if !asked.is_empty() {
-            return End::Asked(asked);
-        }
-        let error = match result {
-            Ok(output) => return End::Output(output),
-            Err(error) if error.kind() == NodeErrorKind::Asked => {
-                NodeError::terminal("a question of another run was passed on as this node's")
-            }
+        let error = match attempt(shared, spec, &ctx, payload).await {
+            Ok(end) => return end,
             Err(error) => error,
         };
-        let delay = if error.is_retryable() {
-            spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry"))
-        } else {
-            None
-        };
-        let Some(delay) = delay else {
-            return End::Failed {
-                error,
-                attempts: ctx.attempt,
-            };
-        };
+        let delay =
+            if error.is_retryable() { spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry")) } else { None };
+        let Some(delay) = delay else { return End::Failed { error, attempts: ctx.attempt } };
         retry_later(shared, &ctx, &error, delay).await;
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = ctx.stopped() => return End::Cancelled,
-            () = time_limit(&shared.run) => return End::TimeLimit,
+            () = shared.run.timed_out() => return End::TimeLimit,
         }
         ctx.attempt += 1;
+    }
+}
+
+/// One attempt: the task's end, or an error that another attempt may mend.
+async fn attempt<S: State>(
+    shared: &Shared<S>,
+    spec: &NodeSpec<S>,
+    ctx: &TaskContext,
+    payload: Option<&Payload>,
+) -> Result<End<S>, NodeError> {
+    // Inside the future, so that a panic before the node's first await is caught as well.
+    let body = async {
+        let call = (spec.call)(&shared.state, payload, Context { task: ctx.clone(), emitter: shared.emitter.clone() });
+        call.await
+    };
+    let result = tokio::select! {
+        biased;
+        result = limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout) => result,
+        () = ctx.stopped() => return Ok(End::Cancelled),
+        () = shared.run.timed_out() => return Ok(End::TimeLimit),
+    };
+    let journal = &shared.run.journal;
+    if journal.has_asked() {
+        let asked = journal.take_asked(&ctx.id());
+        if !asked.is_empty() {
+            return Ok(End::Asked(asked));
+        }
+    }
+    match result {
+        Ok(output) => Ok(End::Output(output)),
+        Err(error) => match error.kind() {
+            NodeErrorKind::Asked => {
+                Err(NodeError::terminal("a question of another run was passed on as this node's"))
+            }
+            NodeErrorKind::Cancelled => Ok(End::Cancelled),
+            NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
+            NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
+        },
     }
 }
 
@@ -141,8 +162,7 @@ async fn retry_later<S: State>(shared: &Shared<S>, ctx: &TaskContext, error: &No
     let node = ctx.node_name();
     tracing::warn!(thread = %ctx.run.key, node = %node, attempt = ctx.attempt, %error, ?delay, "a task failed and will be tried again");
     shared
-        .sink
-        .send(EventKind::Retry {
+        .tell(EventKind::Retry {
             node,
             attempt: ctx.attempt,
             error: error.to_string(),
@@ -169,13 +189,6 @@ async fn limited<S: State>(
             message: panic_message(panic.as_ref()),
         }))
     })
-}
-
-async fn time_limit(run: &RunContext) {
-    match run.deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {

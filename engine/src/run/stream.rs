@@ -26,13 +26,15 @@ pub enum RunEvent<S: State> {
     Ended(Outcome<S>),
 }
 
+type Running<S> = Pin<Box<dyn Future<Output = Result<Outcome<S>, RunError>> + Send>>;
+
 /// The events of a run, then its outcome or its error. It outlives the graph's handle.
 ///
 /// # Cancel safety
 /// Polling it drives the run; dropping it stops the run where it is, as dropping [`Run`] does.
 #[must_use = "a stream runs while it is polled"]
 pub struct RunStream<S: State> {
-    running: Option<Pin<Box<dyn Future<Output = Result<Outcome<S>, RunError>> + Send>>>,
+    running: Option<Running<S>>,
     ended: Option<Result<Outcome<S>, RunError>>,
     reader: EventReader<S>,
 }
@@ -71,11 +73,15 @@ impl<S: State> Stream for RunStream<S> {
             self.running = None;
             self.ended = Some(end);
         }
+        if self.running.is_none() {
+            // Not by polling: tokio may say `Pending` to let others run, and what waits would be lost.
+            return Poll::Ready(match self.reader.try_next() {
+                Some(event) => Some(Ok(RunEvent::Event(event))),
+                None => self.ended.take().map(|end| end.map(RunEvent::Ended)),
+            });
+        }
         match Pin::new(&mut self.reader).poll_next(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(Some(Ok(RunEvent::Event(event)))),
-            Poll::Ready(None) | Poll::Pending if self.running.is_none() => {
-                Poll::Ready(self.ended.take().map(|end| end.map(RunEvent::Ended)))
-            }
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }

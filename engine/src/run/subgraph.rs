@@ -14,7 +14,7 @@ use crate::{
     ask::Question,
     checkpoint::{At, RunStatus},
     graph::Graph,
-    node::{Context, Emit, Emitter, Node, NodeError},
+    node::{Context, Emit, Emitter, InFlight, Node, NodeError, StoreHandle},
     state::{FromState, State},
 };
 
@@ -47,6 +47,7 @@ impl<S: State, I, O> Subgraph<S, I, O> {
             reader_gone: outer.reader_gone.clone(),
             provided: outer.provided.clone(),
             time_limit: ctx.time_left(),
+            step_limit: outer.step_limit,
             on_busy: OnBusy::Reject,
             ..Options::default()
         };
@@ -61,14 +62,12 @@ impl<S: State, I, O> Subgraph<S, I, O> {
 
 /// Name of the host's task in the inner thread's namespace: different for every step, the same for every entry.
 fn host<E: Send + 'static>(ctx: &Context<E>) -> String {
-    let from = ctx
-        .task
-        .run
-        .store
-        .as_ref()
-        .and_then(|store| store.head())
-        .map_or(0, |head| head.0);
-    format!("{}@{from}", ctx.task.id())
+    let head = ctx.task.run.store.as_ref().and_then(StoreHandle::head);
+    match head {
+        Some(head) => format!("{}@{}", ctx.task.id(), head.0),
+        // Nothing is kept, but ids that inner nodes draw are made of the name.
+        None => format!("{}@{}", ctx.task.id(), ctx.task.step),
+    }
 }
 
 impl<S: State, I, O> fmt::Debug for Subgraph<S, I, O> {
@@ -86,18 +85,23 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O: FromState<S>> Node for Sub
     async fn run(&self, input: I, ctx: Context<S::Event>) -> Result<O, NodeError> {
         let beginning = self.beginning(input, &ctx).await?;
         let run = self.inner(&ctx, beginning);
+        if let Some(error) = run.missing() {
+            return Err(NodeError::terminal(error));
+        }
         let sink = ctx
             .emitter
             .clone()
             .map_or(Sink::Nobody, |emitter| Sink::Host(hosted(emitter, ctx.task.node)));
-        let outcome = match open_with(run, sink).await? {
+        // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
+        let _in_flight = InFlight::enter(&ctx.task.run);
+        let outcome = match open_with(run, sink).await.map_err(failed_inside)? {
             Opened::Ended(outcome) => outcome,
-            Opened::Open(driver) => Box::pin(driver.drive()).await.map_err(retryable_inside)?,
+            Opened::Open(driver) => Box::pin(driver.drive()).await.map_err(failed_inside)?,
         };
         match outcome {
             Outcome::Done(state) => Ok(O::from_state(&Arc::new(state))),
             Outcome::Asked(questions) => Err(pass_on(&ctx, questions)),
-            Outcome::Cancelled => Err(NodeError::terminal("the graph inside was cancelled")),
+            Outcome::Cancelled => Err(NodeError::cancelled()),
             Outcome::Stalled { waiting, .. } => Err(NodeError::terminal(format!(
                 "graph `{}` stalled: {waiting:?}",
                 self.graph.name()
@@ -140,10 +144,12 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O> Subgraph<S, I, O> {
     }
 }
 
-/// An inner failure is retried by the host's policy only if the inner node's error was worth it.
-fn retryable_inside(error: RunError) -> NodeError {
+/// What the host makes of an inner failure: its policy retries it only if the inner node's error was worth it.
+fn failed_inside(error: RunError) -> NodeError {
     match error {
         RunError::Checkpoint(error) if error.is_retryable() => NodeError::retryable(error),
+        RunError::Node { retryable: true, .. } => NodeError::retryable(error),
+        RunError::TimeLimit { .. } => NodeError::time_limit(error),
         other => NodeError::terminal(other),
     }
 }
@@ -153,7 +159,7 @@ fn pass_on<E: Send + 'static>(ctx: &Context<E>, questions: Vec<Question>) -> Nod
     let task = ctx.task.id();
     for inner in questions {
         let question = Question {
-            id: format!("{task}/{}", inner.id),
+            id: format!("{task}@{}/{}", ctx.task.step, inner.id),
             node: format!("{}/{}", ctx.node(), inner.node),
             name: inner.id.clone(),
             ..inner

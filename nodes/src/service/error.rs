@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use stepgraph::NodeError;
+
 /// Why a service did not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,5 +92,11 @@ impl ServiceError {
             self,
             Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Timeout { .. }
         )
+    }
+
+    /// As a node's error: worth a retry exactly when this one is.
+    #[must_use]
+    pub fn into_node_error(self) -> NodeError {
+        if self.is_retryable() { NodeError::retryable(self) } else { NodeError::terminal(self) }
     }
 }

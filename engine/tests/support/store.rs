@@ -1,0 +1,86 @@
+//! A store over `Memory` that a test can watch, slow down and break.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use stepgraph::{
+    CheckpointError, Checkpointer, Memory, ThreadKey, async_trait,
+    checkpoint::{At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq},
+};
+use uuid::Uuid;
+
+/// Never answers at once, as no real store does, and fails where it is told.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Watched {
+    memory: Arc<Memory>,
+    commits: Arc<AtomicUsize>,
+    fail_at: Arc<AtomicUsize>,
+}
+
+impl Watched {
+    /// The commit of this number, counted from 1 over the store's whole life, fails; no other does.
+    pub(crate) fn fail_at(&self, commit: usize) {
+        self.fail_at.store(commit, Ordering::SeqCst);
+    }
+
+    /// How many commits were tried.
+    pub(crate) fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Checkpointer for Watched {
+    async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
+        tokio::task::yield_now().await;
+        self.memory.claim(key).await
+    }
+
+    async fn commit(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        tokio::task::yield_now().await;
+        if self.commits.fetch_add(1, Ordering::SeqCst) + 1 == self.fail_at.load(Ordering::SeqCst) {
+            return Err(CheckpointError::Unavailable {
+                message: "the disk is gone".to_owned(),
+                source: None,
+            });
+        }
+        self.memory.commit(key, epoch, expected, commit).await
+    }
+
+    async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
+        tokio::task::yield_now().await;
+        self.memory.get(key, at).await
+    }
+
+    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
+        self.memory.list(key, page).await
+    }
+
+    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
+        self.memory.branch(key, epoch, from, name).await
+    }
+
+    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
+        self.memory.delete(key).await
+    }
+
+    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
+        self.memory.unfinished(graph, limit).await
+    }
+
+    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
+        self.memory.outbox(topic, limit).await
+    }
+
+    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
+        self.memory.acknowledge(key, message).await
+    }
+}

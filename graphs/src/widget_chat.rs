@@ -1,0 +1,215 @@
+//! The widget's chat: retrieve, answer from what was found or say that there is nothing, log.
+//!
+//! ```mermaid
+#![doc = include_str!("../drawings/widget_chat.mmd")]
+//! ```
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use stepgraph::prelude::*;
+use stepgraph::{BuildErrors, Retry};
+use stepgraph_nodes::{
+    Services,
+    generate::{Answer, Answered, Answering, ChatSettings, Generate, Question},
+    log::{Log, Silent, Turn},
+    retrieve::{Found, Query, Retrieve, RetrieveLimits, Searched},
+    service::{FinishReason, Message, ModelName, Role, Timestamp, Usage},
+};
+
+/// What is said when nothing supports an answer.
+pub const FALLBACK: &str = "I don't have that information.";
+
+/// A chat session. The tenant is not in it: it belongs to the run.
+#[derive(State, Clone, Debug, Serialize, Deserialize)]
+#[state(event = ChatEvent)]
+pub struct ChatState {
+    /// What is asked in this turn.
+    #[state(input)]
+    question: String,
+    /// The session as its caller writes it.
+    #[state(input)]
+    session: String,
+    /// When the question was accepted.
+    #[state(input)]
+    asked_at: Timestamp,
+    /// Whether the model may answer although nothing was found.
+    #[state(input, default = false)]
+    open_ended: bool,
+    /// What this turn's answer may rest on.
+    #[state(per_run)]
+    found: Found,
+    /// This turn's answer.
+    #[state(per_run)]
+    answer: Option<Answer>,
+    /// What was said so far, all turns.
+    #[state(reducer = Append)]
+    messages: Vec<Message>,
+}
+
+impl ChatState {
+    /// This turn's answer, once there is one.
+    #[must_use]
+    pub const fn answer(&self) -> Option<&Answer> {
+        self.answer.as_ref()
+    }
+
+    /// What was said so far, all turns, oldest first.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+}
+
+/// What a reader of the run sees as it happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChatEvent {
+    /// So many passages support an answer.
+    Found(usize),
+    /// The next piece of the answer.
+    Text(String),
+    /// The whole answer; kept when its step is saved.
+    Answered(Answer),
+}
+
+#[derive(Route, Clone, Copy)]
+enum Support {
+    Found,
+    Nothing,
+}
+
+/// The chat graph over `services`.
+///
+/// # Errors
+/// None in practice: the wiring below is tested.
+pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors> {
+    let mut g = Graph::<ChatState>::builder("widget_chat");
+    g.requires::<ChatSettings>();
+
+    let retrieve = g.node(
+        "retrieve",
+        Retrieve::new(
+            services.vectors.clone(),
+            services.embedder.clone(),
+            RetrieveLimits::default(),
+        ),
+    );
+    let generate = g.node("generate", Generate);
+    let fallback = g.node("fallback", fallback);
+    let log = g.node("log", Log::new(services.log.clone()));
+
+    g.edge(START, retrieve);
+    g.branch(retrieve, support, |support| match support {
+        Support::Found => to(generate),
+        Support::Nothing => to(fallback),
+    });
+    g.edge(generate, log).edge(fallback, log).edge(log, END);
+    g.policy(
+        log,
+        Policy::new()
+            .timeout(Duration::from_secs(10))
+            .retry(Retry::attempts(LOG_ATTEMPTS)),
+    );
+    g.build()
+}
+
+const LOG_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).unwrap();
+
+fn support(state: &ChatState) -> Support {
+    // A search that failed must not cost the visitor the answer: the model is asked without passages.
+    let ask = state.open_ended || state.found.degraded || !state.found.passages.is_empty();
+    if ask { Support::Found } else { Support::Nothing }
+}
+
+async fn fallback(state: Arc<ChatState>, ctx: Context<ChatEvent>) -> Result<Answered, NodeError> {
+    let settings = ctx.provided::<ChatSettings>()?;
+    let model = ModelName::new(settings.model.provider());
+    let answer = Answer {
+        text: FALLBACK.to_owned(),
+        sources: Vec::new(),
+        usage: Usage::default(),
+        model,
+        finish_reason: FinishReason::Stop,
+    };
+    ctx.emit(ChatEvent::Text(answer.text.clone())).await;
+    ctx.emit(ChatEvent::Answered(answer.clone())).await;
+    Ok(Answered {
+        question: state.question.clone(),
+        answer,
+    })
+}
+
+// What the nodes read of this state, and how their outputs change it.
+
+impl FromState<ChatState> for Query {
+    fn from_state(state: &Arc<ChatState>) -> Self {
+        Self {
+            text: state.question.clone(),
+        }
+    }
+}
+
+impl From<Found> for ChatStateUpdate {
+    fn from(found: Found) -> Self {
+        ChatState::update().found(found)
+    }
+}
+
+impl FromState<ChatState> for Question {
+    fn from_state(state: &Arc<ChatState>) -> Self {
+        Self {
+            question: state.question.clone(),
+            passages: state.found.passages.clone(),
+            history: state.messages.clone(),
+        }
+    }
+}
+
+impl From<Answered> for ChatStateUpdate {
+    fn from(Answered { question, answer }: Answered) -> Self {
+        let said = [
+            Message {
+                role: Role::User,
+                content: question,
+            },
+            Message {
+                role: Role::Assistant,
+                content: answer.text.clone(),
+            },
+        ];
+        ChatState::update().answer(answer).messages(said)
+    }
+}
+
+impl FromState<ChatState> for Turn {
+    fn from_state(state: &Arc<ChatState>) -> Self {
+        Self {
+            session: state.session.clone(),
+            question: state.question.clone(),
+            asked_at: state.asked_at,
+            answer: state.answer.clone(),
+            degraded: state.found.degraded,
+        }
+    }
+}
+
+impl From<Searched> for ChatEvent {
+    fn from(searched: Searched) -> Self {
+        Self::Found(searched.passages)
+    }
+}
+
+impl From<Answering> for ChatEvent {
+    fn from(answering: Answering) -> Self {
+        match answering {
+            Answering::Text(text) => Self::Text(text),
+            Answering::Whole(answer) => Self::Answered(answer),
+        }
+    }
+}
+
+impl From<Silent> for ChatEvent {
+    fn from(silent: Silent) -> Self {
+        match silent {}
+    }
+}
