@@ -20,12 +20,16 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::topology::{Join, Kind, Topology};
+#[cfg(test)]
+pub(crate) use self::id::Slot;
+pub(crate) use self::{
+    id::At,
+    topology::{Declared, Join, Kind, Topology},
+};
 pub use self::{
     check::{BuildError, BuildErrors},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
 };
-use self::{id::At, topology::Declared};
 use crate::{
     checkpoint::Checkpointer,
     clock::{Clock, SystemClock},

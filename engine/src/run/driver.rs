@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
 use super::{
@@ -392,7 +392,8 @@ impl<S: State> Driver<S> {
         let mut saved = None;
         self.has_records = false;
         if self.shared.run.store.is_some() {
-            let created_at = self.shared.run.clock.now();
+            // As exact as stores keep it, so that tasks which are entered again see the same time.
+            let created_at = self.shared.run.clock.now().trunc_subsecs(6);
             let checkpoint = self.checkpoint(source, created_at)?;
             let id = checkpoint.id;
             self.commit(Commit {

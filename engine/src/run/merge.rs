@@ -44,3 +44,135 @@ fn conflict<U: Update>(fields: &[Field], updates: &[U]) -> Option<Conflict> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{collection::vec, prelude::*};
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::state::{FieldSet, StateError};
+
+    /// A state of so many fields, each a list of what was written to it: to the end of it if the field is concurrent,
+    /// instead of it otherwise.
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    struct Cells(Vec<(bool, Vec<u32>)>);
+
+    #[derive(Debug, Default, Clone, Serialize, Deserialize)]
+    struct Writes(BTreeMap<usize, u32>);
+
+    impl Update for Writes {
+        fn touched(&self) -> FieldSet {
+            let mut set = FieldSet::new();
+            for field in self.0.keys() {
+                set.insert(*field);
+            }
+            set
+        }
+    }
+
+    impl State for Cells {
+        type Input = ();
+        type Update = Writes;
+        type Event = ();
+        type Shape = Vec<Field>;
+
+        fn fields(shape: &Self::Shape) -> &[Field] {
+            shape
+        }
+
+        fn start(shape: &Self::Shape, (): ()) -> Self {
+            Self(shape.iter().map(|field| (field.concurrent, Vec::new())).collect())
+        }
+
+        fn restart(&mut self, (): (), _: &mut Changes) {}
+
+        fn apply(&mut self, update: Writes, changes: &mut Changes) {
+            for (field, value) in update.0 {
+                changes.set(field);
+                let (concurrent, cell) = &mut self.0[field];
+                if !*concurrent {
+                    cell.clear();
+                }
+                cell.push(value);
+            }
+        }
+
+        fn encode(&self) -> Result<Vec<u8>, StateError> {
+            Err(StateError::Encode("nothing is stored here".to_owned()))
+        }
+
+        fn encode_changes(&self, _: &Changes) -> Result<Vec<u8>, StateError> {
+            self.encode()
+        }
+
+        fn decode(_: &Self::Shape, _: &[&[u8]]) -> Result<Self, StateError> {
+            Err(StateError::Decode("nothing is stored here".to_owned()))
+        }
+    }
+
+    /// Fields beyond the first word of a set are among them.
+    fn step() -> impl Strategy<Value = (Vec<Field>, Vec<Writes>)> {
+        vec(any::<bool>(), 1..130).prop_flat_map(|concurrent| {
+            let count = concurrent.len();
+            let fields: Vec<_> = concurrent
+                .into_iter()
+                .enumerate()
+                .map(|(at, concurrent)| Field::named(at.to_string(), "test", concurrent))
+                .collect();
+            let update = prop::collection::btree_map(0..count, any::<u32>(), 0..5).prop_map(Writes);
+            (Just(fields), vec(update, 0..6))
+        })
+    }
+
+    /// Every field that takes one write a step and gets several, with its writers.
+    fn contested(fields: &[Field], updates: &[Writes]) -> BTreeMap<usize, Vec<usize>> {
+        let mut writers = BTreeMap::<usize, Vec<usize>>::new();
+        for (writer, update) in updates.iter().enumerate() {
+            for field in update.0.keys().filter(|field| !fields[**field].concurrent) {
+                writers.entry(*field).or_default().push(writer);
+            }
+        }
+        writers.retain(|_, writers| writers.len() > 1);
+        writers
+    }
+
+    proptest! {
+        #[test]
+        fn a_merge_is_the_fold_of_the_updates_in_their_order((mut fields, updates) in step()) {
+            for field in contested(&fields, &updates).into_keys() {
+                fields[field].concurrent = true;
+            }
+            let (mut merged, mut changes) = (Cells::start(&fields, ()), Changes::default());
+            merge(&mut merged, &fields, updates.clone(), &mut changes).unwrap();
+            let mut folded = Cells::start(&fields, ());
+            let mut touched = FieldSet::new();
+            for update in updates {
+                for field in update.touched().iter() {
+                    touched.insert(field);
+                }
+                folded.apply(update, &mut Changes::default());
+            }
+            prop_assert_eq!(merged, folded);
+            prop_assert!(changes.fields().iter().eq(touched.iter()));
+        }
+
+        #[test]
+        fn a_conflict_is_found_before_anything_is_applied_and_names_the_field_and_both_writers(
+            (fields, updates) in step()
+        ) {
+            let contested = contested(&fields, &updates);
+            let (mut state, mut changes) = (Cells::start(&fields, ()), Changes::default());
+            match merge(&mut state, &fields, updates, &mut changes) {
+                Ok(()) => prop_assert!(contested.is_empty()),
+                Err(Conflict { field, first, second }) => {
+                    prop_assert_eq!(contested.get(&field).map(|writers| &writers[..2]), Some(&[first, second][..]));
+                    prop_assert_eq!(state, Cells::start(&fields, ()));
+                    prop_assert!(changes.fields().is_empty());
+                }
+            }
+        }
+    }
+}

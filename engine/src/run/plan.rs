@@ -185,3 +185,174 @@ pub(crate) fn plan<P>(topology: &Topology, departures: Vec<Departure<P>>, joins:
     });
     nodes.chain(workers).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::{collection::vec, prelude::*, sample::subsequence};
+
+    use super::*;
+    use crate::graph::{At, Declared, Kind, Slot};
+
+    /// What leads where among so many nodes, by number; joins may lead to END alone.
+    #[derive(Debug, Clone)]
+    struct Wiring {
+        nodes: usize,
+        edges: Vec<(usize, usize)>,
+        joins: Vec<(Vec<usize>, Vec<usize>)>,
+    }
+
+    /// Names whose bytewise order is not the order of declaration.
+    fn name(node: usize) -> String {
+        let letters = ["b", "Z", "a0", "_", "a", "B", "z", "aa"];
+        letters.get(node).map_or_else(|| node.to_string(), |name| (*name).to_owned())
+    }
+
+    impl Wiring {
+        fn topology(&self) -> Topology {
+            let mut declared = Declared::named("random".into());
+            for node in 0..self.nodes {
+                declared.node(name(node).into(), Kind::Node);
+            }
+            let at = |index: &usize| At::Node(Slot { builder: 0, index: *index });
+            for (from, to) in &self.edges {
+                declared.edge(at(from), at(to));
+            }
+            for (sources, targets) in &self.joins {
+                let targets = targets.iter().map(at).chain([At::End]);
+                declared.join(sources.iter().map(at).collect(), targets.collect());
+            }
+            Topology::new(&declared, &declared.order(), &[], 1)
+        }
+    }
+
+    fn wiring() -> impl Strategy<Value = Wiring> {
+        (2..8_usize).prop_flat_map(|nodes| {
+            let all: Vec<_> = (0..nodes).collect();
+            let join = (subsequence(all.clone(), 1..=nodes.min(3)), subsequence(all, 0..=nodes.min(2)));
+            (vec((0..nodes, 0..nodes), 0..12), vec(join, 0..5))
+                .prop_map(move |(edges, joins)| Wiring { nodes, edges, joins })
+        })
+    }
+
+    /// Rounds of departures: which nodes have finished, whom they chose, whom they sent what.
+    type Round = Vec<(usize, Vec<usize>, Vec<u8>)>;
+
+    fn rounds() -> impl Strategy<Value = (Wiring, Vec<Round>)> {
+        wiring().prop_flat_map(|wiring| {
+            let nodes = wiring.nodes;
+            let departure = (0..nodes, vec(0..nodes, 0..3), vec(any::<u8>(), 0..3));
+            (Just(wiring), vec(vec(departure, 1..6), 1..6))
+        })
+    }
+
+    fn departures(topology: &Topology, round: &Round) -> Vec<Departure<u8>> {
+        let at = |node: usize| topology.find(&name(node)).unwrap();
+        let departure = |(node, chosen, sends): &(usize, Vec<usize>, Vec<u8>)| Departure {
+            node: at(*node),
+            chosen: chosen.iter().map(|node| at(*node)).collect(),
+            sends: sends.iter().map(|payload| (at(*node), *payload)).collect(),
+        };
+        let mut departures: Vec<_> = round.iter().map(departure).collect();
+        departures.sort_by_key(|departure| departure.node);
+        departures
+    }
+
+    /// The same rules by name, without any of the numbers.
+    #[derive(Default)]
+    struct Model {
+        arrived: BTreeMap<usize, BTreeSet<String>>,
+        fired: BTreeSet<usize>,
+    }
+
+    impl Model {
+        fn next(&mut self, wiring: &Wiring, round: &Round) -> Vec<String> {
+            for join in std::mem::take(&mut self.fired) {
+                self.arrived.remove(&join);
+            }
+            let finished: BTreeSet<_> = round.iter().map(|(node, ..)| *node).collect();
+            let mut next: BTreeSet<String> = round.iter().flat_map(|(_, chosen, _)| chosen).map(|n| name(*n)).collect();
+            let edges = wiring.edges.iter().filter(|(from, _)| finished.contains(from));
+            next.extend(edges.map(|(_, to)| name(*to)));
+            for (at, (sources, targets)) in wiring.joins.iter().enumerate() {
+                let arrived = self.arrived.entry(at).or_default();
+                let before = arrived.len();
+                arrived.extend(sources.iter().filter(|s| finished.contains(s)).map(|s| name(*s)));
+                if arrived.len() == sources.len() && arrived.len() > before {
+                    self.fired.insert(at);
+                    next.extend(targets.iter().map(|target| name(*target)));
+                }
+            }
+            next.into_iter().collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tasks_are_the_triggered_nodes_by_name_each_once_then_the_sends_as_they_were_made(
+            (wiring, rounds) in rounds()
+        ) {
+            let topology = wiring.topology();
+            let (mut joins, mut model) = (Joins::new(&topology), Model::default());
+            for round in &rounds {
+                let departures = departures(&topology, round);
+                let sent: Vec<_> = departures.iter().flat_map(|d| d.sends.clone()).collect();
+                let tasks = plan(&topology, departures, &mut joins);
+                let split = tasks.iter().position(|task| task.send.is_some()).unwrap_or(tasks.len());
+                let (nodes, sends) = tasks.split_at(split);
+                let names: Vec<_> = nodes.iter().map(|task| topology.name(task.node).to_string()).collect();
+                prop_assert_eq!(names, model.next(&wiring, round));
+                let sends: Vec<_> = sends.iter().map(|task| (task.node, task.send.unwrap())).collect();
+                let numbered: Vec<_> = sent.into_iter().zip(0..).map(|((node, p), number)| (node, (number, p))).collect();
+                prop_assert_eq!(sends, numbered);
+            }
+        }
+
+        #[test]
+        fn who_finished_first_changes_neither_the_nodes_nor_the_joins(
+            (wiring, rounds) in rounds(),
+            seed in any::<prop::sample::Index>(),
+        ) {
+            let topology = wiring.topology();
+            let (mut sorted, mut turned) = (Joins::new(&topology), Joins::new(&topology));
+            for round in &rounds {
+                let mut departures = departures(&topology, round);
+                let nodes = |tasks: Vec<Seed<u8>>| {
+                    tasks.into_iter().filter(|task| task.send.is_none()).map(|task| task.node).collect::<Vec<_>>()
+                };
+                let expected = nodes(plan(&topology, departures.clone(), &mut sorted));
+                let by = seed.index(departures.len());
+                departures.rotate_left(by);
+                departures.reverse();
+                prop_assert_eq!(nodes(plan(&topology, departures, &mut turned)), expected);
+                prop_assert_eq!(&turned, &sorted);
+            }
+        }
+
+        #[test]
+        fn joins_are_read_back_as_they_were_written_down((wiring, rounds) in rounds()) {
+            let topology = wiring.topology();
+            let mut joins = Joins::new(&topology);
+            for round in &rounds {
+                plan(&topology, departures(&topology, round), &mut joins);
+                let read = Joins::load(&topology, &joins.store(&topology));
+                prop_assert_eq!(read.as_ref(), Ok(&joins));
+            }
+        }
+    }
+
+    #[test]
+    fn a_join_waits_for_a_source_that_was_added_and_refuses_one_that_is_gone() {
+        let wiring = |sources: Vec<usize>| Wiring { nodes: 4, edges: Vec::new(), joins: vec![(sources, vec![3])] };
+        let before = wiring(vec![0, 1]).topology();
+        let mut joins = Joins::new(&before);
+        plan::<()>(&before, vec![Departure { node: before.find("b").unwrap(), ..Departure::default() }], &mut joins);
+        let stored = joins.store(&before);
+        let more = wiring(vec![0, 1, 2]).topology();
+        let waiting = Joins::load(&more, &stored).unwrap().waiting(&more);
+        let missing: Vec<_> = waiting[0].1.iter().map(|node| more.name(*node).to_string()).collect();
+        assert_eq!(missing, ["Z", "a0"]);
+        assert_eq!(Joins::load(&wiring(vec![1, 2]).topology(), &stored), Err("_".to_owned()));
+    }
+}
