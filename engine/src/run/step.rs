@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ask::Question,
-    graph::{Output, Parts, Payload},
+    graph::{NodeSpec, Output, Parts, Payload},
     node::{Context, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
     state::State,
 };
@@ -62,10 +62,6 @@ impl<S: State> Shared<S> {
         if self.run.is_cancelled() {
             return Some(End::Cancelled);
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a deadline is of the running process, never of the record"
-        )]
         let timed_out = self.run.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now());
         timed_out.then_some(End::TimeLimit)
     }
@@ -108,40 +104,9 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         };
     };
     loop {
-        let attempt = async {
-            let call = (spec.call)(
-                &shared.state,
-                payload,
-                Context {
-                    task: ctx.clone(),
-                    emitter: shared.emitter.clone(),
-                },
-            );
-            call.await
-        };
-        let result = tokio::select! {
-            biased;
-            result = limited(AssertUnwindSafe(attempt).catch_unwind(), spec.policy.timeout) => result,
-            () = ctx.stopped() => return End::Cancelled,
-            () = shared.run.timed_out() => return End::TimeLimit,
-        };
-        let asked = shared
-            .run
-            .journal
-            .has_asked()
-            .then(|| shared.run.journal.take_asked(&ctx.id()))
-            .unwrap_or_default();
-        if !asked.is_empty() {
-            return End::Asked(asked);
-        }
-        let error = match result {
-            Ok(output) => return End::Output(output),
-            Err(error) => match error.kind() {
-                NodeErrorKind::Asked => NodeError::terminal("a question of another run was passed on as this node's"),
-                NodeErrorKind::Cancelled => return End::Cancelled,
-                NodeErrorKind::TimeLimit => return End::TimeLimit,
-                NodeErrorKind::Retryable | NodeErrorKind::Terminal => error,
-            },
+        let (error, attempts) = match enter(shared, spec, payload, &ctx).await {
+            End::Failed { error, attempts } => (error, attempts),
+            end => return end,
         };
         let delay = if error.is_retryable() {
             spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry"))
@@ -149,10 +114,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
             None
         };
         let Some(delay) = delay else {
-            return End::Failed {
-                error,
-                attempts: ctx.attempt,
-            };
+            return End::Failed { error, attempts };
         };
         retry_later(shared, &ctx, &error, delay).await;
         tokio::select! {
@@ -161,6 +123,51 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
             () = shared.run.timed_out() => return End::TimeLimit,
         }
         ctx.attempt += 1;
+    }
+}
+
+/// One attempt.
+async fn enter<S: State>(
+    shared: &Shared<S>,
+    spec: &NodeSpec<S>,
+    payload: Option<&Payload>,
+    ctx: &TaskContext,
+) -> End<S> {
+    let attempt = async {
+        let context = Context {
+            task: ctx.clone(),
+            emitter: shared.emitter.clone(),
+        };
+        (spec.call)(&shared.state, payload, context).await
+    };
+    let result = tokio::select! {
+        biased;
+        result = limited(AssertUnwindSafe(attempt).catch_unwind(), spec.policy.timeout) => result,
+        () = ctx.stopped() => return End::Cancelled,
+        () = shared.run.timed_out() => return End::TimeLimit,
+    };
+    let journal = &shared.run.journal;
+    if journal.has_asked() {
+        let asked = journal.take_asked(&ctx.id());
+        if !asked.is_empty() {
+            return End::Asked(asked);
+        }
+    }
+    let error = match result {
+        Ok(output) => return End::Output(output),
+        // A node that notices the cancellation has no other way to leave.
+        Err(_) if shared.run.is_cancelled() => return End::Cancelled,
+        Err(error) => error,
+    };
+    let error = match error.kind() {
+        NodeErrorKind::Asked => NodeError::terminal("a question of another run was passed on as this node's"),
+        NodeErrorKind::Cancelled => return End::Cancelled,
+        NodeErrorKind::TimeLimit => return End::TimeLimit,
+        NodeErrorKind::Retryable | NodeErrorKind::Terminal => error,
+    };
+    End::Failed {
+        error,
+        attempts: ctx.attempt,
     }
 }
 
