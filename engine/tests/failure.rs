@@ -1,5 +1,9 @@
 //! What goes wrong: errors, retries, time limits, panics, cancellation; and what is kept of the step.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
 
 mod support {
     #[expect(dead_code, reason = "no store fails here")]
@@ -457,6 +461,22 @@ async fn a_cancelled_node_is_dropped_and_the_thread_goes_on_later() {
         "a cancelled run is nobody's to pick up"
     );
     assert_eq!(graph.resume(&thread("t")).await.unwrap().done().unwrap().log, ["ok"]);
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_early_because_it_was_cancelled_is_no_failure() {
+    let started = Arc::new(Notify::new());
+    let notify = Arc::clone(&started);
+    let node = move |_: Arc<Work>, ctx: Context<u64>| {
+        let started = Arc::clone(&notify);
+        async move {
+            started.notify_one();
+            ctx.cancelled().await;
+            Err::<WorkUpdate, _>(NodeError::terminal(Broken))
+        }
+    };
+    let graph = single(node, Policy::new());
+    assert_eq!(cancel_when_started(&graph, &started).await, Outcome::Cancelled);
 }
 
 #[tokio::test]
