@@ -1,9 +1,5 @@
 //! Runs that are stopped from outside: cancelled, out of time, unheard, dropped; and what is kept of them.
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test stops at what it did not expect"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod support {
     #[expect(dead_code, reason = "no store fails here")]
