@@ -1,5 +1,9 @@
 //! What a builder refuses, all at once, and what a graph looks like.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
 
 use std::{
     future::{Ready, ready},
@@ -17,6 +21,9 @@ struct Count {
     #[state(reducer = Sum)]
     n: u64,
 }
+
+/// One thing that is done to a builder.
+type Wire<'a> = dyn Fn(&mut GraphBuilder<Count>) + 'a;
 
 #[derive(Route, Clone, Copy)]
 enum Way {
@@ -211,8 +218,8 @@ fn joins_that_wait_for_each_other() {
 #[test]
 fn a_join_after_a_join_is_fine() {
     let (mut g, a) = with_a();
-    let (b, c, d) = (g.node("b", nothing), g.node("c", nothing), g.node("d", nothing));
-    g.join([c, b], d).join([a, b], c).edge(START, b).edge(d, END);
+    let [b, c, last] = ["b", "c", "last"].map(|name| g.node(name, nothing));
+    g.join([c, b], last).join([a, b], c).edge(START, b).edge(last, END);
     g.build().unwrap();
 }
 
@@ -230,7 +237,7 @@ fn a_branch_without_a_route() {
 #[test]
 fn an_id_of_another_builder() {
     let (_, foreign) = with_a();
-    let wirings: [&dyn Fn(&mut GraphBuilder<Count>); 4] = [
+    let wirings: [&Wire<'_>; 4] = [
         &|g| {
             g.edge(START, foreign);
         },

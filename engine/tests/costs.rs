@@ -126,11 +126,12 @@ fn allocations_a_step(kept: bool) -> u64 {
         } else {
             chain(steps)
         };
-        let work = || runtime.block_on(async { graph.run(&thread("t"), ChainInput::new()).step_limit(1000).await });
-        work().unwrap();
-        let measured = allocation_counter::measure(|| {
-            work().unwrap();
-        });
+        let work = || {
+            let run = async { graph.run(&thread("t"), ChainInput::new()).step_limit(1000).await };
+            runtime.block_on(run).unwrap();
+        };
+        work();
+        let measured = allocation_counter::measure(work);
         measured.count_total
     };
     (run(200) - run(100)).div_ceil(100)

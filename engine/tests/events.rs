@@ -1,11 +1,16 @@
 //! What a run tells while it runs: in which order, how much at once, and to the end.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
 
 mod support {
     pub(crate) mod threads;
 }
 
 use std::{
+    fmt::Write,
     future::{IntoFuture, ready},
     num::NonZeroU32,
     sync::{
@@ -307,7 +312,7 @@ async fn events_print_without_what_they_carry() {
     let mut printed = String::new();
     while let Some(item) = stream.next().await {
         if let RunEvent::Event(event) = item.unwrap() {
-            printed.push_str(&format!("{event:?}\n"));
+            writeln!(printed, "{event:?}").unwrap();
         }
     }
     assert!(

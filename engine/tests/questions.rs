@@ -1,5 +1,9 @@
 //! Questions and answers, outside effects that run once, and time that is recorded.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
 
 mod support {
     pub(crate) mod store;

@@ -1,5 +1,9 @@
 //! A graph as a node of another: where its state, events, questions, failures and cancellations go.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
 
 mod support {
     #[expect(dead_code, reason = "no store fails here")]

@@ -49,10 +49,7 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
         beginning,
         options,
     } = run;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a deadline is of the running process, never of the record"
-    )]
+    // A deadline is of the running process, never of the record.
     let deadline = options.time_limit.map(|limit| Instant::now() + limit);
     let mut opening = Opening {
         graph,
