@@ -1,10 +1,11 @@
 //! Makes the answer: prompt, model, tokens as they come, sources, usage.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use stepgraph::{Context, Node, NodeError};
+use tokio::time::Instant;
 
 use crate::{
     prompt::{Nonce, Prompt, PromptLimits},
@@ -25,8 +26,9 @@ pub struct ChatSettings {
     pub completion_tokens_max: u32,
     /// 0 to 2.
     pub temperature: f32,
-    /// How long an answer may take before it is ended with what there is.
-    pub answer_time_max: Duration,
+    /// When the answer is ended with what there is. It counts from the question's acceptance, so that a wait for the
+    /// session's turn is part of it.
+    pub answer_by: Instant,
 }
 
 impl fmt::Debug for ChatSettings {
@@ -111,7 +113,7 @@ impl Node for Generate {
             completion_tokens_max: settings.completion_tokens_max,
             temperature: settings.temperature,
         };
-        let answer = Draft::new(&settings, scored).fill(&settings, request, &ctx).await?;
+        let answer = Draft::new(&settings, &scored).fill(&settings, request, &ctx).await?;
         ctx.emit(Answering::Whole(answer.clone())).await;
         Ok(Answered { question: ask.question, answer })
     }
@@ -127,18 +129,20 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(settings: &ChatSettings, passages: Vec<ScoredPassage>) -> Self {
+    fn new(settings: &ChatSettings, passages: &[ScoredPassage]) -> Self {
         let sources = sources(passages.iter().map(|scored| (&scored.passage, scored.score)));
         Self { text: String::new(), sources, usage: Usage::default(), model: settings.name.clone(), finish_reason: FinishReason::Stop }
     }
 
     async fn fill(mut self, settings: &ChatSettings, request: ChatRequest, ctx: &Context<Answering>) -> Result<Answer, NodeError> {
+        let entered = Instant::now();
         let prompt_tokens = crate::tokens::count_prompt(&request.messages);
-        let budget = tokio::time::sleep(settings.answer_time_max);
+        let late = || ServiceError::Timeout { service: "chat model", limit: entered.elapsed() };
+        let budget = tokio::time::sleep_until(settings.answer_by);
         tokio::pin!(budget);
         let begun = tokio::select! {
             begun = settings.model.chat(ctx.tenant(), request) => begun,
-            () = &mut budget => Err(ServiceError::Timeout { service: "chat model", limit: settings.answer_time_max }),
+            () = &mut budget => Err(late()),
         };
         let mut deltas = begun.map_err(ServiceError::into_node_error)?;
         loop {
@@ -147,7 +151,7 @@ impl Draft {
                 delta = deltas.next() => delta,
                 () = &mut budget => {
                     if self.text.is_empty() {
-                        return Err(NodeError::terminal(ServiceError::Timeout { service: "chat model", limit: settings.answer_time_max }));
+                        return Err(NodeError::terminal(late()));
                     }
                     self.finish_reason = FinishReason::TimeBudget;
                     self.usage = Usage { prompt_tokens, completion_tokens: crate::tokens::count(&self.text), cached_tokens: 0 };

@@ -52,6 +52,9 @@ impl House {
     }
 
     /// Accepts a text as a document and ingests it.
+    ///
+    /// # Panics
+    /// When the ingestion does not come to its end.
     pub async fn ingest_text(&self, tenant: &TenantId, id: &str, text: &str) -> Result<Document, TestError> {
         let id = DocumentId::new(id);
         let name = format!("{id}.txt");
@@ -76,7 +79,7 @@ impl House {
 
     /// Asks the extractive model and waits for the run's end, the log included.
     pub async fn ask(&self, thread: &ThreadKey, question: &str) -> Result<ChatState, RunError> {
-        let outcome = self.message(thread, question, Arc::new(Extractive::default())).await?;
+        let outcome = self.message(thread, question, Arc::new(Extractive)).await?;
         Ok(outcome.done().unwrap_or_else(|| unreachable!("the chat graph asks nothing and has no joins")))
     }
 }
@@ -90,7 +93,7 @@ pub fn settings(model: Arc<dyn ChatModel>) -> ChatSettings {
         system_prompt: None,
         completion_tokens_max: 500,
         temperature: 0.0,
-        answer_time_max: Duration::from_secs(20),
+        answer_by: tokio::time::Instant::now() + Duration::from_secs(20),
     }
 }
 

@@ -6,7 +6,7 @@ use stepgraph::{
     RunError,
     checkpoint::{At, Page},
 };
-use stepgraph_nodes::service::{ChatLog, Documents, SearchQuery, VectorStore, embedded::Extractive};
+use stepgraph_nodes::service::{SearchQuery, embedded::Extractive};
 use stepgraph_tests::{House, session, settings, tenant};
 
 const KETTLE: &str = "The kettle holds two litres of water. The warranty lasts 36 months from the date of purchase.";
@@ -112,7 +112,7 @@ async fn a_chat_run_without_its_settings_is_refused_before_anything_is_written()
     let folder = tempfile::tempdir().unwrap();
     let house = House::open(folder.path()).await.unwrap();
     let thread = session(&tenant("acme"), "s1");
-    let run = house.message(&thread, "hello", Arc::new(Extractive::default()));
+    let run = house.message(&thread, "hello", Arc::new(Extractive));
     drop(run);
 
     let input = stepgraph_graphs::ChatStateInput {
@@ -125,6 +125,6 @@ async fn a_chat_run_without_its_settings_is_refused_before_anything_is_written()
 
     assert!(matches!(error, RunError::Missing { .. }), "{error}");
     assert!(house.chat.state(&thread, At::Head).await.unwrap().is_none());
-    let again = house.chat.run(&thread, input).provide(settings(Arc::new(Extractive::default()))).await;
+    let again = house.chat.run(&thread, input).provide(settings(Arc::new(Extractive))).await;
     assert!(again.is_ok());
 }

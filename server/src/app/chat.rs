@@ -21,6 +21,7 @@ use stepgraph_nodes::{
     generate::{self, ChatSettings},
     service::{Client, Clients, ServiceError},
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Models;
@@ -146,7 +147,7 @@ impl GraphChat {
             system_prompt: client.system_prompt.clone(),
             completion_tokens_max: COMPLETION_TOKENS_MAX,
             temperature: TEMPERATURE,
-            answer_time_max: budget,
+            answer_by: Instant::now() + budget,
         })
     }
 
