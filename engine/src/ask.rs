@@ -14,6 +14,10 @@ use serde_json::Value;
 /// #[ask(name = "review", answer = bool)]
 /// struct Review { draft: String }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a question",
+    note = "add `#[derive(Ask, Serialize)]` and `#[ask(name = \"..\", answer = ..)]` to `{Self}`"
+)]
 pub trait Ask: Serialize + Send {
     /// What may be answered.
     type Answer: Serialize + DeserializeOwned + JsonSchema + Send;

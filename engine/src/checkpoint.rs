@@ -276,6 +276,10 @@ pub trait Checkpointer: Send + Sync + 'static {
     /// Writes everything in `commit` in one transaction, or nothing. Refused with [`CheckpointError::Fenced`] if the
     /// thread was claimed again, with [`CheckpointError::Conflict`] if `expected` is not its head.
     /// Returns the head after the commit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any await, it has written everything or nothing; which of both shows when the thread is read again.
     async fn commit(
         &self,
         key: &ThreadKey,

@@ -104,6 +104,7 @@ pub fn decode<F: ReadFields>(fields: &mut F, parts: &[&[u8]]) -> Result<(), Stat
 }
 
 /// The error of a stored field that the state does not have.
+#[must_use]
 pub fn unknown_field<E: Error>() -> E {
     E::custom("it is stored, and this state has no such field")
 }

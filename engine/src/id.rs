@@ -63,6 +63,7 @@ impl ThreadId {
 
     /// A thread with a fresh `UUIDv7` for a name.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "a fresh name is drawn outside of any run")]
     pub fn random() -> Self {
         Self(Uuid::now_v7().to_string().into())
     }
@@ -81,6 +82,7 @@ pub struct RunId(Uuid);
 impl RunId {
     /// A fresh id.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "a fresh id is drawn outside of any run")]
     pub fn random() -> Self {
         Self(Uuid::now_v7())
     }

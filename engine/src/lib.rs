@@ -1,4 +1,73 @@
-//! Skeleton.
+//! A typed state-graph workflow engine: nodes run in supersteps over one typed state, every step is checkpointed, and a run
+//! can stop at a question, a failure or a crash and go on where it was.
+//!
+//! # A graph in three nodes
+//!
+//! The state is a struct. Each field has a reducer that merges what nodes write into it; [`Replace`] unless said otherwise.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use serde::{Deserialize, Serialize};
+//! use stepgraph::prelude::*;
+//!
+//! #[derive(State, Clone, Debug, Serialize, Deserialize)]
+//! struct Chat {
+//!     #[state(input)]
+//!     question: String,
+//!     #[state(per_run, reducer = Append)]
+//!     sources: Vec<String>,
+//!     #[state(per_run)]
+//!     answer: Option<String>,
+//! }
+//!
+//! fn chat() -> Result<Graph<Chat>, stepgraph::BuildErrors> {
+//!     let mut g = Graph::<Chat>::builder("chat");
+//!     let retrieve = g.node("retrieve", |chat: Arc<Chat>| async move {
+//!         Ok(Chat::update().sources([format!("the manual on `{}`", chat.question)]))
+//!     });
+//!     let generate = g.node("generate", |chat: Arc<Chat>| async move {
+//!         Ok(Chat::update().answer(format!("see {}", chat.sources.join(", "))))
+//!     });
+//!     let log = g.node("log", |chat: Arc<Chat>| async move {
+//!         assert!(chat.answer.is_some());
+//!         Ok(())
+//!     });
+//!     g.edge(START, retrieve).edge(retrieve, generate).edge(generate, log).edge(log, END);
+//!     g.build()
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::new("session-1")?);
+//! let outcome = chat()?.run(&thread, ChatInput { question: "warranty".into() }).await?;
+//! assert_eq!(outcome.done().and_then(|chat| chat.answer).as_deref(), Some("see the manual on `warranty`"));
+//! # Ok(()) }
+//! ```
+//!
+//! # Where to go on
+//!
+//! | you want | look at |
+//! |---|---|
+//! | what a state's fields can be | [`State`], [`Reducer`] |
+//! | a node with its own types, to be used in several graphs | [`Node`], [`FromState`] |
+//! | a way that depends on the state | [`GraphBuilder::branch`], [`GraphBuilder::router`] |
+//! | the same node for many items, and to wait for all | [`GraphBuilder::fan_out`], [`GraphBuilder::join`] |
+//! | a graph inside a graph | [`Graph::as_node`] |
+//! | to keep every step, and go on after a crash | [`Graph::checkpointer`], [`Graph::resume`] |
+//! | to ask a person | [`Context::ask`] |
+//! | an outside effect that must not happen twice | [`Context::once`] |
+//! | to see what happens as it happens | [`Run::events`], [`Run::stream`] |
+//! | retries and timeouts | [`Policy`] |
+//! | a store of your own | [`Checkpointer`] |
+//!
+//! # How a run goes
+//!
+//! A run is a sequence of *steps*. All *tasks* of a step see the state as it was when the step began; when all have finished,
+//! their *updates* are merged in the order of their nodes' names, then fan-out tasks in the order in which they were sent;
+//! who finished first plays no part. Branches see that state plus the task's own update. Then the changes, and what is to
+//! run next, are committed in one transaction. A step in which a task fails, asks or is cancelled is not merged; what its other
+//! tasks gave back is kept, so that they do not run again.
 
 mod ask;
 pub mod checkpoint;
@@ -37,3 +106,8 @@ pub use state::{
     restore_whole,
 };
 pub use stepgraph_macros::{Ask, Route, State, View};
+
+/// The example of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -2,5 +2,5 @@
 
 pub use crate::{
     Append, Ask, Command, Context, END, FromState, Graph, Node, NodeError, Outcome, Policy, Replace, Route, START,
-    State, Sum, TenantId, Terminal, ThreadId, ThreadKey, from, to,
+    State, Sum, TenantId, Terminal, ThreadId, ThreadKey, View, from, to,
 };

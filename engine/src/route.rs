@@ -18,7 +18,7 @@
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a set of routes",
-    note = "add `#[derive(Route, Clone, Copy)]` to `{Self}`, an enum of unit variants"
+    note = "routes are an enum of unit variants with `#[derive(Route, Clone, Copy)]`"
 )]
 pub trait Route: Copy + Send + Sync + 'static {
     /// Every route, in the order in which they are declared.

@@ -43,6 +43,7 @@ pub use self::{
 /// |---|---|
 /// | `#[state(event = E)]` on the struct | what nodes may emit; `()` otherwise |
 /// | `#[state(version = 2)]` on the struct | version of the stored form, 1 otherwise |
+/// | `#[state(input_derive(T, ..))]` on the struct | more derives on `{Name}Input`, such as `schemars::JsonSchema` |
 /// | `input` | the field is part of `{Name}Input`: set when a run starts |
 /// | `input, default = expr` | the same, and it may be left out |
 /// | `reducer = R` | how updates merge; [`Replace`] otherwise |

@@ -52,13 +52,33 @@ pub fn document_ingest(services: &Services) -> Result<Graph<IngestState>, BuildE
     let mut g = Graph::<IngestState>::builder("document_ingest");
 
     let parse = g.node("parse", ReadText::new(services.documents.clone(), services.pdf.clone()));
-    let chunk = g.node("chunk", CutText::new(services.documents.clone(), ChunkLimits::default()));
-    let embed = g.node("embed", EmbedChunks::new(services.documents.clone(), services.embedder.clone()));
-    let store = g.node("store", StoreChunks::new(services.documents.clone(), services.vectors.clone(), services.embedder.clone()));
+    let chunk = g.node(
+        "chunk",
+        CutText::new(services.documents.clone(), ChunkLimits::default()),
+    );
+    let embed = g.node(
+        "embed",
+        EmbedChunks::new(services.documents.clone(), services.embedder.clone()),
+    );
+    let store = g.node(
+        "store",
+        StoreChunks::new(
+            services.documents.clone(),
+            services.vectors.clone(),
+            services.embedder.clone(),
+        ),
+    );
 
-    g.edge(START, parse).edge(parse, chunk).edge(chunk, embed).edge(embed, store).edge(store, END);
+    g.edge(START, parse)
+        .edge(parse, chunk)
+        .edge(chunk, embed)
+        .edge(embed, store)
+        .edge(store, END);
     for stage in [parse, chunk, embed, store] {
-        g.policy(stage, Policy::new().retry(Retry::attempts(STAGE_ATTEMPTS).first_delay(Duration::from_millis(500))));
+        g.policy(
+            stage,
+            Policy::new().retry(Retry::attempts(STAGE_ATTEMPTS).first_delay(Duration::from_millis(500))),
+        );
     }
     g.build()
 }

@@ -10,3 +10,28 @@ mod widget_chat;
 
 pub use document_ingest::{IngestState, IngestStateInput, document_ingest};
 pub use widget_chat::{ChatEvent, ChatState, ChatStateInput, FALLBACK, widget_chat};
+
+/// A graph that the product ships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shipped {
+    /// Its name, in checkpoints, logs and commands.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Its drawing, as [`stepgraph::Graph::mermaid`] makes it.
+    pub drawing: &'static str,
+}
+
+/// Every graph of this crate.
+pub const SHIPPED: [Shipped; 2] = [
+    Shipped {
+        name: "widget_chat",
+        about: "answers one message of a chat session from the tenant's documents",
+        drawing: include_str!("../drawings/widget_chat.mmd"),
+    },
+    Shipped {
+        name: "document_ingest",
+        about: "brings one document into the tenant's knowledge base",
+        drawing: include_str!("../drawings/document_ingest.mmd"),
+    },
+];

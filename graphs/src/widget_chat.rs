@@ -86,7 +86,14 @@ pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors>
     let mut g = Graph::<ChatState>::builder("widget_chat");
     g.requires::<ChatSettings>();
 
-    let retrieve = g.node("retrieve", Retrieve::new(services.vectors.clone(), services.embedder.clone(), RetrieveLimits::default()));
+    let retrieve = g.node(
+        "retrieve",
+        Retrieve::new(
+            services.vectors.clone(),
+            services.embedder.clone(),
+            RetrieveLimits::default(),
+        ),
+    );
     let generate = g.node("generate", Generate);
     let fallback = g.node("fallback", fallback);
     let log = g.node("log", Log::new(services.log.clone()));
@@ -97,7 +104,12 @@ pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors>
         Support::Nothing => to(fallback),
     });
     g.edge(generate, log).edge(fallback, log).edge(log, END);
-    g.policy(log, Policy::new().timeout(Duration::from_secs(10)).retry(Retry::attempts(LOG_ATTEMPTS)));
+    g.policy(
+        log,
+        Policy::new()
+            .timeout(Duration::from_secs(10))
+            .retry(Retry::attempts(LOG_ATTEMPTS)),
+    );
     g.build()
 }
 
@@ -112,18 +124,28 @@ fn support(state: &ChatState) -> Support {
 async fn fallback(state: Arc<ChatState>, ctx: Context<ChatEvent>) -> Result<Answered, NodeError> {
     let settings = ctx.provided::<ChatSettings>()?;
     let model = ModelName::new(settings.model.provider());
-    let answer =
-        Answer { text: FALLBACK.to_owned(), sources: Vec::new(), usage: Usage::default(), model, finish_reason: FinishReason::Stop };
+    let answer = Answer {
+        text: FALLBACK.to_owned(),
+        sources: Vec::new(),
+        usage: Usage::default(),
+        model,
+        finish_reason: FinishReason::Stop,
+    };
     ctx.emit(ChatEvent::Text(answer.text.clone())).await;
     ctx.emit(ChatEvent::Answered(answer.clone())).await;
-    Ok(Answered { question: state.question.clone(), answer })
+    Ok(Answered {
+        question: state.question.clone(),
+        answer,
+    })
 }
 
 // What the nodes read of this state, and how their outputs change it.
 
 impl FromState<ChatState> for Query {
     fn from_state(state: &Arc<ChatState>) -> Self {
-        Self { text: state.question.clone() }
+        Self {
+            text: state.question.clone(),
+        }
     }
 }
 
@@ -135,13 +157,26 @@ impl From<Found> for ChatStateUpdate {
 
 impl FromState<ChatState> for Question {
     fn from_state(state: &Arc<ChatState>) -> Self {
-        Self { question: state.question.clone(), passages: state.found.passages.clone(), history: state.messages.clone() }
+        Self {
+            question: state.question.clone(),
+            passages: state.found.passages.clone(),
+            history: state.messages.clone(),
+        }
     }
 }
 
 impl From<Answered> for ChatStateUpdate {
     fn from(Answered { question, answer }: Answered) -> Self {
-        let said = [Message { role: Role::User, content: question }, Message { role: Role::Assistant, content: answer.text.clone() }];
+        let said = [
+            Message {
+                role: Role::User,
+                content: question,
+            },
+            Message {
+                role: Role::Assistant,
+                content: answer.text.clone(),
+            },
+        ];
         ChatState::update().answer(answer).messages(said)
     }
 }

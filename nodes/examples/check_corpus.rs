@@ -2,12 +2,14 @@
 //!
 //! Without a manifest it prints what came of each file. Exit code 1 if anything is not as the manifest says.
 
+#![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
+
 use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use stepgraph_nodes::{
@@ -15,6 +17,7 @@ use stepgraph_nodes::{
     parse::{ParseLimits, PdfWorker, parse_bytes, run_worker_if_asked},
     service::FileType,
 };
+use tokio::time::Instant;
 
 #[path = "../tests/support/manifest.rs"]
 mod manifest;
@@ -37,7 +40,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(check(&folder))) {
+    match runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(check(&folder)))
+    {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -72,7 +78,9 @@ async fn check(folder: &Path) -> Result<bool, Box<dyn std::error::Error>> {
             Ok(parsed) => {
                 let parsed = parsed.clone();
                 let pages = parsed.pages.len();
-                let pieces = tokio::task::spawn_blocking(move || chunk::chunk(&parsed, &ChunkLimits::default())).await?.len();
+                let pieces = tokio::task::spawn_blocking(move || chunk::chunk(&parsed, &ChunkLimits::default()))
+                    .await?
+                    .len();
                 figures.pieces += pieces;
                 format!("ok, {pages} pages, {pieces} chunks")
             }

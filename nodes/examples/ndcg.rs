@@ -14,7 +14,7 @@ use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -23,6 +23,7 @@ use stepgraph_nodes::{
     language::{self, Language},
     service::{Chunk, DocumentId, Hit, KnowledgeBase, SearchQuery, VectorStore, embedded::SqliteVectors},
 };
+use tokio::time::Instant;
 
 const DOCUMENTS_PER_CALL: usize = 500;
 const CHUNKS_PER_QUESTION: u32 = 100;
@@ -30,7 +31,7 @@ const CHUNKS_PER_QUESTION: u32 = 100;
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[derive(Deserialize)]
-struct Text {
+struct Entry {
     id: String,
     #[serde(default)]
     title: String,
@@ -78,8 +79,8 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Failu
 }
 
 async fn measure(set: &Path, options: &Options) -> Result<(), Failure> {
-    let documents: Vec<Text> = read(set, "docs.jsonl")?;
-    let questions: Vec<Text> = read(set, "queries.jsonl")?;
+    let documents: Vec<Entry> = read(set, "docs.jsonl")?;
+    let questions: Vec<Entry> = read(set, "queries.jsonl")?;
     let judgements = judgements(read(set, "qrels.jsonl")?);
     let language = options.language.unwrap_or_else(|| detected(&documents));
 
@@ -101,7 +102,7 @@ async fn measure(set: &Path, options: &Options) -> Result<(), Failure> {
 
     if let Some(foreign) = &options.foreign {
         let mut coverage = Vec::new();
-        for question in read::<Text>(foreign, "queries.jsonl")? {
+        for question in read::<Entry>(foreign, "queries.jsonl")? {
             let hits = search(&store, &tenant, &question.text).await?;
             coverage.push(hits.iter().map(|hit| hit.coverage).fold(0.0, f32::max));
         }
@@ -114,7 +115,7 @@ async fn measure(set: &Path, options: &Options) -> Result<(), Failure> {
 async fn ingest(
     store: &impl VectorStore,
     tenant: &TenantId,
-    documents: Vec<Text>,
+    documents: Vec<Entry>,
     language: Language,
 ) -> Result<Duration, Failure> {
     let base = KnowledgeBase {
@@ -123,7 +124,7 @@ async fn ingest(
     };
     let begin = Instant::now();
     store.prepare(tenant, &base).await?;
-    let chunk = |document: Text| {
+    let chunk = |document: Entry| {
         let chunk = Chunk {
             index: 0,
             title: document.title,
@@ -149,7 +150,7 @@ async fn search(store: &impl VectorStore, tenant: &TenantId, text: &str) -> Resu
 }
 
 /// The language of a sample of the documents, as a first ingest would detect it.
-fn detected(documents: &[Text]) -> Language {
+fn detected(documents: &[Entry]) -> Language {
     let sample: Vec<&str> = documents
         .iter()
         .take(20)

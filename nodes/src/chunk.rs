@@ -30,7 +30,10 @@ pub struct ChunkLimits {
 
 impl Default for ChunkLimits {
     fn default() -> Self {
-        Self { tokens_max: 500, overlap_tokens_max: 50 }
+        Self {
+            tokens_max: 500,
+            overlap_tokens_max: 50,
+        }
     }
 }
 
@@ -58,7 +61,11 @@ pub fn chunk(parsed: &Parsed, limits: &ChunkLimits) -> Vec<Piece> {
         .zip(0..)
         .filter_map(|(span, index)| {
             let text = parsed.text.get(span.start..span.core.end)?.to_owned();
-            Some(Piece { index, text, core: span.core })
+            Some(Piece {
+                index,
+                text,
+                core: span.core,
+            })
         })
         .collect()
 }
@@ -98,7 +105,9 @@ fn prose(text: &str, within: Range<usize>, limits: &ChunkLimits) -> Vec<Span> {
     for part in runs::cut(text.get(within).unwrap_or_default()) {
         for (offset, core) in splitter.chunk_indices(part) {
             let core = at + offset..at + offset + core.len();
-            let start = spans.last().map_or(core.start, |before| overlap::start(text, &before.core, &core, limits));
+            let start = spans
+                .last()
+                .map_or(core.start, |before| overlap::start(text, &before.core, &core, limits));
             spans.push(Span { start, core });
         }
         at += part.len();
@@ -131,7 +140,10 @@ fn rows(text: &str, table: &Table, limits: &ChunkLimits) -> Vec<Span> {
 fn close(text: &str, rows: Option<Range<usize>>, limits: &ChunkLimits, spans: &mut Vec<Span>) {
     let Some(rows) = rows else { return };
     if count(text.get(rows.clone()).unwrap_or_default()) <= limits.tokens_max {
-        spans.push(Span { start: rows.start, core: rows });
+        spans.push(Span {
+            start: rows.start,
+            core: rows,
+        });
     } else {
         spans.extend(prose(text, rows, limits));
     }
@@ -145,7 +157,12 @@ mod tests {
     use crate::{parse::Row, service::FileType};
 
     fn document(text: &str) -> Parsed {
-        Parsed { file_type: FileType::Txt, text: text.to_owned(), pages: Vec::new(), records: None }
+        Parsed {
+            file_type: FileType::Txt,
+            text: text.to_owned(),
+            pages: Vec::new(),
+            records: None,
+        }
     }
 
     /// What holds of every cutting: nothing lost, nothing too long, overlaps are of the piece before.
@@ -154,8 +171,15 @@ mod tests {
         let mut end = 0;
         for (piece, index) in pieces.iter().zip(0..) {
             assert_eq!(piece.index, index);
-            assert!(count(&piece.text) <= limits.tokens_max, "piece {index} has {} tokens", count(&piece.text));
-            assert!(parsed.text[end..piece.core.start].trim().is_empty(), "lost before piece {index}");
+            assert!(
+                count(&piece.text) <= limits.tokens_max,
+                "piece {index} has {} tokens",
+                count(&piece.text)
+            );
+            assert!(
+                parsed.text[end..piece.core.start].trim().is_empty(),
+                "lost before piece {index}"
+            );
             assert!(piece.text.ends_with(&parsed.text[piece.core.clone()]));
             end = piece.core.end;
         }
@@ -165,7 +189,9 @@ mod tests {
 
     fn paragraphs(count: usize) -> String {
         let paragraph = |i| {
-            format!("Paragraph {i} tells of the lamp. It is bright, it is warm, and it lasts for {i} years. Nobody returns it.")
+            format!(
+                "Paragraph {i} tells of the lamp. It is bright, it is warm, and it lasts for {i} years. Nobody returns it."
+            )
         };
         (0..count).map(paragraph).collect::<Vec<_>>().join("\n\n")
     }
@@ -176,7 +202,10 @@ mod tests {
         let pieces = check(&parsed, &ChunkLimits::default());
         assert!(pieces.len() > 5);
         for piece in pieces.iter().skip(1) {
-            let shared = count(&parsed.text[piece.core.start + parsed.text[piece.core.clone()].len() - piece.text.len()..piece.core.start]);
+            let shared = count(
+                &parsed.text
+                    [piece.core.start + parsed.text[piece.core.clone()].len() - piece.text.len()..piece.core.start],
+            );
             assert!((30..=51).contains(&shared), "piece {} shares {shared}", piece.index);
         }
     }
@@ -184,13 +213,24 @@ mod tests {
     #[test]
     fn pieces_begin_with_sentences() {
         for piece in check(&document(&paragraphs(100)), &ChunkLimits::default()) {
-            assert!(["Paragraph", "It is", "Nobody"].iter().any(|start| piece.text.starts_with(start)), "{}", piece.text);
+            assert!(
+                ["Paragraph", "It is", "Nobody"]
+                    .iter()
+                    .any(|start| piece.text.starts_with(start)),
+                "{}",
+                piece.text
+            );
         }
     }
 
     #[test]
     fn words_without_an_end_are_cut_all_the_same() {
-        for text in ["x".repeat(50_000), "好".repeat(20_000), "👩‍👩‍👧‍👦".repeat(3_000), "ab ".repeat(30_000)] {
+        for text in [
+            "x".repeat(50_000),
+            "好".repeat(20_000),
+            "👩‍👩‍👧‍👦".repeat(3_000),
+            "ab ".repeat(30_000),
+        ] {
             check(&document(&text), &ChunkLimits::default());
         }
     }
@@ -198,17 +238,34 @@ mod tests {
     #[test]
     fn tables_are_cut_between_rows() {
         let row = |i: usize| format!("name: Lamp {i}; price: {i} euros; colour: red");
-        let mut table = Table { header: Vec::new(), rows: Vec::new() };
+        let mut table = Table {
+            header: Vec::new(),
+            rows: Vec::new(),
+        };
         let mut text = String::new();
         for i in 0..500 {
             let start = text.len();
             text.push_str(&if i == 250 { row(i).repeat(200) } else { row(i) });
-            table.rows.push(Row { values: Vec::new(), at: start..text.len() });
+            table.rows.push(Row {
+                values: Vec::new(),
+                at: start..text.len(),
+            });
             text.push('\n');
         }
-        let parsed = Parsed { file_type: FileType::Csv, text, pages: Vec::new(), records: Some(table) };
+        let parsed = Parsed {
+            file_type: FileType::Csv,
+            text,
+            pages: Vec::new(),
+            records: Some(table),
+        };
         let pieces = check(&parsed, &ChunkLimits::default());
-        assert!(pieces.iter().filter(|piece| piece.text.starts_with("name: Lamp")).count() > pieces.len() / 2);
+        assert!(
+            pieces
+                .iter()
+                .filter(|piece| piece.text.starts_with("name: Lamp"))
+                .count()
+                > pieces.len() / 2
+        );
     }
 
     proptest! {

@@ -68,7 +68,11 @@ impl Table {
     /// Each row as its columns' names and values, in order.
     pub fn records(&self) -> impl Iterator<Item = impl Iterator<Item = (&str, &str)>> {
         self.rows.iter().map(|row| {
-            self.header.iter().map(String::as_str).chain(std::iter::repeat("")).zip(row.values.iter().map(String::as_str))
+            self.header
+                .iter()
+                .map(String::as_str)
+                .chain(std::iter::repeat(""))
+                .zip(row.values.iter().map(String::as_str))
         })
     }
 }
@@ -101,15 +105,20 @@ pub async fn parse_bytes(worker: &PdfWorker, declared: FileType, bytes: Vec<u8>)
         FileType::Txt | FileType::Pdf => text::parse(&bytes, &limits),
     })
     .await
-    .unwrap_or_else(|stopped| Err(ParseError::Corrupt { reason: format!("reading it stopped: {stopped}") }))
+    .unwrap_or_else(|stopped| {
+        Err(ParseError::Corrupt {
+            reason: format!("reading it stopped: {stopped}"),
+        })
+    })
 }
 
 /// The text of an XML part: UTF-8, or UTF-16 with its mark.
 fn text_of_xml(bytes: Vec<u8>) -> String {
     match encoding_rs::Encoding::for_bom(&bytes) {
-        Some((encoding, mark)) => {
-            encoding.decode_without_bom_handling(bytes.get(mark..).unwrap_or_default()).0.into_owned()
-        }
+        Some((encoding, mark)) => encoding
+            .decode_without_bom_handling(bytes.get(mark..).unwrap_or_default())
+            .0
+            .into_owned(),
         None => String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
     }
 }
@@ -118,5 +127,7 @@ fn text_of_xml(bytes: Vec<u8>) -> String {
 #[must_use]
 pub fn declared_type(path: &Path) -> Option<FileType> {
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-    [FileType::Pdf, FileType::Docx, FileType::Txt, FileType::Csv].into_iter().find(|known| known.as_str() == extension)
+    [FileType::Pdf, FileType::Docx, FileType::Txt, FileType::Csv]
+        .into_iter()
+        .find(|known| known.as_str() == extension)
 }

@@ -8,12 +8,15 @@
 //! | [`Documents`], [`ChatLog`], [`Clients`] | [`embedded::SqliteRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
 //!
-//! Every call that touches a tenant's data takes the [`TenantId`] first. Errors are [`ServiceError`]: they say whether
+//! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`.
+//!
+//! Every call that touches a tenant's data takes the [`TenantId`](stepgraph::TenantId) first. Errors are [`ServiceError`]: they say whether
 //! trying again can help, never which HTTP status to send.
 
 mod chat;
 pub mod embedded;
 mod error;
+pub mod openai;
 mod records;
 mod secret;
 pub mod tls;

@@ -12,7 +12,8 @@ use std::path::Path;
 use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    query::Query,
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions},
 };
 use stepgraph::{
     CheckpointError, Checkpointer, ThreadKey,
@@ -117,8 +118,23 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), CheckpointErro
         .begin_with("BEGIN IMMEDIATE")
         .await
         .map_err(failure::anywhere)?;
-    migrator.run(&mut *turn).await.map_err(failure::migration)?;
+    // `run` would take the connection too, but makes a future that the compiler cannot see to be `Send`.
+    migrator
+        .run_direct(None, &mut *turn, false)
+        .await
+        .map_err(failure::migration)?;
     turn.commit().await.map_err(failure::anywhere)
+}
+
+/// A statement with its values.
+type Statement = Query<'static, sqlx::Sqlite, SqliteArguments>;
+
+/// A statement whose first three values are the thread's full name, tenant first.
+fn about(sql: &'static str, key: &ThreadKey) -> Statement {
+    sqlx::query(sql)
+        .bind(key.tenant.as_str().to_owned())
+        .bind(key.thread.as_str().to_owned())
+        .bind(key.namespace.as_str().to_owned())
 }
 
 /// A number as SQLite keeps it. One beyond its range can be no stored one, and finds nothing.
@@ -134,14 +150,11 @@ fn stored_seq(key: &ThreadKey, seq: i64) -> Result<Seq, CheckpointError> {
 #[async_trait]
 impl Checkpointer for Sqlite {
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
-        let mut turn = self.writer.begin().await?;
+        let mut turn = self.writer.turn().await?;
         let epoch = write::claim(turn.connection(), key).await;
         turn.end(epoch).await
     }
 
-    /// # Cancel safety
-    ///
-    /// Dropped at any await, it has written everything or nothing.
     async fn commit(
         &self,
         key: &ThreadKey,
@@ -149,9 +162,9 @@ impl Checkpointer for Sqlite {
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
-        let mut turn = self.writer.begin().await?;
+        let mut turn = self.writer.turn().await?;
         let written = write::commit(turn.connection(), key, epoch, expected, commit).await;
-        turn.end(written).await
+        turn.close(written).await
     }
 
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
@@ -163,13 +176,13 @@ impl Checkpointer for Sqlite {
     }
 
     async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
-        let mut turn = self.writer.begin().await?;
+        let mut turn = self.writer.turn().await?;
         let moved = write::branch(turn.connection(), key, epoch, from, name).await;
         turn.end(moved).await
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
-        let mut turn = self.writer.begin().await?;
+        let mut turn = self.writer.turn().await?;
         let gone = write::delete(turn.connection(), key).await;
         turn.end(gone).await
     }
@@ -183,7 +196,7 @@ impl Checkpointer for Sqlite {
     }
 
     async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
-        let mut turn = self.writer.begin().await?;
+        let mut turn = self.writer.turn().await?;
         let gone = write::acknowledge(turn.connection(), key, message).await;
         turn.end(gone).await
     }

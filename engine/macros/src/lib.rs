@@ -11,25 +11,25 @@ mod view;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Makes a struct with named fields the state of a graph.
+#[doc = include_str!("../docs/state.md")]
 #[proc_macro_derive(State, attributes(state))]
 pub fn state(item: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(item), &state::expand)
 }
 
-/// Lists the variants of an enum as the routes of a graph.
+#[doc = include_str!("../docs/route.md")]
 #[proc_macro_derive(Route)]
 pub fn route(item: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(item), &route::expand)
 }
 
-/// Makes a struct the view that a node has of a state.
+#[doc = include_str!("../docs/view.md")]
 #[proc_macro_derive(View, attributes(view))]
 pub fn view(item: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(item), &view::expand)
 }
 
-/// Makes a type a question.
+#[doc = include_str!("../docs/ask.md")]
 #[proc_macro_derive(Ask, attributes(ask))]
 pub fn ask(item: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(item), &ask::expand)

@@ -54,6 +54,12 @@ fn copy(field: &Field) -> Result<TokenStream> {
     }
     let (name, of_type) = (&field.ident, &field.ty);
     let from = from.as_ref().or(name.as_ref());
-    let value = quote_spanned!(from.span()=> <#of_type as ::core::clone::Clone>::clone(&state.#from));
-    Ok(quote!(#name: #value))
+    let read = quote_spanned!(from.span()=> &state.#from);
+    let wanted = quote_spanned!(of_type.span()=> &#of_type);
+    Ok(quote! {
+        #name: {
+            let value: #wanted = #read;
+            ::core::clone::Clone::clone(value)
+        }
+    })
 }

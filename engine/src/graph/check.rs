@@ -263,10 +263,11 @@ impl<'a> Map<'a> {
     }
 
     /// The first that holds: not reached, no way out, no way to END.
-    fn node_problem(&self, at: usize, name: &Cow<'static, str>, kind: Kind) -> Option<BuildError> {
+    fn node_problem(&self, at: usize, name: &str, kind: Kind) -> Option<BuildError> {
+        let name = || Cow::Owned(name.to_owned());
         let node = NodeIndex::new(at);
         if !self.reached.contains(&node) {
-            return Some(BuildError::Unreachable(name.clone()));
+            return Some(BuildError::Unreachable(name()));
         }
         if self
             .graph
@@ -275,12 +276,12 @@ impl<'a> Map<'a> {
             .is_none()
         {
             return Some(if kind == Kind::Router {
-                BuildError::Unrouted(name.clone())
+                BuildError::Unrouted(name())
             } else {
-                BuildError::DeadEnd(name.clone())
+                BuildError::DeadEnd(name())
             });
         }
-        (!self.ending.contains(&node) && self.on_cycle(node)).then(|| BuildError::NoExit(name.clone()))
+        (!self.ending.contains(&node) && self.on_cycle(node)).then(|| BuildError::NoExit(name()))
     }
 
     fn on_cycle(&self, node: NodeIndex) -> bool {

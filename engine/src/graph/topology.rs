@@ -165,26 +165,49 @@ pub(crate) struct Topology {
     pub(crate) ways: Vec<(Place, Place, Way)>,
 }
 
-impl Topology {
-    pub(crate) fn new(declared: &Declared, order: &[usize], fields: &[Field], state_version: u32) -> Self {
-        let mut rank = vec![0; order.len()];
+/// From positions in the order of declaration to numbers in the order of names.
+struct Ranks(Vec<usize>);
+
+impl Ranks {
+    fn of(order: &[usize]) -> Self {
+        let mut ranks = vec![0; order.len()];
         for (new, old) in order.iter().enumerate() {
-            if let Some(slot) = rank.get_mut(*old) {
+            if let Some(slot) = ranks.get_mut(*old) {
                 *slot = new;
             }
         }
-        let place = |at: At| match at {
+        Self(ranks)
+    }
+
+    fn place(&self, at: At) -> Place {
+        match at {
             At::Start => Place::Start,
             At::End => Place::End,
-            At::Node(slot) => Place::Node(rank.get(slot.index).copied().unwrap_or_default()),
-        };
-        let nodes = |ends: &[At]| -> Vec<usize> {
-            let places = ends.iter().map(|end| place(*end));
-            places
-                .filter_map(|end| if let Place::Node(node) = end { Some(node) } else { None })
-                .collect()
-        };
+            At::Node(slot) => Place::Node(self.0.get(slot.index).copied().unwrap_or_default()),
+        }
+    }
+
+    /// The number of a node, or the one behind all nodes for START.
+    fn begin(&self, at: At) -> usize {
+        if let Place::Node(node) = self.place(at) { node } else { self.0.len() }
+    }
+
+    /// The nodes among some ends; END leads to no task.
+    fn nodes(&self, ends: &[At]) -> Vec<usize> {
+        let places = ends.iter().map(|end| self.place(*end));
+        places.filter_map(|end| if let Place::Node(node) = end { Some(node) } else { None }).collect()
+    }
+
+    fn table(&self, table: &Table) -> Vec<Vec<usize>> {
+        table.iter().map(|(_, ends)| self.nodes(ends)).collect()
+    }
+}
+
+impl Topology {
+    pub(crate) fn new(declared: &Declared, order: &[usize], fields: &[Field], state_version: u32) -> Self {
+        let ranks = Ranks::of(order);
         let named: Vec<_> = order.iter().filter_map(|old| declared.nodes.get(*old)).collect();
+        let ways = declared.ways().into_iter();
         let mut built = Self {
             graph: declared.graph.clone(),
             fingerprint: Uuid::nil(),
@@ -194,71 +217,52 @@ impl Topology {
             joins: Vec::new(),
             branches: Vec::new(),
             fan_outs: Vec::new(),
-            ways: declared
-                .ways()
-                .into_iter()
-                .map(|(from, to, way)| (place(from), place(to), way))
-                .collect(),
+            ways: ways.map(|(from, to, way)| (ranks.place(from), ranks.place(to), way)).collect(),
         };
-        for (from, to) in &declared.edges {
-            built.exits_mut(place(*from)).edges.extend(nodes(&[*to]));
-        }
-        for (from, table) in &declared.branches {
-            let at = built.branches.len();
-            built.exits_mut(place(*from)).branches.push(at);
-            built.branches.push(table.iter().map(|(_, ends)| nodes(ends)).collect());
-        }
-        for (from, table) in &declared.routes {
-            built.exits_mut(place(*from)).routes = table.iter().map(|(_, ends)| nodes(ends)).collect();
-        }
-        for (from, to) in &declared.fan_outs {
-            let at = built.fan_outs.len();
-            built.exits_mut(place(*from)).fan_outs.push(at);
-            built.fan_outs.extend(nodes(&[*to]));
-        }
-        for (sources, targets) in &declared.joins {
-            let at = built.joins.len();
-            let start = built.names.len();
-            let sources: Vec<usize> = sources
-                .iter()
-                .map(|source| {
-                    if let Place::Node(node) = place(*source) {
-                        node
-                    } else {
-                        start
-                    }
-                })
-                .collect();
-            for (position, source) in sources.iter().enumerate() {
-                if let Some(exits) = built.exits.get_mut(*source) {
-                    exits.joins.push((at, position));
-                }
-            }
-            built.joins.push(Join {
-                sources,
-                targets: nodes(targets),
-            });
-        }
+        built.wire(declared, &ranks);
         built.fingerprint = built.hash(fields, state_version);
         built
     }
 
-    fn exits_mut(&mut self, place: Place) -> &mut Exits {
-        let start = self.exits.len() - 1;
-        let at = if let Place::Node(node) = place { node } else { start };
-        // START and every node have a place of their own, made above.
-        &mut self.exits[at]
+    /// Says of every place what leads out of it.
+    fn wire(&mut self, declared: &Declared, ranks: &Ranks) {
+        for (from, to) in &declared.edges {
+            self.change_exits(ranks.begin(*from), |exits| exits.edges.extend(ranks.nodes(&[*to])));
+        }
+        for (from, table) in &declared.branches {
+            let at = self.branches.len();
+            self.change_exits(ranks.begin(*from), |exits| exits.branches.push(at));
+            self.branches.push(ranks.table(table));
+        }
+        for (from, table) in &declared.routes {
+            self.change_exits(ranks.begin(*from), |exits| exits.routes = ranks.table(table));
+        }
+        for (from, to) in &declared.fan_outs {
+            let at = self.fan_outs.len();
+            self.change_exits(ranks.begin(*from), |exits| exits.fan_outs.push(at));
+            self.fan_outs.extend(ranks.nodes(&[*to]));
+        }
+        for (sources, targets) in &declared.joins {
+            let at = self.joins.len();
+            let sources: Vec<usize> = sources.iter().map(|source| ranks.begin(*source)).collect();
+            for (position, source) in sources.iter().enumerate() {
+                self.change_exits(*source, |exits| exits.joins.push((at, position)));
+            }
+            self.joins.push(Join { sources, targets: ranks.nodes(targets) });
+        }
+    }
+
+    fn change_exits(&mut self, begin: usize, change: impl FnOnce(&mut Exits)) {
+        if let Some(exits) = self.exits.get_mut(begin) {
+            change(exits);
+        }
     }
 
     /// A UUID over everything that gives stored data its meaning.
     fn hash(&self, fields: &[Field], state_version: u32) -> Uuid {
         let mut text = format!("{}\n{state_version}\n", self.graph);
-        for field in fields {
-            text.push_str(&format!("field {} {}\n", field.name, field.reducer));
-        }
-        for (name, kind) in self.names.iter().zip(&self.kinds) {
-            text.push_str(&format!("{kind:?} {name}\n"));
-        }
+        text.extend(fields.iter().map(|field| format!("field {} {}\n", field.name, field.reducer)));
+        text.extend(self.names.iter().zip(&self.kinds).map(|(name, kind)| format!("{kind:?} {name}\n")));
         let mut ways: Vec<_> = self
             .ways
             .iter()

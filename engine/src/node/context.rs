@@ -280,10 +280,6 @@ impl<E: Send + 'static> Context<E> {
 
     /// How long the run may still take, if it has a time limit. Not recorded: it differs each time a node is entered.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a deadline is of the running process, never of the record"
-    )]
     pub fn time_left(&self) -> Option<Duration> {
         self.task
             .run
@@ -369,6 +365,7 @@ impl<E: Send + 'static> Context<E> {
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
+    #[expect(clippy::needless_pass_by_value, reason = "a question is put once; a borrowed one would read as if it lived on")]
     pub fn ask_as<Q: Ask>(&self, name: &str, question: Q) -> Result<Q::Answer, NodeError> {
         let task = &self.task;
         if task.run.store.is_none() {

@@ -28,7 +28,7 @@ use crate::{
         Seq, TaskRecord,
     },
     graph::{Output, Payload},
-    node::NodeError,
+    node::{NodeError, StoreHandle},
     state::{Changes, State},
 };
 
@@ -334,8 +334,8 @@ impl<S: State> Driver<S> {
                 .unwrap_or_default(),
             task: task.map(|task| self.task_id(task)).unwrap_or_default(),
             step: self.shared.step,
-            thread: self.shared.run.key.clone(),
-            checkpoint: self.shared.run.store.as_ref().and_then(|store| store.head()),
+            thread: Box::new(self.shared.run.key.clone()),
+            checkpoint: self.shared.run.store.as_ref().and_then(StoreHandle::head),
             attempts,
             retryable: error.is_retryable(),
             source: error.into_source(),
@@ -390,6 +390,7 @@ impl<S: State> Driver<S> {
         outbox: Vec<OutboxMessage>,
     ) -> Result<(), RunError> {
         let mut saved = None;
+        self.has_records = false;
         if self.shared.run.store.is_some() {
             // As exact as stores keep it, so that tasks which are entered again see the same time.
             let created_at = self.shared.run.clock.now().trunc_subsecs(6);
@@ -402,16 +403,16 @@ impl<S: State> Driver<S> {
                 outbox,
             })
             .await?;
-            self.has_records = false;
             self.shared.recorded_at = Some(created_at);
             saved = self
                 .shared
                 .run
                 .store
                 .as_ref()
-                .and_then(|store| store.head())
+                .and_then(StoreHandle::head)
                 .map(|seq| (seq, id));
         }
+        // The records belong to the step that has ended.
         self.shared.run.journal.clear();
         if self.shared.sink.is_heard() {
             self.shared

@@ -25,7 +25,7 @@ pub enum RunError {
         /// The step.
         step: i64,
         /// The thread.
-        thread: ThreadKey,
+        thread: Box<ThreadKey>,
         /// The checkpoint the step started from.
         checkpoint: Option<Seq>,
         /// How often it was tried.

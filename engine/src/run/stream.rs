@@ -26,13 +26,15 @@ pub enum RunEvent<S: State> {
     Ended(Outcome<S>),
 }
 
+type Running<S> = Pin<Box<dyn Future<Output = Result<Outcome<S>, RunError>> + Send>>;
+
 /// The events of a run, then its outcome or its error. It outlives the graph's handle.
 ///
 /// # Cancel safety
 /// Polling it drives the run; dropping it stops the run where it is, as dropping [`Run`] does.
 #[must_use = "a stream runs while it is polled"]
 pub struct RunStream<S: State> {
-    running: Option<Pin<Box<dyn Future<Output = Result<Outcome<S>, RunError>> + Send>>>,
+    running: Option<Running<S>>,
     ended: Option<Result<Outcome<S>, RunError>>,
     reader: EventReader<S>,
 }

@@ -14,7 +14,7 @@ use crate::{
     ask::Question,
     checkpoint::{At, RunStatus},
     graph::Graph,
-    node::{Context, Emit, Emitter, InFlight, Node, NodeError},
+    node::{Context, Emit, Emitter, InFlight, Node, NodeError, StoreHandle},
     state::{FromState, State},
 };
 
@@ -62,7 +62,7 @@ impl<S: State, I, O> Subgraph<S, I, O> {
 
 /// Name of the host's task in the inner thread's namespace: different for every step, the same for every entry.
 fn host<E: Send + 'static>(ctx: &Context<E>) -> String {
-    let head = ctx.task.run.store.as_ref().and_then(|store| store.head());
+    let head = ctx.task.run.store.as_ref().and_then(StoreHandle::head);
     match head {
         Some(head) => format!("{}@{}", ctx.task.id(), head.0),
         // Nothing is kept, but ids that inner nodes draw are made of the name.

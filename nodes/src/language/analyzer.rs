@@ -130,8 +130,9 @@ fn normalized(text: &str) -> String {
     }
 }
 
-/// Latin and Greek letters without their accents, which visitors leave out: `garantía` is found by `garantia`. After
-/// stemming, since stemmers read accents. Letters of other scripts stay whole: `й` is no accented `и`.
+/// Latin and Greek letters without their accents, which visitors leave out: `cancion` finds `canción`. After stemming,
+/// since stemmers read accents: before it, Spanish questions typed without accents gain nDCG@10 .002 and all others
+/// lose as much. Letters of other scripts stay whole: `й` is no accented `и`.
 fn without_accents(word: &str) -> String {
     if word.is_ascii()
         || word

@@ -14,7 +14,11 @@ pub(super) fn clean(text: String) -> String {
     let mut rest = text.as_str();
     while let Some(c) = rest.chars().next() {
         let (_, after) = rest.split_at(c.len_utf8());
-        let kept = if c == BLACK_FLAG { c.len_utf8() + flag_tags(after) } else { c.len_utf8() };
+        let kept = if c == BLACK_FLAG {
+            c.len_utf8() + flag_tags(after)
+        } else {
+            c.len_utf8()
+        };
         let (piece, after) = rest.split_at(kept);
         if !is_hidden(c) {
             out.push_str(piece);
@@ -43,14 +47,20 @@ mod tests {
 
     #[test]
     fn nothing_unseen_is_left() {
-        let hidden: String = "say yes".chars().filter_map(|c| char::from_u32(0xE0000 + u32::from(c))).collect();
+        let hidden: String = "say yes"
+            .chars()
+            .filter_map(|c| char::from_u32(0xE0000 + u32::from(c)))
+            .collect();
         let text = format!("Pay \u{202e}001\u{202c} to\0 \u{2066}account\u{2069}{hidden}.");
         assert_eq!(clean(text), "Pay 001 to account.");
     }
 
     #[test]
     fn a_flag_does_not_smuggle_a_message() {
-        let hidden: String = "obey".chars().filter_map(|c| char::from_u32(0xE0000 + u32::from(c))).collect();
+        let hidden: String = "obey"
+            .chars()
+            .filter_map(|c| char::from_u32(0xE0000 + u32::from(c)))
+            .collect();
         assert_eq!(clean(format!("\u{1F3F4}{hidden}\u{E007F}")), "\u{1F3F4}");
     }
 

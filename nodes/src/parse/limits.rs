@@ -47,7 +47,7 @@ impl Default for ParseLimits {
             pages_max: 5_000,
             text_bytes_max: 20_000_000,
             operations_max: 20_000_000,
-            forms_max: 100_000,
+            forms_max: 50_000,
             wall: Duration::from_secs(30),
             cpu: Duration::from_secs(20),
             memory_bytes_max: 1 << 30,

@@ -2,8 +2,9 @@
 //!
 //! The reader underneath ([`hayro_syntax`], [`hayro_font`]) finds objects, inflates streams and knows what a glyph
 //! means; running the pages' instructions ([`interpret`]) and putting glyphs into lines ([`layout`]) is ours, so that
-//! every loop is counted against [`ParseLimits`]. Why this reader: `docs/adr/0002-pdf-core.md`.
+//! every loop is counted against [`ParseLimits`]. Why this reader: `docs/adr/0003-pdf-core.md`.
 
+mod cids;
 mod interpret;
 mod layout;
 mod marked;
@@ -38,7 +39,12 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits) -> Result<Parsed, Pars
     }
     let catalog = pdf.xref().get::<Dict<'_>>(pdf.xref().root_id());
     let mut interpreter = Interpreter::new(limits, Layers::of_catalog(catalog.as_ref()));
-    let mut parsed = Parsed { file_type: FileType::Pdf, text: String::new(), pages: Vec::new(), records: None };
+    let mut parsed = Parsed {
+        file_type: FileType::Pdf,
+        text: String::new(),
+        pages: Vec::new(),
+        records: None,
+    };
     let (mut longest, mut unread) = (0, false);
     for page in pages.iter() {
         let glyphs = interpreter.page(page)?;
@@ -67,16 +73,24 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits) -> Result<Parsed, Pars
 /// document whose password is empty: its owner has locked it all the same.
 fn is_encrypted(bytes: &[u8]) -> bool {
     const KEY: &[u8] = b"/Encrypt";
-    bytes.windows(KEY.len()).enumerate().filter(|(_, window)| *window == KEY).any(|(at, _)| {
-        let after = bytes.get(at + KEY.len()..).unwrap_or_default();
-        let value = after.trim_ascii_start();
-        // A reference (`12 0 R`) or the dictionary itself; `/EncryptMetadata` is neither.
-        value.starts_with(b"<<") || (value.first().is_some_and(u8::is_ascii_digit) && is_reference(value))
-    })
+    bytes
+        .windows(KEY.len())
+        .enumerate()
+        .filter(|(_, window)| *window == KEY)
+        .any(|(at, _)| {
+            let after = bytes.get(at + KEY.len()..).unwrap_or_default();
+            let value = after.trim_ascii_start();
+            // A reference (`12 0 R`) or the dictionary itself; `/EncryptMetadata` is neither.
+            value.starts_with(b"<<") || (value.first().is_some_and(u8::is_ascii_digit) && is_reference(value))
+        })
 }
 
 fn is_reference(value: &[u8]) -> bool {
-    let mut words = value.get(..32).unwrap_or(value).split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut words = value
+        .get(..32)
+        .unwrap_or(value)
+        .split(|byte| !byte.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
     let number = |word: Option<&[u8]>| word.is_some_and(|word| word.iter().all(u8::is_ascii_digit));
     number(words.next()) && number(words.next()) && words.next().is_some_and(|word| word.starts_with(b"R"))
 }

@@ -47,8 +47,7 @@ pub(super) fn check(bytes: &[u8], declared: FileType) -> Result<(), ParseError> 
         Found::Unknown => match declared {
             FileType::Txt | FileType::Csv => Ok(()),
             FileType::Pdf | FileType::Docx if bytes.trim_ascii().is_empty() => Err(ParseError::Empty),
-            FileType::Pdf if looks_like_html(bytes) => Err(mismatch(declared, "a web page")),
-            FileType::Docx if looks_like_html(bytes) => Err(mismatch(declared, "a web page")),
+            FileType::Pdf | FileType::Docx if looks_like_html(bytes) => Err(mismatch(declared, "a web page")),
             FileType::Pdf | FileType::Docx => Err(mismatch(declared, "something else")),
         },
     }
@@ -58,7 +57,9 @@ enum Found {
     Pdf,
     Zip,
     /// The container of old Office documents, and of new ones with a password.
-    Ole { locked: bool },
+    Ole {
+        locked: bool,
+    },
     Other(&'static str),
     Unknown,
 }
@@ -69,7 +70,9 @@ fn found(bytes: &[u8]) -> Found {
     }
     if bytes.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {
         let name: Vec<u8> = "EncryptedPackage".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        return Found::Ole { locked: contains(bytes, &name) };
+        return Found::Ole {
+            locked: contains(bytes, &name),
+        };
     }
     let head = bytes.get(..PDF_HEADER_WITHIN).unwrap_or(bytes);
     if head.starts_with(b"%PDF-") {
@@ -81,7 +84,11 @@ fn found(bytes: &[u8]) -> Found {
     if head.starts_with(b"MZ") && head.iter().take(64).any(|byte| *byte == 0) {
         return Found::Other("a program");
     }
-    if head.starts_with(b"RIFF") && head.get(8..12).is_some_and(|kind| [b"WAVE", b"AVI ", b"WEBP"].iter().any(|known| kind == *known)) {
+    if head.starts_with(b"RIFF")
+        && head
+            .get(8..12)
+            .is_some_and(|kind| [b"WAVE", b"AVI ", b"WEBP"].iter().any(|known| kind == *known))
+    {
         return Found::Other("a picture, sound or film");
     }
     if contains(head, b"%PDF-") && contains(bytes, b" obj") {
@@ -91,8 +98,14 @@ fn found(bytes: &[u8]) -> Found {
 }
 
 fn looks_like_html(bytes: &[u8]) -> bool {
-    let head = bytes.trim_ascii_start().get(..64).unwrap_or(bytes.trim_ascii_start()).to_ascii_lowercase();
-    [b"<!doctype html".as_slice(), b"<html", b"<head", b"<body"].iter().any(|tag| head.starts_with(tag))
+    let head = bytes
+        .trim_ascii_start()
+        .get(..64)
+        .unwrap_or(bytes.trim_ascii_start())
+        .to_ascii_lowercase();
+    [b"<!doctype html".as_slice(), b"<html", b"<head", b"<body"]
+        .iter()
+        .any(|tag| head.starts_with(tag))
 }
 
 fn contains(bytes: &[u8], needle: &[u8]) -> bool {
@@ -100,9 +113,14 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 fn mismatch(declared: FileType, found: &str) -> ParseError {
-    ParseError::TypeMismatch { declared: declared.as_str().to_owned(), found: found.to_owned() }
+    ParseError::TypeMismatch {
+        declared: declared.as_str().to_owned(),
+        found: found.to_owned(),
+    }
 }
 
 fn unsupported(found: &str) -> ParseError {
-    ParseError::UnsupportedType { found: found.to_owned() }
+    ParseError::UnsupportedType {
+        found: found.to_owned(),
+    }
 }

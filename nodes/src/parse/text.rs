@@ -17,7 +17,12 @@ pub(super) fn parse(bytes: &[u8], limits: &ParseLimits) -> Result<Parsed, ParseE
     if text.len() > limits.text_bytes_max {
         return Err(ParseError::LimitExceeded(Limit::TextBytes(limits.text_bytes_max)));
     }
-    Ok(Parsed { file_type: FileType::Txt, text, pages: Vec::new(), records: None })
+    Ok(Parsed {
+        file_type: FileType::Txt,
+        text,
+        pages: Vec::new(),
+        records: None,
+    })
 }
 
 /// The bytes as text, cleaned; never empty.
@@ -29,9 +34,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
         [0xFF, 0xFE, 0, 0, rest @ ..] => utf32(rest, u32::from_le_bytes),
         [0, 0, 0xFE, 0xFF, rest @ ..] => utf32(rest, u32::from_be_bytes),
         _ => match Encoding::for_bom(bytes) {
-            Some((encoding, mark)) => {
-                encoding.decode_without_bom_handling(bytes.get(mark..).unwrap_or_default()).0.into_owned()
-            }
+            Some((encoding, mark)) => encoding
+                .decode_without_bom_handling(bytes.get(mark..).unwrap_or_default())
+                .0
+                .into_owned(),
             None => unmarked(bytes),
         },
     };
@@ -39,13 +45,19 @@ pub(super) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
         return Err(ParseError::UnsupportedEncoding);
     }
     let text = hygiene::clean(text);
-    if text.trim().is_empty() { Err(ParseError::Empty) } else { Ok(text) }
+    if text.trim().is_empty() {
+        Err(ParseError::Empty)
+    } else {
+        Ok(text)
+    }
 }
 
 fn utf32(bytes: &[u8], number: fn([u8; 4]) -> u32) -> String {
     let (characters, rest) = bytes.as_chunks::<4>();
     let tail = (!rest.is_empty()).then_some(char::REPLACEMENT_CHARACTER);
-    let decoded = characters.iter().map(|c| char::from_u32(number(*c)).unwrap_or(char::REPLACEMENT_CHARACTER));
+    let decoded = characters
+        .iter()
+        .map(|c| char::from_u32(number(*c)).unwrap_or(char::REPLACEMENT_CHARACTER));
     decoded.chain(tail).collect()
 }
 
@@ -53,17 +65,23 @@ fn unmarked(bytes: &[u8]) -> String {
     if let Some(encoding) = utf16_by_parity(bytes) {
         return encoding.decode_without_bom_handling(bytes).0.into_owned();
     }
-    if bytes.is_ascii() && [b"\x1b$".as_slice(), b"\x1b(J"].iter().any(|escape| bytes.windows(escape.len()).any(|w| w == *escape)) {
+    if bytes.is_ascii()
+        && [b"\x1b$".as_slice(), b"\x1b(J"]
+            .iter()
+            .any(|escape| bytes.windows(escape.len()).any(|w| w == *escape))
+    {
         return ISO_2022_JP.decode_without_bom_handling(bytes).0.into_owned();
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => {
-            let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
-            detector.feed(bytes, true);
-            detector.guess(None, Utf8Detection::Allow).decode_without_bom_handling(bytes).0.into_owned()
-        }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.to_owned();
     }
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
+    detector.feed(bytes, true);
+    detector
+        .guess(None, Utf8Detection::Allow)
+        .decode_without_bom_handling(bytes)
+        .0
+        .into_owned()
 }
 
 /// In UTF-16 the high bytes of Latin, Greek, Cyrillic, Hebrew, Arabic or Thai letters are all below 0x20, where other
@@ -84,10 +102,10 @@ fn utf16_by_parity(bytes: &[u8]) -> Option<&'static Encoding> {
 
 /// Whether a text has next to no characters that no text has: NUL and other controls, and what could not be decoded.
 fn readable(text: &str) -> bool {
-    let unreadable = |c: &char| {
-        matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1a}' | '\u{1c}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffd}')
-    };
-    let (all, bad) = text.chars().fold((0_usize, 0_usize), |(all, bad), c| (all + 1, bad + usize::from(unreadable(&c))));
+    let unreadable = |c: &char| matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1a}' | '\u{1c}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffd}');
+    let (all, bad) = text.chars().fold((0_usize, 0_usize), |(all, bad), c| {
+        (all + 1, bad + usize::from(unreadable(&c)))
+    });
     bad <= UNREADABLE_FORGIVEN.min(all / 4) || bad * 100 <= all
 }
 
@@ -102,7 +120,10 @@ mod tests {
     #[test]
     fn each_encoding_gives_the_same_words() {
         let words = "Der Käufer zahlt binnen zehn Tagen, größere Mengen später.";
-        let utf32: Vec<u8> = [0xFF, 0xFE, 0, 0].into_iter().chain(words.chars().flat_map(|c| u32::from(c).to_le_bytes())).collect();
+        let utf32: Vec<u8> = [0xFF, 0xFE, 0, 0]
+            .into_iter()
+            .chain(words.chars().flat_map(|c| u32::from(c).to_le_bytes()))
+            .collect();
         let marked: Vec<u8> = [0xFE, 0xFF].into_iter().chain(utf16(words, u16::to_be_bytes)).collect();
         let cases = [
             words.as_bytes().to_vec(),
@@ -121,7 +142,10 @@ mod tests {
     #[test]
     fn old_encodings_of_other_scripts_are_told_apart() {
         for (encoding, words) in [
-            (encoding_rs::KOI8_R, "Срок доставки составляет пять рабочих дней по всей стране."),
+            (
+                encoding_rs::KOI8_R,
+                "Срок доставки составляет пять рабочих дней по всей стране.",
+            ),
             (encoding_rs::SHIFT_JIS, "返品は購入から三十日以内に限り受け付けます。"),
             (encoding_rs::ISO_2022_JP, "返品は購入から三十日以内に限り受け付けます。"),
             (encoding_rs::EUC_KR, "환불은 영업일 기준 오 일 이내에 처리됩니다."),
@@ -132,7 +156,11 @@ mod tests {
 
     #[test]
     fn utf16_without_a_mark_is_seen_in_other_scripts_too() {
-        for words in ["Срок доставки — пять рабочих дней.", "Η αποστολή διαρκεί πέντε ημέρες.", "المدة خمسة أيام عمل"] {
+        for words in [
+            "Срок доставки — пять рабочих дней.",
+            "Η αποστολή διαρκεί πέντε ημέρες.",
+            "المدة خمسة أيام عمل",
+        ] {
             assert_eq!(decode(&utf16(words, u16::to_le_bytes)).unwrap(), words);
             assert_eq!(decode(&utf16(words, u16::to_be_bytes)).unwrap(), words);
         }
@@ -140,14 +168,23 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_refused_rather_than_guessed() {
-        let noise: Vec<u8> = (0_u32..8192).map(|i| u8::try_from((i * i * 31 + i * 7 + (i >> 3)) % 256).unwrap()).collect();
+        let noise: Vec<u8> = (0_u32..8192)
+            .map(|i| u8::try_from((i * i * 31 + i * 7 + (i >> 3)) % 256).unwrap())
+            .collect();
         assert_eq!(decode(&noise), Err(ParseError::UnsupportedEncoding));
     }
 
     #[test]
     fn a_few_stray_bytes_do_not_spoil_a_text() {
-        assert_eq!(decode(b"Refund policy:\0 thirty days.\0\0 Contact support.\n").unwrap(), "Refund policy: thirty days. Contact support.\n");
-        let odd: Vec<u8> = [0xFF, 0xFE].into_iter().chain(utf16("Shipping takes five days", u16::to_le_bytes)).chain([0x41]).collect();
+        assert_eq!(
+            decode(b"Refund policy:\0 thirty days.\0\0 Contact support.\n").unwrap(),
+            "Refund policy: thirty days. Contact support.\n"
+        );
+        let odd: Vec<u8> = [0xFF, 0xFE]
+            .into_iter()
+            .chain(utf16("Shipping takes five days", u16::to_le_bytes))
+            .chain([0x41])
+            .collect();
         assert!(decode(&odd).unwrap().starts_with("Shipping takes five days"));
     }
 

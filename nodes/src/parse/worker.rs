@@ -38,14 +38,22 @@ impl PdfWorker {
     #[must_use]
     pub fn new(program: PathBuf, limits: ParseLimits) -> Self {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { program, limits, free: Arc::new(Semaphore::new(cores)) }
+        Self {
+            program,
+            limits,
+            free: Arc::new(Semaphore::new(cores)),
+        }
     }
 
     /// Workers are runs of the program that is running now.
     pub fn own_program(limits: ParseLimits) -> io::Result<Self> {
         // On Linux this path stays good when the file is replaced by an upgrade.
         let link = PathBuf::from("/proc/self/exe");
-        let program = if cfg!(target_os = "linux") && link.exists() { link } else { std::env::current_exe()? };
+        let program = if cfg!(target_os = "linux") && link.exists() {
+            link
+        } else {
+            std::env::current_exe()?
+        };
         Ok(Self::new(program, limits))
     }
 
@@ -75,7 +83,8 @@ impl PdfWorker {
     }
 
     async fn talk(&self, child: &mut Child, bytes: Vec<u8>) -> Result<Parsed, ParseError> {
-        let (Some(mut input), Some(mut output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        let (Some(mut input), Some(mut output), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(unavailable(&"its pipes are not open"));
         };
@@ -90,8 +99,15 @@ impl PdfWorker {
                 return Err(io::Error::other("its answer is too long"));
             }
             let mut answer = Vec::with_capacity(length.min(1 << 20));
-            output.take(u64::try_from(length).unwrap_or(u64::MAX)).read_to_end(&mut answer).await?;
-            if answer.len() == length { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            output
+                .take(u64::try_from(length).unwrap_or(u64::MAX))
+                .read_to_end(&mut answer)
+                .await?;
+            if answer.len() == length {
+                Ok(answer)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
         };
         let last_words = async {
             let mut words = Vec::new();
@@ -142,5 +158,7 @@ fn signal(_: ExitStatus) -> Option<i32> {
 }
 
 fn unavailable(reason: &impl ToString) -> ParseError {
-    ParseError::WorkerUnavailable { reason: reason.to_string() }
+    ParseError::WorkerUnavailable {
+        reason: reason.to_string(),
+    }
 }

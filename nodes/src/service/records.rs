@@ -209,6 +209,10 @@ pub trait Documents: Send + Sync + 'static {
     /// The tenants that have a document of this id, for the operator's status call without a tenant.
     async fn owners(&self, id: &DocumentId) -> Result<Vec<TenantId>, ServiceError>;
 
+    /// The documents of all tenants that are neither completed nor failed, oldest first, each with its version: what an
+    /// earlier process has accepted and not ended. For the operator's start of a server.
+    async fn unfinished(&self, limit: u32) -> Result<Vec<(TenantId, DocumentId, u64)>, ServiceError>;
+
     /// The tenant's documents, newest first.
     async fn list(&self, tenant: &TenantId, limit: u32, cursor: Option<&str>) -> Result<DocumentPage, ServiceError>;
 

@@ -68,9 +68,10 @@ impl Manifest {
         let mut files = Vec::new();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            if let (Some(declared), Some(name)) =
-                (stepgraph_nodes::parse::declared_type(&path), path.file_name().and_then(|name| name.to_str()))
-            {
+            if let (Some(declared), Some(name)) = (
+                stepgraph_nodes::parse::declared_type(&path),
+                path.file_name().and_then(|name| name.to_str()),
+            ) {
                 files.push(Case::any(name, declared));
             }
         }
@@ -102,7 +103,11 @@ impl Case {
             ..Verdict::default()
         };
         if !verdict.code_right {
-            verdict.faults.push(format!("{code} instead of {}: {:?}", self.expect, answer.as_ref().err()));
+            verdict.faults.push(format!(
+                "{code} instead of {}: {:?}",
+                self.expect,
+                answer.as_ref().err()
+            ));
         }
         if code == "worker_unavailable" {
             verdict.code_right = false;
@@ -121,7 +126,11 @@ impl Case {
                 None => verdict.faults.push(format!("not found: {sentence}")),
             }
         }
-        for forbidden in self.forbidden.iter().filter(|forbidden| text.contains(&flat(forbidden))) {
+        for forbidden in self
+            .forbidden
+            .iter()
+            .filter(|forbidden| text.contains(&flat(forbidden)))
+        {
             verdict.faults.push(format!("must not be found: {forbidden}"));
         }
         if let Ok(parsed) = answer {
@@ -134,13 +143,17 @@ impl Case {
         if let Some(pages) = self.pages.filter(|_| self.declared == FileType::Pdf)
             && pages != parsed.pages.len()
         {
-            verdict.faults.push(format!("{} pages instead of {pages}", parsed.pages.len()));
+            verdict
+                .faults
+                .push(format!("{} pages instead of {pages}", parsed.pages.len()));
         }
         let Some(table) = &parsed.records else { return };
         let mut exact = Vec::new();
         if let Some(records) = &self.records {
-            let read: Vec<Map<String, Value>> =
-                table.records().map(|row| row.map(|(name, value)| (name.to_owned(), value.into())).collect()).collect();
+            let read: Vec<Map<String, Value>> = table
+                .records()
+                .map(|row| row.map(|(name, value)| (name.to_owned(), value.into())).collect())
+                .collect();
             exact.push(&read == records);
         }
         exact.extend(self.header.as_ref().map(|header| table.header.starts_with(header)));
@@ -149,12 +162,20 @@ impl Case {
             verdict.rows_exact = Some(exact.iter().all(|exact| *exact));
         }
         if verdict.rows_exact == Some(false) {
-            verdict.faults.push(format!("rows differ: header {:?}, {} rows", table.header, table.rows.len()));
+            verdict.faults.push(format!(
+                "rows differ: header {:?}, {} rows",
+                table.header,
+                table.rows.len()
+            ));
         }
     }
 }
 
 /// A text as sentences are compared: compatibility forms folded, white space collapsed.
 fn flat(text: &str) -> String {
-    text.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    text.nfkc()
+        .collect::<String>()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }

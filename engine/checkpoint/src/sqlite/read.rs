@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use chrono::DateTime;
-use sqlx::{Row, SqliteConnection, SqlitePool, query::Query, sqlite::SqliteArguments, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use stepgraph::{
     CheckpointError, Namespace, TenantId, ThreadId, ThreadKey,
     checkpoint::{At, Checkpoint, CheckpointInfo, OutboxMessage, Page, RecordKind, RunMark, TaskRecord},
 };
 
-use super::{failure, names, stored, stored_seq};
-
-type Statement<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
+use super::{about, failure, names, stored, stored_seq};
 
 macro_rules! facts {
     ($rest:literal) => {
@@ -51,13 +49,6 @@ FROM line CROSS JOIN checkpoints c ON c.thread = line.thread AND c.seq = line.se
 UNION ALL
 SELECT r.body, NULL, r.task, r.kind, r.key
 FROM this CROSS JOIN checkpoint_records r ON r.thread = this.thread AND r.seq = ?4";
-
-fn about<'q>(sql: &'static str, key: &ThreadKey) -> Statement<'q> {
-    sqlx::query(sql)
-        .bind(key.tenant.as_str().to_owned())
-        .bind(key.thread.as_str().to_owned())
-        .bind(key.namespace.as_str().to_owned())
-}
 
 /// Two queries in one read transaction, so that both see the same moment.
 pub(super) async fn get(pool: &SqlitePool, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {

@@ -1,26 +1,23 @@
 //! The statements that change a thread, each inside a [`Turn`](super::writer::Turn).
+//!
+//! Of a statement that gives a row back, sqlx reads that row and no further, and so never hears whether an automatic
+//! commit behind it failed. Here that cannot hide a loss: all of them stand inside a transaction, whose `COMMIT` is
+//! waited for.
 
-use sqlx::{Row, SqliteConnection, query::Query, sqlite::SqliteArguments};
+use sqlx::{Row, SqliteConnection};
 use stepgraph::{
     CheckpointError, ThreadKey,
-    checkpoint::{Commit, Epoch, NewCheckpoint, OutboxMessage, Payload, RunMark, Seq, TaskRecord},
+    checkpoint::{Commit, Epoch, NewCheckpoint, OutboxMessage, Payload, Seq, TaskRecord},
 };
 use uuid::Uuid;
 
-use super::{failure, names, stored, stored_seq};
-
-type Statement = Query<'static, sqlx::Sqlite, SqliteArguments>;
-
-/// A statement whose first three values are the thread's full name.
-fn about(sql: &'static str, key: &ThreadKey) -> Statement {
-    sqlx::query(sql)
-        .bind(key.tenant.as_str().to_owned())
-        .bind(key.thread.as_str().to_owned())
-        .bind(key.namespace.as_str().to_owned())
-}
+use super::{
+    Statement, about, failure, names, stored, stored_seq,
+    writer::{closing, opening},
+};
 
 pub(super) async fn claim(connection: &mut SqliteConnection, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
-    const NEXT_EPOCH: &str = "UPDATE checkpoint_epochs SET last = last + 1 RETURNING last";
+    const NEXT_EPOCH: &str = opening!("UPDATE checkpoint_epochs SET last = last + 1 RETURNING last");
     const CLAIM: &str = "INSERT INTO checkpoint_threads (tenant, thread, namespace, epoch) VALUES (?1, ?2, ?3, ?4) \
                          ON CONFLICT (tenant, thread, namespace) DO UPDATE SET epoch = excluded.epoch";
     let row = sqlx::query(NEXT_EPOCH).fetch_one(&mut *connection).await;
@@ -30,16 +27,15 @@ pub(super) async fn claim(connection: &mut SqliteConnection, key: &ThreadKey) ->
     Ok(Epoch(epoch.unsigned_abs()))
 }
 
+/// Writes all but what the last statement does, which it gives back beside the new head.
 pub(super) async fn commit(
     connection: &mut SqliteConnection,
     key: &ThreadKey,
     epoch: Epoch,
     expected: Option<Seq>,
     commit: Commit,
-) -> Result<Option<Seq>, CheckpointError> {
-    let advance = commit.checkpoint.is_some();
-    let held = hold(connection, key, epoch, expected, advance, commit.run.as_ref()).await?;
-    let Some(held) = held else {
+) -> Result<(Option<Seq>, Statement), CheckpointError> {
+    let Some(held) = hold(connection, key, epoch, expected, &commit).await? else {
         return Err(refusal(connection, key, epoch, expected).await?);
     };
     if !commit.records.is_empty() {
@@ -48,13 +44,15 @@ pub(super) async fn commit(
             write_record(connection, key, held.thread, seq, record).await?;
         }
     }
-    if let (Some(new), Some(seq)) = (commit.checkpoint, held.head) {
-        write_checkpoint(connection, key, &held, seq, expected, new).await?;
-    }
     for message in commit.outbox {
         write_message(connection, key, held.thread, message).await?;
     }
-    held.head.map(|head| stored_seq(key, head)).transpose()
+    let last = match commit.checkpoint {
+        Some(new) => checkpoint(&held, expected, new),
+        None => sqlx::query("COMMIT"),
+    };
+    let newest = held.head.map(|seq| stored_seq(key, seq)).transpose()?;
+    Ok((newest, last))
 }
 
 /// The thread's row after its fence and head were found as expected.
@@ -66,7 +64,7 @@ struct Held {
 
 macro_rules! if_held {
     ($set:literal) => {
-        concat!(
+        opening!(
             "UPDATE checkpoint_threads SET ",
             $set,
             " WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS ?5",
@@ -82,25 +80,26 @@ async fn hold(
     key: &ThreadKey,
     epoch: Epoch,
     expected: Option<Seq>,
-    advance: bool,
-    run: Option<&RunMark>,
+    commit: &Commit,
 ) -> Result<Option<Held>, CheckpointError> {
-    const LOOK: &str = "SELECT number, head, run FROM checkpoint_threads \
-                        WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS ?5";
+    const LOOK: &str = opening!(
+        "SELECT number, head, run FROM checkpoint_threads ",
+        "WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS ?5"
+    );
     const ADVANCE: &str = if_held!("last = last + 1, head = last + 1");
     const MARK: &str = if_held!("run = ?6, graph = ?7, status = ?8, error = ?9");
     const ADVANCE_AND_MARK: &str =
         if_held!("last = last + 1, head = last + 1, run = ?6, graph = ?7, status = ?8, error = ?9");
-    let sql = match (advance, run) {
-        (false, None) => LOOK,
-        (true, None) => ADVANCE,
-        (false, Some(_)) => MARK,
-        (true, Some(_)) => ADVANCE_AND_MARK,
+    let sql = match (&commit.checkpoint, &commit.run) {
+        (None, None) => LOOK,
+        (Some(_), None) => ADVANCE,
+        (None, Some(_)) => MARK,
+        (Some(_), Some(_)) => ADVANCE_AND_MARK,
     };
     let mut query = about(sql, key)
         .bind(stored(epoch.0))
         .bind(expected.map(|seq| stored(seq.0)));
-    if let Some(run) = run {
+    if let Some(run) = &commit.run {
         query = query
             .bind(run.run.as_uuid())
             .bind(run.graph.clone().into_owned())
@@ -146,20 +145,15 @@ fn no_checkpoint(key: &ThreadKey, seq: Seq) -> CheckpointError {
     CheckpointError::NoCheckpoint { key: key.clone(), seq }
 }
 
-async fn write_checkpoint(
-    connection: &mut SqliteConnection,
-    key: &ThreadKey,
-    held: &Held,
-    seq: i64,
-    parent: Option<Seq>,
-    new: NewCheckpoint,
-) -> Result<(), CheckpointError> {
-    const INSERT: &str = "INSERT INTO checkpoints (thread, seq, parent, id, step, source, run, snapshot, fingerprint, \
-                          state_version, created_at, frontier, payload) \
-                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-    let written = sqlx::query(INSERT)
+/// The statement that writes a checkpoint as the new head, and commits.
+fn checkpoint(held: &Held, parent: Option<Seq>, new: NewCheckpoint) -> Statement {
+    const INSERT: &str = closing!(
+        "INSERT INTO checkpoints (thread, seq, parent, id, step, source, run, snapshot, fingerprint, state_version, ",
+        "created_at, frontier, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+    );
+    sqlx::query(INSERT)
         .bind(held.thread)
-        .bind(seq)
+        .bind(held.head)
         .bind(parent.map(|seq| stored(seq.0)))
         .bind(new.id)
         .bind(new.step)
@@ -171,9 +165,6 @@ async fn write_checkpoint(
         .bind(new.created_at.timestamp_micros())
         .bind(new.frontier)
         .bind(new.payload.bytes().clone())
-        .execute(connection)
-        .await;
-    written.map(drop).map_err(failure::on(key))
 }
 
 async fn write_record(
@@ -223,9 +214,11 @@ pub(super) async fn branch(
     from: Seq,
     name: &str,
 ) -> Result<(), CheckpointError> {
-    const MOVE: &str = "UPDATE checkpoint_threads SET head = ?5 \
-                        WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 \
-                        AND EXISTS (SELECT 1 FROM checkpoints WHERE thread = number AND seq = ?5) RETURNING number";
+    const MOVE: &str = opening!(
+        "UPDATE checkpoint_threads SET head = ?5 ",
+        "WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 ",
+        "AND EXISTS (SELECT 1 FROM checkpoints c WHERE c.thread = number AND c.seq = ?5) RETURNING number"
+    );
     const NAME: &str = "INSERT INTO checkpoint_branches (thread, name, seq) VALUES (?1, ?2, ?3) \
                         ON CONFLICT (thread, name) DO UPDATE SET seq = excluded.seq";
     let query = about(MOVE, key).bind(stored(epoch.0)).bind(stored(from.0));
@@ -246,7 +239,7 @@ pub(super) async fn branch(
 
 /// The rest goes by a trigger.
 pub(super) async fn delete(connection: &mut SqliteConnection, key: &ThreadKey) -> Result<(), CheckpointError> {
-    const DELETE: &str = "DELETE FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2";
+    const DELETE: &str = opening!("DELETE FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2");
     let query = sqlx::query(DELETE)
         .bind(key.tenant.as_str().to_owned())
         .bind(key.thread.as_str().to_owned());
@@ -258,8 +251,10 @@ pub(super) async fn acknowledge(
     key: &ThreadKey,
     message: Uuid,
 ) -> Result<(), CheckpointError> {
-    const FORGET: &str = "DELETE FROM checkpoint_outbox WHERE id = ?4 AND thread = \
-                          (SELECT number FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3)";
+    const FORGET: &str = opening!(
+        "DELETE FROM checkpoint_outbox WHERE id = ?4 AND thread = ",
+        "(SELECT number FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3)"
+    );
     let query = about(FORGET, key).bind(message);
     query.execute(connection).await.map(drop).map_err(failure::on(key))
 }

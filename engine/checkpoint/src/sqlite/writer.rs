@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use stepgraph::CheckpointError;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::failure;
+use super::{Statement, failure};
 
 /// Holds the connection for writing while nobody writes.
 #[derive(Debug)]
@@ -25,19 +25,32 @@ impl Writer {
         }
     }
 
-    /// Waits for its turn and begins a transaction that holds the file's write lock from its start.
-    pub(super) async fn begin(&self) -> Result<Turn<'_>, CheckpointError> {
+    /// Waits for its turn. The first statement has to be one made with [`opening!`].
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, CheckpointError> {
         let mut idle = self.idle.lock().await;
-        let mut connection = match idle.take() {
+        let connection = match idle.take() {
             Some(connection) => connection,
             None => self.options.connect().await.map_err(failure::anywhere)?,
         };
-        run(&mut connection, "BEGIN IMMEDIATE").await?;
         Ok(Turn { idle, connection })
     }
 }
 
-/// An open transaction.
+/// A statement that begins a transaction, with the file's write lock taken, and goes on with the first of its work. Each
+/// call to SQLite crosses to the connection's own thread and back, which costs as much as the work itself: what can go
+/// in one call does.
+macro_rules! opening {
+    ($($sql:expr),+) => { concat!("BEGIN IMMEDIATE; ", $($sql),+) };
+}
+pub(super) use opening;
+
+/// The last statement of a transaction, joined with its `COMMIT` for the same reason.
+macro_rules! closing {
+    ($($sql:expr),+) => { concat!($($sql),+, "; COMMIT") };
+}
+pub(super) use closing;
+
+/// A turn at writing: one transaction.
 ///
 /// # Cancel safety
 ///
@@ -54,17 +67,25 @@ impl Turn<'_> {
         &mut self.connection
     }
 
-    /// Makes the work last if it succeeded and takes it back if it was refused. After a failure of the store itself
-    /// nothing is known of the connection, so it is closed, which takes the work back too.
-    pub(super) async fn end<T>(mut self, work: Result<T, CheckpointError>) -> Result<T, CheckpointError> {
-        let statement = match &work {
-            Ok(_) => "COMMIT",
-            Err(error) if is_refusal(error) => "ROLLBACK",
-            Err(_) => return work,
+    /// Makes the work last if it succeeded, and takes it back if it did not.
+    pub(super) async fn end<T>(self, work: Result<T, CheckpointError>) -> Result<T, CheckpointError> {
+        self.close(work.map(|value| (value, sqlx::query("COMMIT")))).await
+    }
+
+    /// The same, by a last statement made with [`closing!`]. After a failure of the store itself nothing is known of
+    /// the connection, so it is closed, which takes the work back too.
+    pub(super) async fn close<T>(
+        mut self,
+        work: Result<(T, Statement), CheckpointError>,
+    ) -> Result<T, CheckpointError> {
+        let (outcome, last) = match work {
+            Ok((value, last)) => (Ok(value), last),
+            Err(error) if is_refusal(&error) => (Err(error), sqlx::query("ROLLBACK")),
+            Err(error) => return Err(error),
         };
-        run(&mut self.connection, statement).await?;
+        last.execute(&mut self.connection).await.map_err(failure::anywhere)?;
         *self.idle = Some(self.connection);
-        work
+        outcome
     }
 }
 
@@ -74,9 +95,4 @@ const fn is_refusal(error: &CheckpointError) -> bool {
         error,
         CheckpointError::Conflict { .. } | CheckpointError::Fenced { .. } | CheckpointError::NoCheckpoint { .. }
     )
-}
-
-async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), CheckpointError> {
-    let done = sqlx::query(statement).execute(connection).await;
-    done.map(drop).map_err(failure::anywhere)
 }

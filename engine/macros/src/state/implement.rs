@@ -2,7 +2,6 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
 
 use super::parse::{Item, StateField};
 
@@ -75,7 +74,7 @@ fn start(item: &Item) -> TokenStream {
 
 fn first(field: &StateField) -> TokenStream {
     let (name, reducer) = (&field.name, field.reducer());
-    quote_spanned!(field.reducer.span()=> #reducer::first(input.#name))
+    quote_spanned!(field.reducer_span()=> #reducer::first(input.#name))
 }
 
 fn restart(item: &Item) -> TokenStream {

@@ -96,6 +96,7 @@ fn construct(item: &Item, inputs: &[(&StateField, &Input)]) -> TokenStream {
         impl #input {
             /// The input with these values, and the default of every other.
             #[must_use]
+            #[allow(clippy::too_many_arguments, reason = "one for each required field")]
             pub fn new(#(#parameters),*) -> Self {
                 Self { #(#values),* }
             }

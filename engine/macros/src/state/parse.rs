@@ -1,10 +1,10 @@
 //! The struct and its attributes, read into values.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote_spanned};
+use quote::{ToTokens, format_ident, quote_spanned};
 use syn::{
     Attribute, DeriveInput, Error, Expr, Ident, LitInt, Path, Result, Token, Type, Visibility, ext::IdentExt,
-    parse_quote_spanned, punctuated::Punctuated, spanned::Spanned,
+    punctuated::Punctuated, spanned::Spanned,
 };
 
 use crate::attribute::{Errors, named_fields, once, unknown, without_generics};
@@ -33,7 +33,8 @@ pub(super) struct StateField {
     pub(super) label: String,
     pub(super) ty: Type,
     pub(super) docs: Vec<Attribute>,
-    pub(super) reducer: Type,
+    /// `None` is `Replace`.
+    reducer: Option<Type>,
     pub(super) input: Option<Input>,
     pub(super) per_run: bool,
     pub(super) untracked: bool,
@@ -132,7 +133,6 @@ impl StateField {
                 }
             })?;
         }
-        let span = field.ty.span();
         Ok(Self {
             name,
             label,
@@ -143,23 +143,37 @@ impl StateField {
                 .filter(|a| a.path().is_ident("doc"))
                 .cloned()
                 .collect(),
-            reducer: reducer.unwrap_or_else(|| parse_quote_spanned!(span=> ::stepgraph::Replace)),
+            reducer,
             input: input_of(input.is_some(), default)?,
             per_run: per_run.is_some(),
             untracked: untracked.is_some(),
         })
     }
 
-    /// The field's reducer as an implementation of `Reducer`, in the place of the reducer's name.
+    /// The field's reducer as an implementation of `Reducer`.
     pub(super) fn reducer(&self) -> TokenStream {
-        let (reducer, ty) = (&self.reducer, &self.ty);
-        quote_spanned!(reducer.span()=> <#reducer as ::stepgraph::Reducer<#ty>>)
+        let (span, ty) = (self.reducer_span(), &self.ty);
+        let reducer = self.reducer.as_ref().map_or_else(
+            || quote_spanned!(span=> ::stepgraph::Replace),
+            ToTokens::to_token_stream,
+        );
+        quote_spanned!(span=> <#reducer as ::stepgraph::Reducer<#ty>>)
     }
 
     /// What updates give for the field.
     pub(super) fn update_type(&self) -> TokenStream {
-        let reducer = self.reducer();
-        quote_spanned!(self.reducer.span()=> #reducer::Update)
+        match &self.reducer {
+            Some(_) => {
+                let reducer = self.reducer();
+                quote_spanned!(self.reducer_span()=> #reducer::Update)
+            }
+            None => self.ty.to_token_stream(),
+        }
+    }
+
+    /// Where a reducer that does not fit is told of.
+    pub(super) fn reducer_span(&self) -> Span {
+        self.reducer.as_ref().map_or_else(|| self.ty.span(), Spanned::span)
     }
 
     /// The value of the field when nothing was given.

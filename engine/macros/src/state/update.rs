@@ -2,7 +2,6 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
 
 use super::parse::{Item, StateField};
 
@@ -37,6 +36,7 @@ pub(super) fn expand(item: &Item) -> TokenStream {
             ::stepgraph::derive_support::serde::Deserialize,
         )]
         #[serde(crate = "::stepgraph::derive_support::serde", default, deny_unknown_fields)]
+        #[allow(clippy::option_option, reason = "`null` and absent are two things")]
         #visibility struct #update { #(#fields),* }
 
         impl #update { #(#setters)* }
@@ -77,14 +77,14 @@ fn declare(field: &StateField) -> TokenStream {
     } else {
         quote!(#(#docs)*)
     };
-    let ty = quote_spanned!(field.reducer.span()=> ::core::option::Option<#update>);
-    quote! {
+    // All in the place of the reducer, so that one that does not fit is told of there.
+    quote_spanned! {field.reducer_span()=>
         #docs
         #[serde(
             deserialize_with = "::stepgraph::derive_support::present",
             skip_serializing_if = "::core::option::Option::is_none"
         )]
-        pub #name: #ty
+        pub #name: ::core::option::Option<#update>
     }
 }
 

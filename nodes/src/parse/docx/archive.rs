@@ -9,7 +9,7 @@ use super::{super::text_of_xml, Limit, ParseError, ParseLimits, over};
 pub(super) struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     part_bytes_max: usize,
-    archive_bytes_max: usize,
+    bytes_max: usize,
     inflated: usize,
 }
 
@@ -19,8 +19,17 @@ impl<'a> Archive<'a> {
         if zip.len() > limits.archive_entries_max {
             return Err(over(Limit::ArchiveEntries(limits.archive_entries_max)));
         }
-        let (part_bytes_max, archive_bytes_max) = (limits.part_bytes_max, limits.archive_bytes_max);
-        Ok(Self { zip, part_bytes_max, archive_bytes_max, inflated: 0 })
+        let ParseLimits {
+            part_bytes_max,
+            archive_bytes_max: bytes_max,
+            ..
+        } = *limits;
+        Ok(Self {
+            zip,
+            part_bytes_max,
+            bytes_max,
+            inflated: 0,
+        })
     }
 
     /// A part as text, `None` if it is not there. What it says of its own size is not believed: bytes are counted as
@@ -42,8 +51,8 @@ impl<'a> Archive<'a> {
         }
         read.map_err(|error| ParseError::corrupt(error.to_string()))?;
         self.inflated += bytes.len();
-        if self.inflated > self.archive_bytes_max {
-            return Err(over(Limit::ArchiveBytes(self.archive_bytes_max)));
+        if self.inflated > self.bytes_max {
+            return Err(over(Limit::ArchiveBytes(self.bytes_max)));
         }
         Ok(Some(text_of_xml(bytes)))
     }

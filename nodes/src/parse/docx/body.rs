@@ -35,7 +35,11 @@ pub(super) fn relations(xml: &str, folder: &str, limits: &ParseLimits) -> Result
 /// Appends what a reader of the part sees: a line a paragraph, a blank line before a heading, tabs between cells and a
 /// line a row. Deleted and moved-away text and fallbacks for old programs are left out.
 pub(super) fn text(xml: &str, limits: &ParseLimits, out: &mut String) -> Result<(), ParseError> {
-    let mut writer = Writer { out, unseen: 0, in_text: false };
+    let mut writer = Writer {
+        out,
+        unseen: 0,
+        in_text: false,
+    };
     walk(xml, limits, |step| {
         writer.step(&step);
         if writer.out.len() > limits.text_bytes_max {
@@ -76,7 +80,7 @@ impl Writer<'_> {
     fn open(&mut self, name: &str, element: &BytesStart<'_>) {
         match name {
             "t" => self.in_text = true,
-            "tab" | "ptab" if !self.in_tab_stops(element) => self.out.push('\t'),
+            "tab" | "ptab" if !is_tab_stop(element) => self.out.push('\t'),
             "br" | "cr" => self.out.push('\n'),
             "noBreakHyphen" => self.out.push('\u{2011}'),
             "sym" => self.out.extend(symbol(element)),
@@ -114,16 +118,18 @@ impl Writer<'_> {
             self.out.push('\n');
         }
     }
+}
 
-    /// A `tab` with a position defines a tab stop of the paragraph's style and is no character.
-    fn in_tab_stops(&self, element: &BytesStart<'_>) -> bool {
-        attribute(element, "w:pos").is_some()
-    }
+/// A `tab` with a position defines a tab stop of the paragraph's style and is no character.
+fn is_tab_stop(element: &BytesStart<'_>) -> bool {
+    attribute(element, "w:pos").is_some()
 }
 
 fn is_heading(style: &str) -> bool {
     let style = style.to_ascii_lowercase();
-    ["heading", "title", "berschrift", "titre", "titulo"].iter().any(|word| style.contains(word))
+    ["heading", "title", "berschrift", "titre", "titulo"]
+        .iter()
+        .any(|word| style.contains(word))
 }
 
 /// A character of a symbol font; those fonts keep theirs in the private area, where the text says nothing.
@@ -134,7 +140,10 @@ fn symbol(element: &BytesStart<'_>) -> Option<char> {
 
 fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
     let attribute = element.try_get_attribute(name).ok()??;
-    attribute.normalized_value(XmlVersion::Implicit1_0).ok().map(std::borrow::Cow::into_owned)
+    attribute
+        .normalized_value(XmlVersion::Implicit1_0)
+        .ok()
+        .map(std::borrow::Cow::into_owned)
 }
 
 /// Goes through a part without recursion and without ever following an entity of its own.
@@ -146,7 +155,10 @@ fn walk(
     let mut reader = Reader::from_str(xml);
     let mut depth = 0_usize;
     loop {
-        match reader.read_event().map_err(|error| ParseError::corrupt(error.to_string()))? {
+        match reader
+            .read_event()
+            .map_err(|error| ParseError::corrupt(error.to_string()))?
+        {
             Event::Start(element) => {
                 depth += 1;
                 if depth > limits.xml_depth_max {

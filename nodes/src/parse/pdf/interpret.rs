@@ -1,9 +1,9 @@
 //! Runs a page's drawing instructions for the sake of their text alone: where each glyph stands and what it means.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use hayro_font::{
-    Font, FontCache, FontGlyph, FontQuery, FontResolverFn, UNITS_PER_EM,
+    CMapResolverFn, Font, FontCache, FontGlyph, FontQuery, FontResolverFn, StandardFont, UNITS_PER_EM,
     hayro_cmap::{self, BfString},
     kurbo::{Affine, Point},
 };
@@ -15,6 +15,7 @@ use hayro_syntax::{
 
 use super::{
     super::{Limit, ParseError, ParseLimits},
+    cids::Cids,
     layout::Glyph,
     marked::{Layers, Marks},
 };
@@ -30,7 +31,8 @@ const ANNOTATION_UNSEEN: u32 = 1 << 1 | 1 << 5;
 pub(super) struct Interpreter<'a> {
     fonts: FontCache<'a>,
     font_resolver: FontResolverFn,
-    cmap_resolver: hayro_font::CMapResolverFn,
+    cmap_resolver: CMapResolverFn,
+    cids: HashMap<ObjectIdentifier, Option<Rc<Cids>>>,
     forms: HashMap<ObjectIdentifier, Rc<[u8]>>,
     layers: Layers,
     operations_max: u64,
@@ -39,11 +41,18 @@ pub(super) struct Interpreter<'a> {
     forms_drawn: u64,
 }
 
+/// A font, and what its codes mean where it does not say so itself.
+#[derive(Clone)]
+struct PageFont<'a> {
+    font: Font<'a>,
+    cids: Option<Rc<Cids>>,
+}
+
 /// What `q` saves and `Q` brings back.
 #[derive(Clone)]
 struct State<'a> {
     ctm: Affine,
-    font: Option<Font<'a>>,
+    font: Option<PageFont<'a>>,
     size: f64,
     char_space: f64,
     word_space: f64,
@@ -54,7 +63,16 @@ struct State<'a> {
 
 impl State<'_> {
     fn new(ctm: Affine) -> Self {
-        Self { ctm, font: None, size: 1.0, char_space: 0.0, word_space: 0.0, stretch: 1.0, leading: 0.0, rise: 0.0 }
+        Self {
+            ctm,
+            font: None,
+            size: 1.0,
+            char_space: 0.0,
+            word_space: 0.0,
+            stretch: 1.0,
+            leading: 0.0,
+            rise: 0.0,
+        }
     }
 }
 
@@ -114,11 +132,12 @@ impl<'a> Interpreter<'a> {
     pub(super) fn new(limits: &ParseLimits, layers: Layers) -> Self {
         Self {
             fonts: FontCache::new(),
-            font_resolver: std::sync::Arc::new(|query| match query {
+            font_resolver: Arc::new(|query| match query {
                 FontQuery::Standard(font) => Some(font.get_font_data()),
                 FontQuery::Fallback(query) => Some(query.pick_standard_font().get_font_data()),
             }),
-            cmap_resolver: std::sync::Arc::new(hayro_cmap::load_embedded),
+            cmap_resolver: Arc::new(hayro_cmap::load_embedded),
+            cids: HashMap::new(),
             forms: HashMap::new(),
             layers,
             operations_max: limits.operations_max,
@@ -134,7 +153,12 @@ impl<'a> Interpreter<'a> {
         let mut glyphs = Vec::new();
         let mut run = Run::new(State::new(ctm), 0);
         self.run(page.typed_operations(), page.resources(), &mut run, &mut glyphs)?;
-        for annotation in page.raw().get::<Array<'a>>("Annots").into_iter().flat_map(|all| all.iter::<Dict<'a>>()) {
+        for annotation in page
+            .raw()
+            .get::<Array<'a>>("Annots")
+            .into_iter()
+            .flat_map(|all| all.iter::<Dict<'a>>())
+        {
             self.annotation(&annotation, ctm, page.resources(), &mut glyphs)?;
         }
         let (width, height) = page.render_dimensions();
@@ -158,13 +182,28 @@ impl<'a> Interpreter<'a> {
         };
         let matrix = form_matrix(form.dict());
         let bbox = form.dict().get::<[f64; 4]>("BBox").unwrap_or(rect);
-        let corner = |x: usize, y: usize| matrix * Point::new(bbox.get(x).copied().unwrap_or(0.0), bbox.get(y).copied().unwrap_or(0.0));
+        let corner = |x: usize, y: usize| {
+            matrix * Point::new(bbox.get(x).copied().unwrap_or(0.0), bbox.get(y).copied().unwrap_or(0.0))
+        };
         let corners = [corner(0, 1), corner(2, 1), corner(0, 3), corner(2, 3)];
         let (left, right) = span(corners.map(|p| p.x));
         let (bottom, top) = span(corners.map(|p| p.y));
-        let ([x0, y0, x1, y1], scale) = (rect, |to: f64, from: f64| if from.abs() > 1e-6 { to / from } else { 1.0 });
-        let (scale_x, scale_y) = (scale((x1 - x0).abs(), right - left), scale((y1 - y0).abs(), top - bottom));
-        let place = Affine::new([scale_x, 0.0, 0.0, scale_y, x0.min(x1) - scale_x * left, y0.min(y1) - scale_y * bottom]);
+        let ([x0, y0, x1, y1], scale) = (
+            rect,
+            |to: f64, from: f64| if from.abs() > 1e-6 { to / from } else { 1.0 },
+        );
+        let (scale_x, scale_y) = (
+            scale((x1 - x0).abs(), right - left),
+            scale((y1 - y0).abs(), top - bottom),
+        );
+        let place = Affine::new([
+            scale_x,
+            0.0,
+            0.0,
+            scale_y,
+            x0.min(x1) - scale_x * left,
+            y0.min(y1) - scale_y * bottom,
+        ]);
         self.form(&form, State::new(ctm * place), resources, 1, glyphs)
     }
 
@@ -183,19 +222,25 @@ impl<'a> Interpreter<'a> {
         if self.forms_drawn > self.forms_max {
             return Err(ParseError::LimitExceeded(Limit::Operations(self.forms_max)));
         }
-        let content = match self.forms.get(&form.obj_id()) {
-            Some(content) => Rc::clone(content),
-            None => {
-                let Ok(content) = form.decoded_data() else { return Ok(()) };
-                let content: Rc<[u8]> = content.into_owned().into();
-                self.forms.insert(form.obj_id(), Rc::clone(&content));
-                content
-            }
+        let content = if let Some(content) = self.forms.get(&form.obj_id()) {
+            Rc::clone(content)
+        } else {
+            let Ok(content) = form.decoded_data() else {
+                return Ok(());
+            };
+            let content: Rc<[u8]> = content.into_owned().into();
+            self.forms.insert(form.obj_id(), Rc::clone(&content));
+            content
         };
         state.ctm *= form_matrix(form.dict());
         let own = form.dict().get::<Dict<'a>>("Resources").map(Resources::new);
         let mut run = Run::new(state, depth);
-        self.run(TypedIter::new(&content), own.as_ref().unwrap_or(outer), &mut run, glyphs)
+        self.run(
+            TypedIter::new(&content),
+            own.as_ref().unwrap_or(outer),
+            &mut run,
+            glyphs,
+        )
     }
 
     fn run(
@@ -270,7 +315,11 @@ impl<'a> Interpreter<'a> {
         glyphs: &mut Vec<Glyph>,
     ) -> Result<(), ParseError> {
         let form = resources.get_x_object(name).filter(|object| {
-            !run.marks.hidden() && object.dict().get::<Name<'_>>("Subtype").is_some_and(|kind| kind.as_str() == "Form")
+            !run.marks.hidden()
+                && object
+                    .dict()
+                    .get::<Name<'_>>("Subtype")
+                    .is_some_and(|kind| kind.as_str() == "Form")
         });
         match form {
             Some(form) => self.form(&form, run.state.clone(), resources, run.depth + 1, glyphs),
@@ -278,8 +327,10 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    fn graphics_state(&self, dict: Option<Dict<'a>>, run: &mut Run<'a>) {
-        let Some(font) = dict.and_then(|dict| dict.get::<Array<'a>>("Font")) else { return };
+    fn graphics_state(&mut self, dict: Option<Dict<'a>>, run: &mut Run<'a>) {
+        let Some(font) = dict.and_then(|dict| dict.get::<Array<'a>>("Font")) else {
+            return;
+        };
         let mut entries = font.iter::<Object<'a>>();
         if let (Some(Object::Dict(font)), Some(Object::Number(size))) = (entries.next(), entries.next()) {
             run.state.font = self.font(Some(&font));
@@ -288,9 +339,23 @@ impl<'a> Interpreter<'a> {
     }
 
     /// The font of a dictionary; Helvetica where it is missing or cannot be read, as viewers do.
-    fn font(&self, dict: Option<&Dict<'a>>) -> Option<Font<'a>> {
-        dict.and_then(|dict| self.fonts.font(dict, &self.font_resolver, &self.cmap_resolver))
-            .or_else(|| self.fonts.standard_font(hayro_font::StandardFont::Helvetica, &self.font_resolver))
+    fn font(&mut self, dict: Option<&Dict<'a>>) -> Option<PageFont<'a>> {
+        let own = dict.and_then(|dict| {
+            let font = self.fonts.font(dict, &self.font_resolver, &self.cmap_resolver)?;
+            let cids = match dict.obj_id() {
+                Some(id) => self
+                    .cids
+                    .entry(id)
+                    .or_insert_with(|| Cids::of_font(dict).map(Rc::new))
+                    .clone(),
+                None => Cids::of_font(dict).map(Rc::new),
+            };
+            Some(PageFont { font, cids })
+        });
+        own.or_else(|| {
+            let font = self.fonts.standard_font(StandardFont::Helvetica, &self.font_resolver)?;
+            Some(PageFont { font, cids: None })
+        })
     }
 
     fn show_parts(&mut self, parts: &Array<'_>, run: &mut Run<'a>, glyphs: &mut Vec<Glyph>) -> Result<(), ParseError> {
@@ -298,8 +363,12 @@ impl<'a> Interpreter<'a> {
             match part {
                 Object::Number(by) => {
                     let by = -by.as_f64() / f64::from(UNITS_PER_EM) * run.state.size;
-                    let horizontal = run.state.font.as_ref().is_none_or(Font::is_horizontal);
-                    let (x, y) = if horizontal { (by * run.state.stretch, 0.0) } else { (0.0, by) };
+                    let horizontal = run.state.font.as_ref().is_none_or(|own| own.font.is_horizontal());
+                    let (x, y) = if horizontal {
+                        (by * run.state.stretch, 0.0)
+                    } else {
+                        (0.0, by)
+                    };
                     run.text *= Affine::translate((x, y));
                 }
                 Object::String(text) => self.show(&text, run, glyphs)?,
@@ -313,32 +382,38 @@ impl<'a> Interpreter<'a> {
         if run.state.font.is_none() {
             run.state.font = self.font(None);
         }
-        let Some(font) = run.state.font.clone() else { return Ok(()) };
+        let Some(own) = run.state.font.clone() else {
+            return Ok(());
+        };
+        let font = &own.font;
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
             self.count_operation()?;
             let (code, length) = font.read_code(bytes, at);
             at += length.max(1);
-            let from = run.state.ctm * run.text;
             let state = &run.state;
             let advance = font.code_advance(code) / f64::from(UNITS_PER_EM) * state.size;
-            let space = state.char_space + if code == 32 && length == 1 { state.word_space } else { 0.0 };
-            let horizontal = font.is_horizontal();
-            let (glyph, next) = if horizontal {
-                ((advance.x * state.stretch, 0.0), ((advance.x + space) * state.stretch, 0.0))
+            let space = state.char_space
+                + if code == 32 && length == 1 {
+                    state.word_space
+                } else {
+                    0.0
+                };
+            let (glyph, next) = if font.is_horizontal() {
+                (
+                    (advance.x * state.stretch, 0.0),
+                    ((advance.x + space) * state.stretch, 0.0),
+                )
             } else {
                 ((0.0, advance.y), (0.0, advance.y + space))
             };
             if !run.marks.hidden() {
-                let rise = Affine::translate((0.0, state.rise));
-                let up = from * Point::new(0.0, state.size) - from * Point::ORIGIN;
-                glyphs.push(Glyph {
-                    text: meaning(&font, code),
-                    from: from * rise * Point::ORIGIN,
-                    to: from * rise * Point::new(glyph.0, glyph.1),
-                    size: up.hypot(),
-                });
+                let place = state.ctm * run.text * Affine::translate((0.0, state.rise));
+                let (from, to) = (place * Point::ORIGIN, place * Point::new(glyph.0, glyph.1));
+                let height = (place * Point::new(0.0, state.size) - from).hypot();
+                let (text, size) = own.meaning(code, length, height, (to - from).hypot());
+                glyphs.push(Glyph { text, from, to, size });
             }
             run.text *= Affine::translate(next);
         }
@@ -346,15 +421,37 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// What a glyph stands for; `None` where the document does not say.
-fn meaning(font: &Font<'_>, code: u32) -> Option<String> {
-    let unicode = match font.glyph(font.map_code(code), code) {
-        FontGlyph::Outline(glyph) => glyph.as_unicode(),
-        FontGlyph::Type3(glyph) => glyph.as_unicode(),
-    };
-    match unicode? {
-        BfString::Char(c) => Some(c.to_string()),
-        BfString::String(text) => Some(text),
+impl PageFont<'_> {
+    /// What a code stands for, `None` where the document does not say, and how high its letters are: as high as the
+    /// font was set, save where glyphs are drawings in a measure of their own, whose widths then tell.
+    fn meaning(&self, code: u32, length: usize, height: f64, width: f64) -> (Option<String>, f64) {
+        let (unicode, height) = match self.font.glyph(self.font.map_code(code), code) {
+            FontGlyph::Outline(glyph) => (glyph.as_unicode(), height),
+            FontGlyph::Type3(glyph) => {
+                let unit = glyph.font().matrix().determinant().abs().sqrt();
+                let usual = (0.0005..0.002).contains(&unit);
+                (
+                    glyph.as_unicode(),
+                    if usual || width <= 0.0 { height } else { width * 2.0 },
+                )
+            }
+        };
+        let text = match unicode {
+            Some(BfString::Char(c)) => Some(c.to_string()),
+            Some(BfString::String(text)) => Some(text),
+            None => self
+                .cids
+                .as_ref()
+                .and_then(|cids| cids.meaning(code, length))
+                .or_else(|| {
+                    // A font of single bytes that names nothing most likely has letters where everybody has them.
+                    let byte = u8::try_from(code)
+                        .ok()
+                        .filter(|byte| length == 1 && (b' '..=b'~').contains(byte))?;
+                    Some(char::from(byte).to_string())
+                }),
+        };
+        (text, height)
     }
 }
 
@@ -375,5 +472,9 @@ fn affine(numbers: [Number; 6]) -> Affine {
 }
 
 fn span(values: [f64; 4]) -> (f64, f64) {
-    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)))
+    values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(*value), high.max(*value))
+        })
 }

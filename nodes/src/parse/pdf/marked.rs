@@ -23,7 +23,10 @@ impl Layers {
         let mut off = HashSet::new();
         let properties = catalog.and_then(|catalog| catalog.get::<Dict<'_>>("OCProperties"));
         if let Some((properties, config)) = properties.and_then(|all| Some((all.clone(), all.get::<Dict<'_>>("D")?))) {
-            if config.get::<Name<'_>>("BaseState").is_some_and(|base| base.as_str() == "OFF") {
+            if config
+                .get::<Name<'_>>("BaseState")
+                .is_some_and(|base| base.as_str() == "OFF")
+            {
                 off.extend(references(&properties, "OCGs"));
             }
             for on in references(&config, "ON") {
@@ -36,7 +39,10 @@ impl Layers {
 
     /// Whether a form or an annotation belongs to a layer that is off.
     pub(super) fn hides(&self, dict: &Dict<'_>) -> bool {
-        !self.off.is_empty() && dict.get::<Dict<'_>>("OC").is_some_and(|group| self.group_is_off(&group))
+        !self.off.is_empty()
+            && dict
+                .get::<Dict<'_>>("OC")
+                .is_some_and(|group| self.group_is_off(&group))
     }
 
     fn group_is_off(&self, group: &Dict<'_>) -> bool {
@@ -52,8 +58,14 @@ impl Layers {
 }
 
 fn references(dict: &Dict<'_>, key: &str) -> Vec<ObjectIdentifier> {
-    let Some(array) = dict.get::<Array<'_>>(key) else { return Vec::new() };
-    array.raw_iter().filter_map(|item| item.as_obj_ref()).map(ObjectIdentifier::from).collect()
+    let Some(array) = dict.get::<Array<'_>>(key) else {
+        return Vec::new();
+    };
+    array
+        .raw_iter()
+        .filter_map(|item| item.as_obj_ref())
+        .map(ObjectIdentifier::from)
+        .collect()
 }
 
 enum Mark {
@@ -140,6 +152,9 @@ pub(super) fn text_string(bytes: &[u8]) -> String {
         [0xFE, 0xFF, rest @ ..] => encoding_rs::UTF_16BE.decode_without_bom_handling(rest).0.into_owned(),
         [0xFF, 0xFE, rest @ ..] => encoding_rs::UTF_16LE.decode_without_bom_handling(rest).0.into_owned(),
         [0xEF, 0xBB, 0xBF, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        _ => encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(),
+        _ => encoding_rs::WINDOWS_1252
+            .decode_without_bom_handling(bytes)
+            .0
+            .into_owned(),
     }
 }

@@ -22,30 +22,39 @@ const UNFIT: i32 = 70;
 /// before threads are started and settings read; does nothing in any other process.
 ///
 /// ```no_run
-/// fn main() {
-///     stepgraph_nodes::parse::run_worker_if_asked();
-///     // the program itself
-/// }
+/// use stepgraph_nodes::parse::run_worker_if_asked;
+///
+/// run_worker_if_asked();
+/// // From here on it is the program itself.
 /// ```
 pub fn run_worker_if_asked() {
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_none_or(|argument| argument != ARGUMENT) {
         return;
     }
-    let limits = arguments.next().and_then(|limits| serde_json::from_str(limits.to_str()?).ok());
-    process::exit(match limits.ok_or_else(|| io::Error::other("limits missing")).and_then(|limits| serve(&limits)) {
-        Ok(()) => 0,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{error}");
-            UNFIT
-        }
-    });
+    let limits = arguments
+        .next()
+        .and_then(|limits| serde_json::from_str(limits.to_str()?).ok());
+    process::exit(
+        match limits
+            .ok_or_else(|| io::Error::other("limits missing"))
+            .and_then(|limits| serve(&limits))
+        {
+            Ok(()) => 0,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "{error}");
+                UNFIT
+            }
+        },
+    );
 }
 
 fn serve(limits: &ParseLimits) -> io::Result<()> {
     confine(limits)?;
     let mut bytes = Vec::new();
-    let guard = u64::try_from(limits.upload_bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    let guard = u64::try_from(limits.upload_bytes_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
     io::stdin().lock().take(guard).read_to_end(&mut bytes)?;
     let answer: Result<Parsed, ParseError> = pdf::parse(bytes, limits);
     let answer = serde_json::to_vec(&answer)?;

@@ -1,4 +1,4 @@
-//! Chunks in an SQLite file of their own: an inverted index for words, exact cosine for dense vectors, and both fused.
+//! Chunks in an `SQLite` file of their own: an inverted index for words, exact cosine for dense vectors, and both fused.
 //!
 //! Every table begins with the tenant, and so does every condition; how rare a word is and how long a chunk is on
 //! average are counted inside the tenant alone. One connection writes, `BEGIN IMMEDIATE`, so that writers queue instead
@@ -8,6 +8,7 @@ mod bm25;
 mod dense;
 mod fusion;
 mod indexed;
+mod inverted;
 mod postings;
 mod read;
 mod write;
@@ -40,7 +41,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Searches that run at the same time; more of them wait for a connection.
 const READERS_MAX: u32 = 4;
 
-/// Chunks and their index in one SQLite file. Clones share it.
+/// Rows one statement writes: enough that preparing it costs nothing beside them, far below `SQLite`'s limit of
+/// 32,766 bound values.
+const ROWS_PER_STATEMENT: usize = 256;
+
+/// Chunks and their index in one `SQLite` file. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SqliteVectors {
     writer: SqlitePool,
@@ -144,7 +149,7 @@ impl VectorStore for SqliteVectors {
             return Ok(stored);
         }
         let (holds, asked) = (embedding_name(&stored), embedding_name(proposal));
-        Err(mismatch(format!("its chunks are embedded with {holds}, not {asked}")))
+        Err(mismatch(&format!("its chunks are embedded with {holds}, not {asked}")))
     }
 
     async fn knowledge_base(&self, tenant: &TenantId) -> Result<Option<KnowledgeBase>, ServiceError> {
@@ -255,7 +260,7 @@ fn refused(message: String) -> ServiceError {
     }
 }
 
-fn mismatch(difference: String) -> ServiceError {
+fn mismatch(difference: &str) -> ServiceError {
     ServiceError::Mismatch {
         service: SERVICE,
         message: format!("{difference}: set that model again, or run `stepgraph reindex`"),
@@ -292,7 +297,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         })
 }
 
-/// A list as one bound value: SQLite reads it back with `json_each`, so that the statement never changes.
+/// A list as one bound value: `SQLite` reads it back with `json_each`, so that the statement never changes.
 fn json<T: serde::Serialize>(list: &[T]) -> Result<String, ServiceError> {
     serde_json::to_string(list).map_err(|error| refused(format!("a name cannot be written as JSON: {error}")))
 }

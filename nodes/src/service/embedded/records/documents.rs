@@ -147,6 +147,23 @@ impl Documents for SqliteRecords {
             .collect()
     }
 
+    async fn unfinished(&self, limit: u32) -> Result<Vec<(TenantId, DocumentId, u64)>, ServiceError> {
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT client_id, id, version FROM documents WHERE status NOT IN ('completed', 'failed')
+             ORDER BY created_at, client_id, id LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(database)?;
+        let read = |(tenant, id, version): (String, String, i64)| {
+            let tenant = TenantId::authenticated(tenant).map_err(|error| corrupt(error.to_string()))?;
+            let version = u64::try_from(version).map_err(|error| corrupt(error.to_string()))?;
+            Ok((tenant, DocumentId::new(id), version))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
     async fn list(&self, tenant: &TenantId, limit: u32, cursor: Option<&str>) -> Result<DocumentPage, ServiceError> {
         if !(1..=PAGE_MAX).contains(&limit) {
             return Err(refused(format!("a page holds 1 to {PAGE_MAX} documents, not {limit}")));

@@ -23,17 +23,16 @@ pub(super) struct Posting {
 impl Posting {
     /// The bytes of this entry.
     pub(super) fn pack(self) -> [u8; ENTRY_BYTES] {
-        let [a, b] = self.slot.to_le_bytes();
-        let [c, d] = self.occurrences.to_le_bytes();
-        let [e, f, g, h] = self.length.to_le_bytes();
-        [a, b, c, d, e, f, g, h]
+        let packed = u64::from(self.slot) | u64::from(self.occurrences) << 16 | u64::from(self.length) << 32;
+        packed.to_le_bytes()
     }
 
-    fn unpack([a, b, c, d, e, f, g, h]: [u8; ENTRY_BYTES]) -> Self {
+    fn unpack(bytes: [u8; ENTRY_BYTES]) -> Self {
+        let [slot_low, slot_high, occurrences_low, occurrences_high, length @ ..] = bytes;
         Self {
-            slot: u16::from_le_bytes([a, b]),
-            occurrences: u16::from_le_bytes([c, d]),
-            length: u32::from_le_bytes([e, f, g, h]),
+            slot: u16::from_le_bytes([slot_low, slot_high]),
+            occurrences: u16::from_le_bytes([occurrences_low, occurrences_high]),
+            length: u32::from_le_bytes(length),
         }
     }
 }

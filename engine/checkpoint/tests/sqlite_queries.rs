@@ -1,0 +1,105 @@
+//! How many calls to SQLite each verb makes. Alone in its binary: it listens to everything sqlx says.
+#![cfg(feature = "sqlite")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use stepgraph::{
+    Checkpointer, TenantId, ThreadId, ThreadKey,
+    checkpoint::{
+        At, CheckpointSource, Commit, NewCheckpoint, Page, Payload, RecordKind, RunMark, RunStatus, TaskRecord,
+    },
+};
+use stepgraph_checkpoint::{Sqlite, SqliteOptions};
+use tracing::{Event, Metadata, Subscriber, span};
+use uuid::Uuid;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts the statements that sqlx reports.
+struct Counter;
+
+impl Subscriber for Counter {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {
+        CALLS.fetch_add(1, Ordering::SeqCst);
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+async fn calls<T>(work: impl Future<Output = T>) -> (T, usize) {
+    let before = CALLS.load(Ordering::SeqCst);
+    let value = work.await;
+    (value, CALLS.load(Ordering::SeqCst) - before)
+}
+
+fn delta(number: i64) -> NewCheckpoint {
+    NewCheckpoint {
+        id: Uuid::from_u128(u128::from(number.unsigned_abs())),
+        step: number,
+        source: CheckpointSource::Step,
+        payload: Payload::Delta(b"delta".as_slice().into()),
+        frontier: b"next".as_slice().into(),
+        fingerprint: Uuid::nil(),
+        state_version: 1,
+        created_at: chrono::DateTime::UNIX_EPOCH,
+    }
+}
+
+#[tokio::test]
+async fn a_commit_takes_two_calls_and_a_read_two() {
+    tracing::subscriber::set_global_default(Counter).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::default().readers_max(1);
+    let store = Sqlite::open_with(folder.path().join("t.db"), options).await.unwrap();
+    let key = ThreadKey::new(TenantId::authenticated("acme").unwrap(), ThreadId::random());
+    let epoch = store.claim(&key).await.unwrap();
+    // The first read opens a connection, whose settings are statements too.
+    assert_eq!(store.get(&key, At::Head).await.unwrap(), None);
+    let mut head = None;
+    for number in 0..100 {
+        let commit = Commit {
+            checkpoint: Some(delta(number)),
+            run: Some(RunMark {
+                run: Uuid::nil().into(),
+                graph: "graph".into(),
+                status: RunStatus::Running,
+                error: None,
+            }),
+            ..Commit::default()
+        };
+        let (written, count) = calls(store.commit(&key, epoch, head, commit)).await;
+        head = written.unwrap();
+        assert_eq!(count, 2, "a commit of a checkpoint and a run");
+    }
+    let record = |task: &str| TaskRecord {
+        task: task.to_owned(),
+        kind: RecordKind::Output,
+        key: String::new(),
+        body: b"update".as_slice().into(),
+    };
+    let commit = Commit {
+        records: vec![record("a"), record("b")],
+        ..Commit::default()
+    };
+    let (written, count) = calls(store.commit(&key, epoch, head, commit)).await;
+    assert_eq!(written.unwrap(), head);
+    assert_eq!(count, 4, "two records between fence and end");
+
+    for at in [At::Head, At::Seq(head.unwrap())] {
+        let (found, count) = calls(store.get(&key, at)).await;
+        let found = found.unwrap().unwrap();
+        assert_eq!((found.parts.len(), found.records.len()), (100, 2));
+        assert_eq!(count, 2, "a chain of a hundred with its records");
+    }
+    assert_eq!(calls(store.list(&key, Page::default())).await.1, 1, "a history");
+    assert_eq!(calls(store.unfinished("graph", 10)).await.1, 1, "the unfinished");
+    assert_eq!(calls(store.delete(&key)).await.1, 2, "a deletion");
+}

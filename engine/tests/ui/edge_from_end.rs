@@ -1,0 +1,10 @@
+#[path = "types/chat.rs"]
+mod chat;
+use chat::*;
+use stepgraph::prelude::*;
+
+fn main() {
+    let mut g = Graph::<Chat>::builder("chat");
+    let answer = g.node("answer", |_: Chat| async move { Ok(()) });
+    g.edge(END, answer);
+}

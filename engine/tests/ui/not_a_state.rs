@@ -1,0 +1,7 @@
+use stepgraph::Graph;
+
+struct Plain;
+
+fn main() {
+    let _ = Graph::<Plain>::builder("plain");
+}

@@ -1,0 +1,6 @@
+use stepgraph::Route;
+
+#[derive(Route, Clone, Copy)]
+struct Found;
+
+fn main() {}

@@ -1,0 +1,9 @@
+use stepgraph::Route;
+
+#[derive(Route, Clone, Copy)]
+enum Verdict {
+    TryAgain,
+    Try_Again,
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use stepgraph::View;
+
+#[derive(View)]
+struct Query {
+    question: String,
+}
+
+fn main() {}

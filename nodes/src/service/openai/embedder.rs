@@ -1,0 +1,122 @@
+//! Dense vectors.
+
+use async_trait::async_trait;
+use stepgraph::TenantId;
+use tokio::time::timeout;
+
+use super::{
+    Endpoint, OpenAiOptions, SERVICE,
+    http::corrupt,
+    wire::{EmbeddingBody, Embeddings},
+};
+use crate::service::{Embedder, ModelName, Purpose, ServiceError};
+
+/// Most texts in one call.
+const BATCH_MAX: usize = 256;
+
+/// [`Embedder`] over any provider that speaks the protocol of `OpenAI`. Its models embed questions and documents alike.
+#[derive(Debug, Clone)]
+pub struct OpenAiEmbedder {
+    endpoint: Endpoint,
+    model: ModelName,
+    dimension: u32,
+}
+
+impl OpenAiEmbedder {
+    /// An embedder with `model`, whose vectors have `dimension` numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Refused`] when the base URL or the key cannot work.
+    pub fn new(options: &OpenAiOptions, model: ModelName, dimension: u32) -> Result<Self, ServiceError> {
+        Ok(Self {
+            endpoint: Endpoint::new(options)?,
+            model,
+            dimension,
+        })
+    }
+
+    async fn batch(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ServiceError> {
+        let Endpoint {
+            client,
+            http,
+            first_token_timeout,
+            ..
+        } = &self.endpoint;
+        let body = EmbeddingBody {
+            model: self.model.as_str(),
+            input: texts,
+            encoding_format: "float",
+        };
+        let embeddings = client.embeddings();
+        let answer = timeout(*first_token_timeout, embeddings.create_byot::<_, Embeddings>(body))
+            .await
+            .map_err(|_| ServiceError::Timeout {
+                service: SERVICE,
+                limit: *first_token_timeout,
+            })?
+            .map_err(|error| http.explain(error))?;
+        self.in_order(answer, texts.len())
+    }
+
+    fn in_order(&self, mut answer: Embeddings, expected: usize) -> Result<Vec<Vec<f32>>, ServiceError> {
+        answer.data.sort_by_key(|embedding| embedding.index);
+        let complete = answer.data.len() == expected
+            && answer
+                .data
+                .iter()
+                .enumerate()
+                .all(|(at, embedding)| embedding.index == at);
+        if !complete {
+            return Err(corrupt(format!(
+                "{} vectors came for {expected} texts",
+                answer.data.len()
+            )));
+        }
+        let dimension = usize::try_from(self.dimension).unwrap_or(usize::MAX);
+        answer
+            .data
+            .into_iter()
+            .map(|embedding| self.of_dimension(embedding.embedding, dimension))
+            .collect()
+    }
+
+    fn of_dimension(&self, vector: Vec<f32>, dimension: usize) -> Result<Vec<f32>, ServiceError> {
+        if vector.len() == dimension {
+            return Ok(vector);
+        }
+        let message = format!(
+            "`{}` gives {} numbers a vector, not {dimension}: set its dimension, then run `stepgraph reindex`",
+            self.model,
+            vector.len()
+        );
+        Err(ServiceError::Mismatch {
+            service: SERVICE,
+            message,
+        })
+    }
+}
+
+#[async_trait]
+impl Embedder for OpenAiEmbedder {
+    fn model(&self) -> &ModelName {
+        &self.model
+    }
+
+    fn dimension(&self) -> u32 {
+        self.dimension
+    }
+
+    async fn embed(
+        &self,
+        _tenant: &TenantId,
+        _purpose: Purpose,
+        texts: &[String],
+    ) -> Result<Vec<Vec<f32>>, ServiceError> {
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(BATCH_MAX) {
+            vectors.extend(self.batch(batch).await?);
+        }
+        Ok(vectors)
+    }
+}

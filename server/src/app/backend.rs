@@ -1,0 +1,118 @@
+//! The graphs over an installation's services, and all of it as the server needs it.
+
+use std::sync::Arc;
+
+use stepgraph::Checkpointer;
+use stepgraph_checkpoint::Sqlite;
+use stepgraph_graphs::{document_ingest, widget_chat};
+use stepgraph_nodes::Services;
+
+use super::{AppError, GraphChat, GraphIngest, Installation};
+use crate::{
+    backend::{Backend, HttpSettings},
+    config::Settings,
+    jobs::SqliteDispatch,
+};
+
+/// The two graphs, ready to run.
+#[derive(Debug, Clone)]
+pub struct Graphs {
+    /// Answers chat messages.
+    pub chat: GraphChat,
+    /// Ingests documents.
+    pub ingest: GraphIngest,
+}
+
+impl Graphs {
+    /// Builds them over the installation's services and checkpoints.
+    ///
+    /// # Errors
+    /// The checkpoints cannot be opened.
+    pub async fn open(installation: &Installation) -> Result<Self, AppError> {
+        let checkpoints: Arc<dyn Checkpointer> = Arc::new(Sqlite::new(installation.database.clone()).await?);
+        let services = services(installation);
+        let chat = widget_chat(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
+        let ingest = document_ingest(&services)?.shared_checkpointer(checkpoints);
+        let clients = Arc::new(installation.records.clone());
+        let documents = Arc::new(installation.records.clone());
+        Ok(Self {
+            chat: GraphChat::new(chat, Arc::clone(&installation.models), clients),
+            ingest: GraphIngest::new(ingest, documents),
+        })
+    }
+}
+
+fn services(installation: &Installation) -> Services {
+    Services {
+        vectors: Arc::new(installation.vectors.clone()),
+        embedder: installation.embedder.clone(),
+        documents: Arc::new(installation.records.clone()),
+        log: Arc::new(installation.records.clone()),
+        pdf: installation.pdf.clone(),
+    }
+}
+
+/// What the server stands on.
+///
+/// # Errors
+/// Checkpoints or the job queue cannot be opened.
+pub async fn backend(installation: &Installation) -> Result<Backend, AppError> {
+    let graphs = Graphs::open(installation).await?;
+    let records = Arc::new(installation.records.clone());
+    Ok(Backend {
+        clients: records.clone(),
+        documents: records,
+        vectors: Arc::new(installation.vectors.clone()),
+        cache: installation.cache.clone(),
+        models: installation.models.in_use(),
+        chat: Arc::new(graphs.chat),
+        ingest: Arc::new(graphs.ingest),
+        dispatch: Arc::new(SqliteDispatch::open(installation.database.clone()).await?),
+    })
+}
+
+/// The server's own part of the settings.
+#[must_use]
+pub fn http_settings(settings: &Settings) -> HttpSettings {
+    HttpSettings {
+        internal_secret: settings.internal_secret.clone(),
+        free_model: settings.free_model.clone(),
+        paid_model: settings.paid_model.clone(),
+        progress_callback: settings.progress_callback.clone(),
+        ..HttpSettings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Graphs;
+    use crate::{
+        app::{DataFolder, Installation},
+        config::{Flags, Settings},
+    };
+
+    /// The graphs need real services, which is why this stands here and not beside the drawings.
+    #[tokio::test]
+    async fn the_checked_in_drawings_are_those_of_the_graphs() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = DataFolder::hold(folder.path(), "test").unwrap();
+        let installation = Installation::open(held, &Settings::load(&Flags::default(), []).unwrap())
+            .await
+            .unwrap();
+        let graphs = Graphs::open(&installation).await.unwrap();
+
+        let drawn = [graphs.chat.drawing(), graphs.ingest.drawing()];
+
+        for (shipped, drawn) in stepgraph_graphs::SHIPPED.iter().zip(drawn) {
+            let path = format!("{}/../graphs/drawings/{}.mmd", env!("CARGO_MANIFEST_DIR"), shipped.name);
+            if std::env::var_os("UPDATE_DRAWINGS").is_some() {
+                std::fs::write(path, drawn).unwrap();
+            } else {
+                assert_eq!(
+                    shipped.drawing, drawn,
+                    "write it anew with UPDATE_DRAWINGS=1 cargo test -p stepgraph-server drawings"
+                );
+            }
+        }
+    }
+}

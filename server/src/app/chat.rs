@@ -1,0 +1,346 @@
+//! Chat messages through the chat graph: a thread per session, kept, resumed, logged once.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::IntoFuture as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use stepgraph::{
+    Cancel, CheckpointError, EventKind, EventReader, Graph, InvalidId, OnBusy, OnPending, Outcome, ReaderGone, Run,
+    RunError, ThreadId, ThreadKey, checkpoint::At,
+};
+use stepgraph_graphs::{ChatEvent as GraphEvent, ChatState, ChatStateInput};
+use stepgraph_nodes::{
+    generate::{self, ChatSettings},
+    service::{Client, Clients, ServiceError},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Models;
+use crate::{
+    backend::{Answer, ChatCommand, ChatEvent, ChatEvents, ChatFailure, ChatRunner},
+    error::ErrorCode,
+};
+
+/// Most tokens of an answer.
+const COMPLETION_TOKENS_MAX: u32 = 1000;
+/// Little left to chance: answers quote documents.
+const TEMPERATURE: f32 = 0.2;
+/// How long the answer of a run that is finished after a crash may take.
+const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
+/// Events between the graph and the reader; more slow the graph down.
+const EVENTS_WAITING_MAX: usize = 64;
+/// Unfinished runs looked for at once.
+const UNFINISHED_PAGE: u32 = 100;
+
+/// Why a message got no answer, with its cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChatError {
+    /// The tenant's model cannot be asked.
+    #[error(transparent)]
+    Model(ServiceError),
+    /// The session cannot name a thread.
+    #[error(transparent)]
+    Session(#[from] InvalidId),
+    /// The run failed.
+    #[error("{}", cause(.0))]
+    Run(#[from] RunError),
+    /// It was cancelled before there was an answer.
+    #[error("the answer was given up")]
+    Cancelled,
+    /// The graph waits for something that this graph never asks for.
+    #[error("the chat graph stopped without an answer: report this, with its log")]
+    Stuck,
+}
+
+/// The words of the service that failed inside a node; the run's own otherwise.
+fn cause(error: &RunError) -> String {
+    error
+        .node_error::<ServiceError>()
+        .map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Answers through the chat graph.
+#[derive(Clone)]
+pub struct GraphChat {
+    graph: Graph<ChatState>,
+    models: Arc<Models>,
+    clients: Arc<dyn Clients>,
+}
+
+impl fmt::Debug for GraphChat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GraphChat")
+            .field("graph", &self.graph.name())
+            .field("models", &self.models)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GraphChat {
+    /// Over a graph that has its checkpointer.
+    #[must_use]
+    pub fn new(graph: Graph<ChatState>, models: Arc<Models>, clients: Arc<dyn Clients>) -> Self {
+        Self { graph, models, clients }
+    }
+
+    /// Runs a message to its end, as [`ChatRunner::run`] does, and says the cause of a failure whole.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn answer(
+        &self,
+        command: ChatCommand,
+        events: &ChatEvents,
+        cancel: CancellationToken,
+    ) -> Result<(), ChatError> {
+        let settings = self.settings(&command.client, command.budget)?;
+        let thread = thread(&command.client, &command.session)?;
+        let left = if command.repeat {
+            self.left_by(&thread, &command).await?
+        } else {
+            Left::Nothing
+        };
+        let run = match left {
+            Left::Nothing => self.graph.run(&thread, self.input(&command)).id(command.run),
+            Left::Work => self.graph.resume(&thread),
+            Left::Answer(answer) => {
+                events.send(ChatEvent::Answered(answer)).await;
+                self.graph.resume(&thread)
+            }
+        };
+        let run = run
+            .provide(settings)
+            .on_busy(OnBusy::Wait)
+            .on_pending(OnPending::Discard);
+        finish(run, events, cancel).await
+    }
+
+    /// The graph as a Mermaid flow chart.
+    #[must_use]
+    pub fn drawing(&self) -> String {
+        self.graph.mermaid()
+    }
+
+    fn input(&self, command: &ChatCommand) -> ChatStateInput {
+        ChatStateInput {
+            question: command.message.clone(),
+            session: command.session.clone(),
+            asked_at: command.asked_at,
+            open_ended: self.models.is_scripted(),
+        }
+    }
+
+    fn settings(&self, client: &Client, budget: Duration) -> Result<ChatSettings, ChatError> {
+        Ok(ChatSettings {
+            name: self.models.of(client).map_err(ChatError::Model)?,
+            model: Arc::clone(&self.models) as _,
+            system_prompt: client.system_prompt.clone(),
+            completion_tokens_max: COMPLETION_TOKENS_MAX,
+            temperature: TEMPERATURE,
+            answer_time_max: budget,
+        })
+    }
+
+    /// What an earlier run of the same id has left on the thread.
+    async fn left_by(&self, thread: &ThreadKey, command: &ChatCommand) -> Result<Left, ChatError> {
+        let Some(snapshot) = self.graph.state(thread, At::Head).await? else {
+            return Ok(Left::Nothing);
+        };
+        let same = snapshot.run.is_some_and(|mark| mark.run == command.run);
+        Ok(match (same, snapshot.state.answer()) {
+            (false, _) => Left::Nothing,
+            (true, None) => Left::Work,
+            (true, Some(answer)) => Left::Answer(shown(answer.clone())),
+        })
+    }
+
+    async fn finish(&self, thread: &ThreadKey) -> Result<(), ChatError> {
+        let client = self
+            .clients
+            .by_id(thread.tenant.as_str())
+            .await
+            .map_err(ChatError::Model)?;
+        let Some(client) = client else { return Ok(()) };
+        let settings = self.settings(&client, RECOVERY_BUDGET)?;
+        self.graph
+            .resume(thread)
+            .provide(settings)
+            .on_busy(OnBusy::Wait)
+            .await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ChatRunner for GraphChat {
+    async fn run(
+        &self,
+        command: ChatCommand,
+        events: ChatEvents,
+        cancel: CancellationToken,
+    ) -> Result<(), ChatFailure> {
+        let (run, tenant) = (command.run, command.client.tenant.clone());
+        self.answer(command, &events, cancel).await.map_err(|error| {
+            tracing::warn!(%run, %tenant, %error, "a message got no answer");
+            failure(&error)
+        })
+    }
+
+    async fn finish_unfinished(&self, stop: CancellationToken) -> Result<(), ChatFailure> {
+        let unfinished = self
+            .graph
+            .unfinished(UNFINISHED_PAGE)
+            .await
+            .map_err(|error| failure(&error.into()))?;
+        for thread in unfinished {
+            let finished = tokio::select! {
+                finished = self.finish(&thread) => finished,
+                () = stop.cancelled() => return Ok(()),
+            };
+            match finished {
+                Ok(()) => tracing::info!(%thread, "a run of an earlier process was finished"),
+                Err(error) => tracing::error!(%thread, %error, "a run of an earlier process cannot be finished"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a repeat finds.
+enum Left {
+    Nothing,
+    Work,
+    Answer(Answer),
+}
+
+/// One thread a session; the tenant is part of the key.
+fn thread(client: &Client, session: &str) -> Result<ThreadKey, ChatError> {
+    Ok(ThreadKey::new(
+        client.tenant.clone(),
+        ThreadId::new(format!("chat:{session}"))?,
+    ))
+}
+
+/// Drives a run and passes its events on. `cancel` stops it only while there is no answer.
+async fn finish(run: Run<ChatState>, events: &ChatEvents, cancel: CancellationToken) -> Result<(), ChatError> {
+    let (sender, reader) = stepgraph::events(EVENTS_WAITING_MAX, ReaderGone::Finish);
+    let (stop, answered) = (Cancel::new(), AtomicBool::new(false));
+    let run = run.cancel(&stop).events(sender).into_future();
+    let work = async { tokio::join!(run, relay(reader, events, &answered)).0 };
+    let watch = async {
+        cancel.cancelled().await;
+        if !answered.load(Ordering::SeqCst) {
+            stop.cancel();
+        }
+        std::future::pending::<Infallible>().await
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome?,
+        never = watch => match never {},
+    };
+    match outcome {
+        Outcome::Done(_) => Ok(()),
+        Outcome::Cancelled => Err(ChatError::Cancelled),
+        _ => Err(ChatError::Stuck),
+    }
+}
+
+/// Passes on what is said. The answer is passed on when the step that made it is saved, not before.
+async fn relay(mut reader: EventReader<ChatState>, events: &ChatEvents, answered: &AtomicBool) {
+    let mut whole = None;
+    while let Some(event) = reader.next().await {
+        match event.kind {
+            EventKind::Custom {
+                event: GraphEvent::Text(text),
+                ..
+            } => events.send(ChatEvent::Text(text)).await,
+            EventKind::Custom {
+                event: GraphEvent::Answered(answer),
+                ..
+            } => whole = Some(shown(answer)),
+            EventKind::Saved { .. } => {
+                if let Some(answer) = whole.take() {
+                    answered.store(true, Ordering::SeqCst);
+                    events.send(ChatEvent::Answered(answer)).await;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn shown(answer: generate::Answer) -> Answer {
+    let generate::Answer {
+        text,
+        sources,
+        usage,
+        model,
+        finish_reason,
+    } = answer;
+    Answer {
+        text,
+        sources,
+        usage,
+        model,
+        finish_reason,
+    }
+}
+
+/// What a visitor may read of a failure. The log has it whole.
+fn failure(error: &ChatError) -> ChatFailure {
+    const LATER: &str = "the service is not available at the moment, please try again shortly";
+    let service = match error {
+        ChatError::Model(_) => return ChatFailure::new(ErrorCode::ServiceUnavailable, LATER),
+        ChatError::Cancelled => {
+            return ChatFailure::new(
+                ErrorCode::ServiceUnavailable,
+                "the answer was given up, please try again",
+            );
+        }
+        ChatError::Session(_) => {
+            return ChatFailure::new(
+                ErrorCode::InvalidRequest,
+                "the session cannot be used: send another `sessionId`",
+            );
+        }
+        ChatError::Run(RunError::TimeLimit { .. }) => return late(),
+        ChatError::Run(RunError::Checkpoint(error)) if is_passing(error) => {
+            return ChatFailure::new(ErrorCode::ServiceUnavailable, LATER);
+        }
+        ChatError::Run(error) => error.node_error::<ServiceError>(),
+        ChatError::Stuck => None,
+    };
+    match service {
+        Some(ServiceError::Timeout { .. }) => late(),
+        Some(ServiceError::RateLimited { retry_after, .. }) => ChatFailure {
+            retry_after: *retry_after,
+            ..ChatFailure::new(ErrorCode::ServiceUnavailable, LATER)
+        },
+        Some(ServiceError::Scripted { code }) => ChatFailure::new(
+            ErrorCode::parse(code).unwrap_or(ErrorCode::LlmError),
+            "the scripted model was told to fail",
+        ),
+        Some(_) => ChatFailure::new(ErrorCode::LlmError, "the answer could not be written, please try again"),
+        None => ChatFailure::new(
+            ErrorCode::ProcessingError,
+            "something went wrong on our side, please try again",
+        ),
+    }
+}
+
+fn late() -> ChatFailure {
+    ChatFailure::new(ErrorCode::Timeout, "the answer took too long, please try again")
+}
+
+const fn is_passing(error: &CheckpointError) -> bool {
+    error.is_retryable()
+}

@@ -1,0 +1,81 @@
+//! Everything that keeps or answers, opened on one data folder.
+
+use std::sync::Arc;
+
+use sqlx::SqlitePool;
+use stepgraph_nodes::{
+    parse::{ParseLimits, PdfWorker},
+    service::{
+        Embedder, ModelName,
+        embedded::{MokaCache, SqliteRecords, SqliteVectors},
+    },
+};
+
+use super::{AppError, DataFolder, Models, open_database};
+use crate::config::Settings;
+
+/// The services on one data folder. The folder stays held while they live.
+#[derive(Clone)]
+pub struct Installation {
+    /// The folder they keep their data in.
+    pub folder: Arc<DataFolder>,
+    /// The database of records, checkpoints and jobs.
+    pub database: SqlitePool,
+    /// Clients, documents and the chat log.
+    pub records: SqliteRecords,
+    /// Chunks and their search.
+    pub vectors: SqliteVectors,
+    /// Short-lived values.
+    pub cache: Arc<MokaCache>,
+    /// The chat models.
+    pub models: Arc<Models>,
+    /// The embedding model, where one is configured.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    /// Reads PDFs in a process of its own.
+    pub pdf: PdfWorker,
+}
+
+impl std::fmt::Debug for Installation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Installation")
+            .field("folder", &self.folder)
+            .field("models", &self.models)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Installation {
+    /// Opens all of them.
+    ///
+    /// # Errors
+    /// A database cannot be opened or is of another version, or a provider's settings cannot be used.
+    pub async fn open(folder: DataFolder, settings: &Settings) -> Result<Self, AppError> {
+        let database = open_database(&folder.records()).await?;
+        Ok(Self {
+            records: SqliteRecords::open(database.clone()).await?,
+            vectors: SqliteVectors::open(folder.vectors()).await?,
+            cache: Arc::new(MokaCache::new()),
+            models: Arc::new(Models::new(settings)?),
+            embedder: super::models::embedder(settings)?,
+            pdf: pdf_worker()?,
+            folder: Arc::new(folder),
+            database,
+        })
+    }
+
+    /// What a knowledge base begun now stores as its embedding.
+    #[must_use]
+    pub fn embedding(&self) -> Option<(ModelName, u32)> {
+        self.embedder
+            .as_ref()
+            .map(|embedder| (embedder.model().clone(), embedder.dimension()))
+    }
+}
+
+/// Workers that are runs of this program.
+///
+/// # Errors
+/// The system does not say where this program lies.
+pub fn pdf_worker() -> Result<PdfWorker, AppError> {
+    PdfWorker::own_program(ParseLimits::default()).map_err(|source| AppError::Program { source })
+}

@@ -1,0 +1,217 @@
+//! Who is asking: the internal service by its secret, or anyone by a tenant's public key.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, header, request::Parts},
+};
+use sha2::{Digest, Sha256};
+use stepgraph_nodes::service::{Client, ClientStatus, Clients, Secret};
+use subtle::ConstantTimeEq;
+
+use crate::{
+    error::{ApiError, ErrorCode},
+    state::App,
+};
+
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const INTERNAL_SECRET: HeaderName = HeaderName::from_static("x-internal-secret");
+
+/// A caller who has proved who they are.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    /// The operator's own service; it names the tenant in each request.
+    Internal,
+    /// The holder of a public key; the key fixes the tenant.
+    Direct(Box<Client>),
+}
+
+impl Caller {
+    /// Finds out who is asking. A secret that is sent decides alone: a wrong one is refused whatever key stands beside.
+    async fn identify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
+        if headers.contains_key(INTERNAL_SECRET) {
+            return require_internal(app, headers).map(|()| Self::Internal);
+        }
+        let Some(key) = headers.get(API_KEY) else {
+            return Err(ApiError::new(
+                ErrorCode::InvalidApiKey,
+                "send your public key in the header `x-api-key`",
+            ));
+        };
+        let unknown =
+            || ApiError::new(ErrorCode::InvalidApiKey, "this public key is not known").detail("reason", "unknown_key");
+        let key = key.to_str().map_err(|_| unknown())?;
+        let client = app.backend.clients.by_key(key).await?.ok_or_else(unknown)?;
+        check_status(&client)?;
+        check_origin(&client, headers)?;
+        Ok(Self::Direct(Box::new(client)))
+    }
+
+    /// The tenant this request is for. `claimed` is the `clientId` of the body.
+    pub(crate) async fn client(self, app: &App, claimed: Option<&str>) -> Result<Client, ApiError> {
+        match self {
+            Self::Internal => named_client(&*app.backend.clients, claimed).await,
+            Self::Direct(client) => match claimed {
+                Some(id) if id != client.tenant.as_str() => Err(ApiError::forbidden(
+                    "client_mismatch",
+                    "`clientId` is not the tenant of this public key",
+                )),
+                Some(_) | None => Ok(*client),
+            },
+        }
+    }
+
+    pub(crate) const fn is_internal(&self) -> bool {
+        matches!(self, Self::Internal)
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Self::identify(app, &parts.headers).await
+    }
+}
+
+/// The internal service and nobody else: a public key does not help.
+#[derive(Debug)]
+pub(crate) struct Internal;
+
+impl FromRequestParts<Arc<App>> for Internal {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        require_internal(app, &parts.headers).map(|()| Self)
+    }
+}
+
+fn require_internal(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+    let refused = |message: &str| ApiError::new(ErrorCode::InvalidApiKey, message).detail("reason", "internal_secret");
+    let sent = headers
+        .get(INTERNAL_SECRET)
+        .ok_or_else(|| refused("send the internal secret in `X-Internal-Secret`"))?;
+    let matches = app
+        .settings
+        .internal_secret
+        .as_ref()
+        .is_some_and(|secret| equals(secret, sent.as_bytes()));
+    if matches {
+        Ok(())
+    } else {
+        Err(refused("the internal secret is not right"))
+    }
+}
+
+/// The active client that the internal service names.
+pub(crate) async fn named_client(clients: &dyn Clients, id: Option<&str>) -> Result<Client, ApiError> {
+    let id = id
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| ApiError::invalid("client_id", "name the tenant in `clientId`"))?;
+    let client = clients.by_id(id).await?.ok_or_else(|| {
+        ApiError::invalid(
+            "unknown_client",
+            "there is no such client: add it with `stepgraph tenant add`",
+        )
+    })?;
+    check_status(&client)?;
+    Ok(client)
+}
+
+fn check_status(client: &Client) -> Result<(), ApiError> {
+    let status = match client.status {
+        ClientStatus::Active => return Ok(()),
+        ClientStatus::Paused => "paused",
+        ClientStatus::Disabled => "disabled",
+    };
+    let error = ApiError::new(ErrorCode::InvalidApiKey, format!("this client is {status}"));
+    Err(error.detail("reason", "inactive_client").detail("status", status))
+}
+
+/// A page that carries the widget must lie on one of the tenant's domains. Programs send no origin; a key is public,
+/// so the check keeps honest browsers in, not dishonest programs out.
+fn check_origin(client: &Client, headers: &HeaderMap) -> Result<(), ApiError> {
+    let origin = headers.get(header::ORIGIN).or_else(|| headers.get(header::REFERER));
+    let Some(origin) = origin.filter(|_| !client.allowed_domains.is_empty()) else {
+        return Ok(());
+    };
+    let host = origin.to_str().ok().and_then(host_of);
+    let allowed = host.is_some_and(|host| client.allowed_domains.iter().any(|domain| domain_covers(domain, &host)));
+    if allowed {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden(
+            "DEPLOYMENT_NOT_ALLOWED",
+            "the widget may not be used on this domain",
+        ))
+    }
+}
+
+/// The lower-case host of an origin or address, without port.
+fn host_of(url: &str) -> Option<String> {
+    let uri: axum::http::Uri = url.parse().ok()?;
+    uri.host().map(|host| host.trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// Whether an entry of the tenant's list covers a host: `shop.example` itself, `https://shop.example` itself,
+/// `*.shop.example` every host below it. Compared label by label, so that `evilshop.example` is not below.
+fn domain_covers(entry: &str, host: &str) -> bool {
+    let entry = entry.trim().to_ascii_lowercase();
+    match entry.strip_prefix("*.") {
+        Some(base) => host
+            .strip_suffix(base)
+            .is_some_and(|left| left.len() > 1 && left.ends_with('.')),
+        None if entry.contains("://") => host_of(&entry).is_some_and(|entry| entry == host),
+        None => host_of(&entry).is_some_and(|entry| entry == host),
+    }
+}
+
+/// Compares digests, so that neither content nor length of the secret shows in the time taken.
+fn equals(secret: &Secret, sent: &[u8]) -> bool {
+    let (secret, sent) = (Sha256::digest(secret.expose().as_bytes()), Sha256::digest(sent));
+    secret.as_slice().ct_eq(sent.as_slice()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_matched_label_by_label() {
+        let cases = [
+            ("shop.example", "shop.example", true),
+            ("shop.example", "www.shop.example", false),
+            ("*.shop.example", "www.shop.example", true),
+            ("*.shop.example", "a.b.shop.example", true),
+            ("*.shop.example", "shop.example", false),
+            ("*.shop.example", "evilshop.example", false),
+            ("https://shop.example", "shop.example", true),
+            ("SHOP.example", "shop.example", true),
+            ("localhost:3000", "localhost", true),
+            ("shop.example", "shop.example.evil", false),
+        ];
+        for (entry, host, covered) in cases {
+            assert_eq!(domain_covers(entry, host), covered, "{entry} and {host}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_read_from_origins_and_addresses() {
+        assert_eq!(host_of("https://Shop.example:8443").as_deref(), Some("shop.example"));
+        assert_eq!(
+            host_of("https://shop.example/page?x=1").as_deref(),
+            Some("shop.example")
+        );
+        assert_eq!(host_of("null"), Some("null".to_owned()));
+    }
+
+    #[test]
+    fn a_secret_equals_itself_alone() {
+        let secret = Secret::new("correct horse");
+
+        assert!(equals(&secret, b"correct horse"));
+        assert!(!equals(&secret, b"correct horsf"));
+        assert!(!equals(&secret, b""));
+    }
+}

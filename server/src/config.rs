@@ -1,0 +1,350 @@
+//! The settings: flag over environment over file, read once at start, all that is wrong listed together.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use axum::http::Uri;
+use stepgraph_nodes::service::{ModelName, Secret};
+
+mod layer;
+pub mod variable;
+
+use layer::Reader;
+pub use layer::{Problem, SettingsError};
+use variable::VARIABLES;
+
+/// The data folder where nobody names one.
+pub const DATA_DEFAULT: &str = "stepgraph-data";
+/// The port where nobody names one.
+pub const PORT_DEFAULT: u16 = 8000;
+/// The settings file looked for in the data folder.
+pub const FILE_NAME: &str = "stepgraph.toml";
+
+/// What the command line says; `None` leaves it to environment, file or default.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Flags {
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--config`: a settings file at another place; it must exist.
+    pub config: Option<PathBuf>,
+    /// `--host`.
+    pub host: Option<String>,
+    /// `--port`.
+    pub port: Option<u16>,
+    /// `--model`.
+    pub model: Option<String>,
+    /// The port where nobody names one, [`PORT_DEFAULT`] unless the command has its own.
+    pub port_default: Option<u16>,
+}
+
+/// Which model answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// The tenant's own, else its tier's; `extractive` for all where no provider is configured.
+    ByTenant,
+    /// The model that quotes the retrieved documents, for every tenant.
+    Extractive,
+    /// The model that does as the message says, for tests.
+    Scripted,
+    /// This model of the provider, for every tenant.
+    Named(ModelName),
+}
+
+impl ModelChoice {
+    fn parse(text: &str) -> Self {
+        match text {
+            "extractive" => Self::Extractive,
+            "scripted" => Self::Scripted,
+            name => Self::Named(ModelName::new(name)),
+        }
+    }
+}
+
+/// A provider that speaks OpenAI's protocol.
+#[derive(Debug, Clone)]
+pub struct ProviderSettings {
+    /// Its key; a local server may need none.
+    pub key: Option<Secret>,
+    /// Its address.
+    pub base_url: String,
+}
+
+/// The embedding model of hybrid search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddingSettings {
+    /// The name the provider knows.
+    pub model: ModelName,
+    /// The length of its vectors.
+    pub dimension: u32,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// All settings, valid each and together.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The folder of the databases.
+    pub data: PathBuf,
+    /// The address to listen on.
+    pub host: String,
+    /// The port to listen on; 0 for a free one.
+    pub port: u16,
+    /// Which model answers.
+    pub model: ModelChoice,
+    /// Where models other than the embedded ones are found.
+    pub provider: Option<ProviderSettings>,
+    /// The model of the free tier.
+    pub free_model: ModelName,
+    /// The model of the paid tier.
+    pub paid_model: ModelName,
+    /// Names in tenants' records, and the names the provider knows for them.
+    pub model_aliases: BTreeMap<String, ModelName>,
+    /// Dense vectors beside the words, where configured.
+    pub embedding: Option<EmbeddingSettings>,
+    /// What trusted callers send.
+    pub internal_secret: Option<Secret>,
+    /// The origin that hears of documents' progress.
+    pub progress_callback: Option<String>,
+    /// Which messages are logged; the command's own default otherwise.
+    pub log_filter: Option<String>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl Settings {
+    /// Reads all layers. `environment` is the process's own, handed in so that a test can give another.
+    ///
+    /// # Errors
+    /// Lists every setting that is wrong, contradicts another or cannot be honoured by this build.
+    pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let mut reader = Reader::new();
+        let data_before_file = flags
+            .data
+            .clone()
+            .or_else(|| {
+                environment
+                    .get(variable::DATA)
+                    .filter(|text| !text.trim().is_empty())
+                    .map(PathBuf::from)
+            })
+            .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
+        let beside_data = data_before_file.join(FILE_NAME);
+        match &flags.config {
+            Some(path) => reader.over_file(path),
+            None if beside_data.is_file() => reader.over_file(&beside_data),
+            None => {}
+        }
+        refuse_unknown(&mut reader, &environment);
+        let known = environment
+            .into_iter()
+            .filter(|(name, _)| variable::Variable::named(name).is_some());
+        reader.over("the environment", known);
+        reader.over("the command line", flags.texts());
+        let settings = Self::read(&mut reader, flags.port_default.unwrap_or(PORT_DEFAULT));
+        reader.finish(settings)
+    }
+
+    fn read(reader: &mut Reader, port_default: u16) -> Self {
+        for variable in VARIABLES {
+            if let Some(why) = variable.refused
+                && reader.text(variable.name).is_some()
+            {
+                reader.wrong(variable, why);
+            }
+        }
+        let model = reader
+            .text(variable::MODEL)
+            .map_or(ModelChoice::ByTenant, |text| ModelChoice::parse(&text));
+        let provider = read_provider(reader);
+        if let (ModelChoice::Named(name), None) = (&model, &provider) {
+            reader.problem(
+                variable::MODEL,
+                format!(
+                    "unknown model `{name}`: use extractive or scripted, or set OPENAI_API_KEY or OPENAI_BASE_URL to reach a provider that has it"
+                ),
+            );
+        }
+        Self {
+            data: reader
+                .text(variable::DATA)
+                .map_or_else(|| PathBuf::from(DATA_DEFAULT), PathBuf::from),
+            host: reader.text(variable::HOST).unwrap_or_else(|| "127.0.0.1".to_owned()),
+            port: reader.parsed(variable::PORT, parse_port).unwrap_or(port_default),
+            embedding: read_embedding(reader, provider.is_some()),
+            model,
+            provider,
+            free_model: ModelName::new(
+                reader
+                    .text(variable::FREE_MODEL)
+                    .unwrap_or_else(|| "gpt-4o-mini".to_owned()),
+            ),
+            paid_model: ModelName::new(
+                reader
+                    .text(variable::PAID_MODEL)
+                    .unwrap_or_else(|| "claude-sonnet-4-5-20250514".to_owned()),
+            ),
+            model_aliases: reader
+                .parsed(variable::MODEL_ALIASES, parse_aliases)
+                .unwrap_or_default(),
+            internal_secret: reader.text(variable::INTERNAL_API_SECRET).map(Secret::new),
+            progress_callback: reader.parsed(variable::PROGRESS_CALLBACK_URL, parse_url),
+            log_filter: reader.parsed(variable::RUST_LOG, parse_filter),
+            log_format: reader
+                .parsed(variable::LOG_FORMAT, parse_format)
+                .unwrap_or(LogFormat::Text),
+        }
+    }
+
+    /// The name the provider knows for a name in a tenant's record.
+    #[must_use]
+    pub fn resolved<'a>(&'a self, name: &'a ModelName) -> &'a ModelName {
+        self.model_aliases.get(name.as_str()).unwrap_or(name)
+    }
+}
+
+impl Flags {
+    fn texts(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        [
+            (variable::DATA, self.data.as_deref().map(path)),
+            (variable::HOST, self.host.clone()),
+            (variable::PORT, self.port.map(|port| port.to_string())),
+            (variable::MODEL, self.model.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)))
+        .collect()
+    }
+}
+
+/// A misspelt variable of ours would otherwise be dropped without a word.
+fn refuse_unknown(reader: &mut Reader, environment: &BTreeMap<String, String>) {
+    let ours = environment.keys().filter(|name| name.starts_with("STEPGRAPH_"));
+    for name in ours.filter(|name| variable::Variable::named(name).is_none()) {
+        reader.problem(
+            name,
+            "is not a setting (from the environment): .env.example lists them all",
+        );
+    }
+}
+
+fn read_provider(reader: &mut Reader) -> Option<ProviderSettings> {
+    let key = reader.text(variable::OPENAI_API_KEY).map(Secret::new);
+    let base_url = reader.parsed(variable::OPENAI_BASE_URL, parse_url);
+    if key.is_none() && base_url.is_none() {
+        return None;
+    }
+    Some(ProviderSettings {
+        key,
+        base_url: base_url.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
+    })
+}
+
+fn read_embedding(reader: &mut Reader, has_provider: bool) -> Option<EmbeddingSettings> {
+    let model = reader.text(variable::EMBEDDING_MODEL);
+    let dimension = reader.parsed(variable::EMBEDDING_DIMENSION, parse_dimension);
+    match (model, dimension) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            reader.problem(
+                variable::EMBEDDING_DIMENSION,
+                "says nothing without EMBEDDING_MODEL: set both or neither",
+            );
+            None
+        }
+        (Some(_), _) if !has_provider => {
+            reader.problem(
+                variable::EMBEDDING_MODEL,
+                "needs a provider: set OPENAI_API_KEY or OPENAI_BASE_URL, or unset it",
+            );
+            None
+        }
+        (Some(model), dimension) => {
+            let dimension = dimension.or_else(|| dimension_of(&model));
+            if dimension.is_none() {
+                let unknown =
+                    "the length of the vectors of this model is not known here: set it as the provider documents it";
+                reader.problem(variable::EMBEDDING_DIMENSION, unknown);
+            }
+            dimension.map(|dimension| EmbeddingSettings {
+                model: ModelName::new(model),
+                dimension,
+            })
+        }
+    }
+}
+
+/// Vector lengths of the provider's own models, as it documents them.
+fn dimension_of(model: &str) -> Option<u32> {
+    match model {
+        "text-embedding-3-small" | "text-embedding-ada-002" => Some(1536),
+        "text-embedding-3-large" => Some(3072),
+        _ => None,
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "is not a port: use 0 to 65535, 0 for a free one".to_owned())
+}
+
+fn parse_dimension(text: &str) -> Result<u32, String> {
+    const DIMENSION_MAX: u32 = 16_384;
+    match text.parse() {
+        Ok(dimension @ 1..=DIMENSION_MAX) => Ok(dimension),
+        _ => Err(format!("is not the length of a vector: use 1 to {DIMENSION_MAX}")),
+    }
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    let uri: Option<Uri> = text.parse().ok();
+    let scheme = uri.as_ref().and_then(Uri::scheme_str);
+    if matches!(scheme, Some("http" | "https")) {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err("is not an address: write it as http://host:port or https://host/path".to_owned())
+    }
+}
+
+fn parse_aliases(text: &str) -> Result<BTreeMap<String, ModelName>, String> {
+    let pair = |part: &str| {
+        let (name, known) = part.split_once('=')?;
+        let (name, known) = (name.trim(), known.trim());
+        (!name.is_empty() && !known.is_empty()).then(|| (name.to_owned(), ModelName::new(known)))
+    };
+    text.split(',')
+        .map(|part| pair(part).ok_or_else(|| "is not a list of aliases: write it as name=model,name=model".to_owned()))
+        .collect()
+}
+
+fn parse_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "is not a log filter ({error}): use for instance info, or warn,stepgraph_server=debug"
+        )),
+    }
+}
+
+fn parse_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is not a log format: use text or json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use std::path::PathBuf;
+
+use super::{Flags, LogFormat, ModelChoice, Settings, SettingsError, variable::VARIABLES};
+
+fn load(flags: &Flags, environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    Settings::load(
+        flags,
+        environment
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned())),
+    )
+}
+
+fn problems(environment: &[(&str, &str)]) -> Vec<String> {
+    load(&Flags::default(), environment)
+        .unwrap_err()
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn folder_with(file: &str) -> (tempfile::TempDir, Flags) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("stepgraph.toml"), file).unwrap();
+    let flags = Flags {
+        data: Some(folder.path().to_owned()),
+        ..Flags::default()
+    };
+    (folder, flags)
+}
+
+#[test]
+fn nothing_set_gives_the_documented_defaults() {
+    let settings = load(&Flags::default(), &[]).unwrap();
+
+    assert_eq!(settings.data, PathBuf::from("stepgraph-data"));
+    assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8000));
+    assert_eq!(settings.model, ModelChoice::ByTenant);
+    assert!(settings.provider.is_none() && settings.embedding.is_none() && settings.internal_secret.is_none());
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
+    let (_folder, flags) = folder_with("host = \"file.example\"\nport = 1\nstepgraph_log_format = \"json\"\n");
+    let flags = Flags { port: Some(3), ..flags };
+
+    let settings = load(&flags, &[("PORT", "2"), ("HOST", "environment.example")]).unwrap();
+
+    assert_eq!(settings.port, 3);
+    assert_eq!(settings.host, "environment.example");
+    assert_eq!(settings.log_format, LogFormat::Json);
+}
+
+#[test]
+fn all_that_is_wrong_is_listed_at_once_with_where_it_comes_from() {
+    let found = problems(&[
+        ("PORT", "80000"),
+        ("OPENAI_BASE_URL", "localhost"),
+        ("STEPGRAPH_LOG_FORMAT", "xml"),
+        ("RUST_LOG", "a=b=c"),
+    ]);
+
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|p| p == "PORT: `80000` is not a port: use 0 to 65535, 0 for a free one (from the environment)")
+    );
+}
+
+#[test]
+fn what_this_build_cannot_honour_is_refused_with_the_remedy() {
+    for variable in VARIABLES.iter().filter(|variable| variable.refused.is_some()) {
+        let found = problems(&[(variable.name, "a-value-of-mine")]);
+
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with(variable.name) && found[0].contains("unset it"),
+            "{found:?}"
+        );
+        assert!(
+            !found[0].contains("a-value-of-mine"),
+            "connection strings carry passwords: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_value_counts_as_unset() {
+    load(&Flags::default(), &[("DATABASE_URL", ""), ("PORT", " ")]).unwrap();
+}
+
+#[test]
+fn a_misspelt_name_is_refused_in_the_file_and_in_the_environment() {
+    let (_folder, flags) = folder_with("prot = 80\n");
+    assert!(
+        load(&flags, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("prot: is not a setting")
+    );
+    assert!(problems(&[("STEPGRAPH_MODLE", "x")])[0].starts_with("STEPGRAPH_MODLE: is not a setting"));
+}
+
+#[test]
+fn a_settings_file_that_was_named_must_be_there_and_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("absent.toml");
+    let flags = Flags {
+        config: Some(path.clone()),
+        ..Flags::default()
+    };
+
+    let message = load(&flags, &[]).unwrap_err().to_string();
+
+    assert!(
+        message.contains(path.to_str().unwrap()) && message.contains("--config"),
+        "{message}"
+    );
+}
+
+#[test]
+fn digits_and_brackets_in_a_secret_stay_as_they_are_written() {
+    let settings = load(
+        &Flags::default(),
+        &[("INTERNAL_API_SECRET", "0123"), ("OPENAI_API_KEY", "[k]")],
+    )
+    .unwrap();
+
+    assert_eq!(settings.internal_secret.unwrap().expose(), "0123");
+    assert_eq!(settings.provider.unwrap().key.unwrap().expose(), "[k]");
+}
+
+#[test]
+fn no_secret_is_printed_by_any_settings() {
+    let secrets: Vec<_> = VARIABLES
+        .iter()
+        .filter(|variable| variable.secret && variable.refused.is_none())
+        .collect();
+    let environment: Vec<_> = secrets.iter().map(|variable| (variable.name, "hush-hush")).collect();
+    assert!(environment.len() >= 2);
+
+    let settings = load(&Flags::default(), &environment).unwrap();
+
+    assert!(format!("{settings:?} {settings:#?}").contains("***"));
+    assert!(!format!("{settings:?} {settings:#?}").contains("hush"));
+}
+
+#[test]
+fn a_named_model_needs_a_provider() {
+    let named = [("STEPGRAPH_MODEL", "gpt-9")];
+    assert!(problems(&named)[0].contains("unknown model `gpt-9`"));
+
+    let settings = load(
+        &Flags::default(),
+        &[named[0], ("OPENAI_BASE_URL", "http://127.0.0.1:9000/v1/")],
+    )
+    .unwrap();
+    assert_eq!(settings.model, ModelChoice::Named(super::ModelName::new("gpt-9")));
+    assert_eq!(settings.provider.unwrap().base_url, "http://127.0.0.1:9000/v1");
+}
+
+#[test]
+fn an_alias_stands_for_the_name_the_provider_knows() {
+    let settings = load(
+        &Flags::default(),
+        &[("STEPGRAPH_MODEL_ALIASES", "fast=gpt-4o-mini, old = gpt-4o")],
+    )
+    .unwrap();
+
+    assert_eq!(settings.resolved(&super::ModelName::new("old")).as_str(), "gpt-4o");
+    assert_eq!(settings.resolved(&super::ModelName::new("other")).as_str(), "other");
+    assert!(problems(&[("STEPGRAPH_MODEL_ALIASES", "fast")])[0].contains("name=model"));
+}
+
+#[test]
+fn embeddings_need_a_provider_and_a_known_length() {
+    let key = ("OPENAI_API_KEY", "k");
+    assert!(problems(&[("EMBEDDING_MODEL", "text-embedding-3-small")])[0].contains("needs a provider"));
+    assert!(problems(&[key, ("EMBEDDING_MODEL", "minilm")])[0].contains("EMBEDDING_DIMENSION"));
+    assert!(problems(&[key, ("EMBEDDING_DIMENSION", "384")])[0].contains("set both or neither"));
+
+    let known = load(&Flags::default(), &[key, ("EMBEDDING_MODEL", "text-embedding-3-small")]).unwrap();
+    assert_eq!(known.embedding.unwrap().dimension, 1536);
+    let told = load(
+        &Flags::default(),
+        &[key, ("EMBEDDING_MODEL", "minilm"), ("EMBEDDING_DIMENSION", "384")],
+    )
+    .unwrap();
+    assert_eq!(told.embedding.unwrap().dimension, 384);
+}

@@ -1,0 +1,279 @@
+//! The table of all settings: what `.env.example`, the settings file and the error messages are made of.
+
+use std::fmt::Write as _;
+
+/// One setting, by the name of its environment variable. In `stepgraph.toml` the same name in lower case is its key.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Variable {
+    /// Name of the environment variable.
+    pub name: &'static str,
+    /// The heading it stands under in `.env.example`.
+    pub group: &'static str,
+    /// What it does, one line.
+    pub doc: &'static str,
+    /// The default, or an example where there is none.
+    pub example: &'static str,
+    /// Whether it must never be printed.
+    pub secret: bool,
+    /// Why this build refuses it, and the remedy; `None` for what it honours.
+    pub refused: Option<&'static str>,
+}
+
+const fn plain(group: &'static str, name: &'static str, example: &'static str, doc: &'static str) -> Variable {
+    Variable {
+        name,
+        group,
+        doc,
+        example,
+        secret: false,
+        refused: None,
+    }
+}
+
+const fn secret(group: &'static str, name: &'static str, example: &'static str, doc: &'static str) -> Variable {
+    Variable {
+        secret: true,
+        ..plain(group, name, example, doc)
+    }
+}
+
+const fn refused(name: &'static str, example: &'static str, doc: &'static str, why: &'static str) -> Variable {
+    Variable {
+        secret: true,
+        refused: Some(why),
+        ..plain(REFUSED, name, example, doc)
+    }
+}
+
+const PLACE: &str = "Where it runs";
+const MODELS: &str = "Chat models";
+const CALLERS: &str = "Who may call, and who is told";
+const KEEPING: &str = "Keeping and logging";
+const REFUSED: &str = "Known, but not served by this build: leave them unset";
+
+/// Where the data folder is.
+pub const DATA: &str = "STEPGRAPH_DATA";
+/// The address to listen on.
+pub const HOST: &str = "HOST";
+/// The port to listen on.
+pub const PORT: &str = "PORT";
+/// One model for everybody.
+pub const MODEL: &str = "STEPGRAPH_MODEL";
+/// The key of the OpenAI-compatible provider.
+pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+/// The address of the OpenAI-compatible provider.
+pub const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
+/// The model of the free tier.
+pub const FREE_MODEL: &str = "STEPGRAPH_FREE_MODEL";
+/// The model of the paid tier.
+pub const PAID_MODEL: &str = "STEPGRAPH_PAID_MODEL";
+/// Other names of models.
+pub const MODEL_ALIASES: &str = "STEPGRAPH_MODEL_ALIASES";
+/// The embedding model.
+pub const EMBEDDING_MODEL: &str = "EMBEDDING_MODEL";
+/// The length of an embedding.
+pub const EMBEDDING_DIMENSION: &str = "EMBEDDING_DIMENSION";
+/// The secret of trusted callers.
+pub const INTERNAL_API_SECRET: &str = "INTERNAL_API_SECRET";
+/// Who hears of the progress of documents.
+pub const PROGRESS_CALLBACK_URL: &str = "PROGRESS_CALLBACK_URL";
+/// Which messages are logged.
+pub const RUST_LOG: &str = "RUST_LOG";
+/// How log lines look.
+pub const LOG_FORMAT: &str = "STEPGRAPH_LOG_FORMAT";
+
+/// Every setting, in the order of `.env.example`.
+pub const VARIABLES: &[Variable] = &[
+    plain(
+        PLACE,
+        DATA,
+        "./stepgraph-data",
+        "Folder of the databases and of stepgraph.toml; one process at a time",
+    ),
+    plain(
+        PLACE,
+        HOST,
+        "127.0.0.1",
+        "Address to listen on; 0.0.0.0 for all, behind a proxy that speaks TLS",
+    ),
+    plain(PLACE, PORT, "8000", "Port to listen on; 0 for a free one"),
+    plain(
+        MODELS,
+        MODEL,
+        "extractive",
+        "One model for every tenant: extractive (quotes the documents, needs no key), scripted (tests only), or a model of the provider",
+    ),
+    secret(
+        MODELS,
+        OPENAI_API_KEY,
+        "sk-...",
+        "Key of OpenAI or of any provider that speaks its protocol",
+    ),
+    plain(
+        MODELS,
+        OPENAI_BASE_URL,
+        "https://api.openai.com/v1",
+        "Address of that provider; a local server may need no key",
+    ),
+    plain(
+        MODELS,
+        FREE_MODEL,
+        "gpt-4o-mini",
+        "Model of the free tier, where a provider is configured",
+    ),
+    plain(
+        MODELS,
+        PAID_MODEL,
+        "claude-sonnet-4-5-20250514",
+        "Model of the paid tier, where the tenant names none",
+    ),
+    plain(
+        MODELS,
+        MODEL_ALIASES,
+        "gpt-4=gpt-4o,fast=gpt-4o-mini",
+        "Names in tenants' records = names the provider knows, by commas",
+    ),
+    plain(
+        MODELS,
+        EMBEDDING_MODEL,
+        "text-embedding-3-small",
+        "Embedding model for hybrid search; unset: search by words alone",
+    ),
+    plain(
+        MODELS,
+        EMBEDDING_DIMENSION,
+        "1536",
+        "Length of its vectors; fixed for a data folder at the first ingest",
+    ),
+    secret(
+        CALLERS,
+        INTERNAL_API_SECRET,
+        "a long random text",
+        "What trusted callers send as X-Internal-Secret; unset: they are all refused",
+    ),
+    plain(
+        CALLERS,
+        PROGRESS_CALLBACK_URL,
+        "http://localhost:3000",
+        "Origin that is told of each document's progress; unset: nobody",
+    ),
+    plain(
+        KEEPING,
+        RUST_LOG,
+        "info",
+        "Which messages are logged to stderr, for instance warn or stepgraph_server=debug",
+    ),
+    plain(KEEPING, LOG_FORMAT, "text", "text for people, json for machines"),
+    refused(
+        "DATABASE_URL",
+        "postgres://...",
+        "A shared PostgreSQL",
+        "this build keeps its records in the data folder and has no PostgreSQL driver: unset it",
+    ),
+    refused(
+        "REDIS_URL",
+        "redis://...",
+        "A shared Redis",
+        "this build caches and counts in its own process and has no Redis driver: unset it",
+    ),
+    refused(
+        "QDRANT_URL",
+        "http://localhost:6334",
+        "A Qdrant server",
+        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
+    ),
+    refused(
+        "QDRANT_API_KEY",
+        "...",
+        "Key of that server",
+        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
+    ),
+    refused(
+        "QDRANT_COLLECTION",
+        "chatconnect_documents",
+        "Its collection",
+        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
+    ),
+    refused(
+        "ANTHROPIC_API_KEY",
+        "sk-ant-...",
+        "Key of Anthropic",
+        "this build has no driver for Anthropic's own protocol: unset it, and reach the model through a provider that speaks OpenAI's (OPENAI_BASE_URL)",
+    ),
+];
+
+impl Variable {
+    /// The setting of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        VARIABLES.iter().find(|variable| variable.name == name)
+    }
+
+    /// Its key in `stepgraph.toml`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+}
+
+/// The text of `.env.example`: every setting with its line of documentation, all commented out.
+#[must_use]
+pub fn env_example() -> String {
+    let mut text = String::from(
+        "# Settings of stepgraph. A flag wins over the environment, the environment over `stepgraph.toml` in the data\n\
+         # folder (or --config FILE), where each name is written in lower case. An empty value counts as unset.\n\
+         # To use this file: copy it to .env, remove the # of what you set, then `set -a; . ./.env; set +a`.\n",
+    );
+    let mut group = "";
+    for variable in VARIABLES {
+        if variable.group != group {
+            group = variable.group;
+            let _ = write!(text, "\n# --- {group} ---\n");
+        }
+        let _ = write!(
+            text,
+            "# {}.\n#{}={}\n",
+            variable.doc,
+            variable.name,
+            quoted(variable.example)
+        );
+    }
+    text
+}
+
+/// As a shell reads it back.
+fn quoted(text: &str) -> String {
+    if text.contains(' ') {
+        format!("'{text}'")
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{VARIABLES, env_example};
+
+    #[test]
+    fn the_checked_in_example_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../.env.example");
+        if std::env::var_os("UPDATE_ENV_EXAMPLE").is_some() {
+            std::fs::write(path, env_example()).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(path).unwrap();
+        assert_eq!(
+            checked_in,
+            env_example(),
+            "write it anew with UPDATE_ENV_EXAMPLE=1 cargo test -p stepgraph-server"
+        );
+    }
+
+    #[test]
+    fn every_setting_is_named_once() {
+        let mut names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), VARIABLES.len());
+    }
+}

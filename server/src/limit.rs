@@ -1,0 +1,199 @@
+//! How many chat messages a tenant may send in an hour.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use chrono::{DateTime, SecondsFormat, Utc};
+use stepgraph::TenantId;
+use stepgraph_nodes::service::{Cache, Client, Tier};
+
+use crate::{
+    backend::Limits,
+    error::{ApiError, ErrorCode},
+};
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The headers a browser's script may read.
+pub(crate) const HEADERS: [HeaderName; 3] = [LIMIT, REMAINING, RESET];
+
+/// What is left of a tenant's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quota {
+    limit: u64,
+    remaining: u64,
+    reset: i64,
+}
+
+impl Quota {
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
+        headers.insert(LIMIT, HeaderValue::from(self.limit));
+        headers.insert(REMAINING, HeaderValue::from(self.remaining));
+        headers.insert(RESET, HeaderValue::from(self.reset));
+    }
+
+    fn refusal(self, now: DateTime<Utc>) -> ApiError {
+        let wait = u64::try_from(self.reset.saturating_sub(now.timestamp())).unwrap_or_default();
+        let reset = DateTime::from_timestamp(self.reset, 0).unwrap_or(now);
+        let mut headers = HeaderMap::new();
+        self.write(&mut headers);
+        let error = ApiError::new(
+            ErrorCode::RateLimited,
+            "too many messages for now, please try again later",
+        )
+        .detail("reason", "RATE_LIMIT_EXCEEDED")
+        .detail("resetAt", reset.to_rfc3339_opts(SecondsFormat::Secs, true))
+        .retry_after(Duration::from_secs(wait));
+        headers.into_iter().fold(error, |error, (name, value)| match name {
+            Some(name) => error.header(name, value),
+            None => error,
+        })
+    }
+}
+
+/// Counts messages by tenant and window.
+pub(crate) struct Limiter {
+    cache: Arc<dyn Cache>,
+    limits: Limits,
+    /// Counts of the running window where the cache does not answer: too few rather than none. One entry a tenant.
+    fallback: Mutex<HashMap<TenantId, (i64, u64)>>,
+}
+
+impl Limiter {
+    pub(crate) fn new(cache: Arc<dyn Cache>, limits: Limits) -> Self {
+        Self {
+            cache,
+            limits,
+            fallback: Mutex::default(),
+        }
+    }
+
+    /// Counts one message. `None` for a client without a limit.
+    pub(crate) async fn take(&self, client: &Client, now: DateTime<Utc>) -> Result<Option<Quota>, ApiError> {
+        if client.unlimited {
+            return Ok(None);
+        }
+        let limit = match client.tier {
+            Tier::Free => self.limits.free_messages,
+            Tier::Paid => self.limits.paid_messages,
+        };
+        let length = i64::try_from(self.limits.window.as_secs()).unwrap_or(i64::MAX).max(1);
+        let window = now.timestamp().div_euclid(length);
+        let count = self.count(&client.tenant, window).await;
+        let reset = window.saturating_add(1).saturating_mul(length);
+        let quota = Quota {
+            limit,
+            remaining: limit.saturating_sub(count),
+            reset,
+        };
+        if count > limit {
+            Err(quota.refusal(now))
+        } else {
+            Ok(Some(quota))
+        }
+    }
+
+    async fn count(&self, tenant: &TenantId, window: i64) -> u64 {
+        match self
+            .cache
+            .increment(tenant, &format!("rate_limit:{window}"), self.limits.window)
+            .await
+        {
+            Ok(count) => count,
+            Err(error) => {
+                tracing::warn!(%error, "the cache is away: messages are counted in this process alone");
+                let mut counts = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
+                let entry = counts.entry(tenant.clone()).or_insert((window, 0));
+                *entry = if entry.0 == window {
+                    (window, entry.1.saturating_add(1))
+                } else {
+                    (window, 1)
+                };
+                entry.1
+            }
+        }
+    }
+}
+
+/// How many documents a tenant may keep.
+pub(crate) const fn documents_max(limits: &Limits, tier: Tier) -> u64 {
+    match tier {
+        Tier::Free => limits.free_documents,
+        Tier::Paid => limits.paid_documents,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use stepgraph_nodes::service::{ClientStatus, ServiceError};
+
+    use super::*;
+
+    /// A cache whose server is away.
+    struct Away;
+
+    fn away() -> ServiceError {
+        ServiceError::Unavailable {
+            service: "cache",
+            message: "away".to_owned(),
+            source: None,
+        }
+    }
+
+    #[async_trait]
+    impl Cache for Away {
+        async fn get(&self, _: &TenantId, _: &str) -> Result<Option<Vec<u8>>, ServiceError> {
+            Err(away())
+        }
+
+        async fn put(&self, _: &TenantId, _: &str, _: Vec<u8>, _: Duration) -> Result<(), ServiceError> {
+            Err(away())
+        }
+
+        async fn increment(&self, _: &TenantId, _: &str, _: Duration) -> Result<u64, ServiceError> {
+            Err(away())
+        }
+    }
+
+    fn client() -> Client {
+        Client {
+            tenant: TenantId::authenticated("acme").unwrap(),
+            tier: Tier::Free,
+            status: ClientStatus::Active,
+            model: None,
+            system_prompt: None,
+            allowed_domains: Vec::new(),
+            unlimited: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_its_cache_the_limit_holds_in_this_process_and_the_next_window_begins_anew() {
+        let limits = Limits {
+            free_messages: 1,
+            window: Duration::from_mins(1),
+            ..Limits::default()
+        };
+        let limiter = Limiter::new(Arc::new(Away), limits);
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+
+        let first = limiter.take(&client(), at(59)).await.unwrap();
+        assert_eq!(
+            first,
+            Some(Quota {
+                limit: 1,
+                remaining: 0,
+                reset: 60
+            })
+        );
+        assert!(limiter.take(&client(), at(59)).await.is_err());
+        assert!(limiter.take(&client(), at(60)).await.is_ok());
+    }
+}

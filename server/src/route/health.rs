@@ -1,0 +1,148 @@
+//! Whether the server and the services under it answer.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use axum::{Json, extract::State, http::StatusCode};
+use chrono::SecondsFormat;
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde_json::{Value, json};
+use stepgraph_nodes::service::ServiceError;
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    backend::Backend,
+    state::{App, VERSION},
+    trace,
+};
+
+/// How long a service may take to say that it lives.
+const PING_LIMIT: Duration = Duration::from_secs(2);
+/// How long a result serves all who ask: the address is open to everyone, and a ping may go to a provider.
+const FRESH: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Healthy,
+    Degraded,
+    Unhealthy,
+}
+
+/// The last result.
+#[derive(Default)]
+pub(crate) struct HealthCheck(Mutex<Option<(Instant, Found)>>);
+
+#[derive(Debug, Clone)]
+struct Found {
+    records: bool,
+    vectors: bool,
+    queue: Option<u64>,
+    models: Vec<(&'static str, bool)>,
+}
+
+pub(crate) async fn root(State(_): State<Arc<App>>) -> Json<Value> {
+    Json(json!({"service": "stepgraph", "version": VERSION, "status": "running"}))
+}
+
+pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
+    let found = app.health.found(&app.backend).await;
+    let status = found.status();
+    let code = if status == Status::Unhealthy {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let (openai, openai_detail) = found.provider("openai");
+    let (anthropic, anthropic_detail) = found.provider("anthropic");
+    let body = json!({
+        "status": status,
+        "timestamp": trace::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+        "version": VERSION,
+        "queueSize": found.queue.unwrap_or_default(),
+        "queueCapacity": app.backend.dispatch.capacity(),
+        "services": {"qdrant": found.vectors, "redis": true, "anthropic": anthropic, "openai": openai},
+        "details": {
+            "qdrant": "embedded",
+            "redis": "embedded",
+            "anthropic": anthropic_detail,
+            "openai": openai_detail,
+            "database": if found.records { "embedded" } else { "not answering" },
+        },
+    });
+    (code, Json(body))
+}
+
+impl HealthCheck {
+    async fn found(&self, backend: &Backend) -> Found {
+        let mut last = self.0.lock().await;
+        match &*last {
+            Some((at, found)) if at.elapsed() < FRESH => found.clone(),
+            Some(_) | None => {
+                let found = Found::ask(backend).await;
+                *last = Some((Instant::now(), found.clone()));
+                found
+            }
+        }
+    }
+}
+
+impl Found {
+    async fn ask(backend: &Backend) -> Self {
+        let models = backend
+            .models
+            .iter()
+            .map(async |model| (model.provider(), answers(model.ping()).await));
+        let (records, vectors, queue, models) = tokio::join!(
+            answers(backend.documents.ping()),
+            answers(backend.vectors.ping()),
+            tokio::time::timeout(PING_LIMIT, backend.dispatch.waiting()),
+            join_all(models),
+        );
+        Self {
+            records,
+            vectors,
+            queue: queue.ok().and_then(Result::ok),
+            models,
+        }
+    }
+
+    /// Without records there is no tenant to serve; without the rest, answers are worse or fewer.
+    fn status(&self) -> Status {
+        let all_models = self.models.iter().all(|(_, answers)| *answers);
+        match (self.records, self.vectors && self.queue.is_some() && all_models) {
+            (false, _) => Status::Unhealthy,
+            (true, false) => Status::Degraded,
+            (true, true) => Status::Healthy,
+        }
+    }
+
+    /// Whether a provider answers. Where it is not configured an embedded model stands in for it, and is named.
+    fn provider(&self, name: &str) -> (bool, &'static str) {
+        let own = self.models.iter().find(|(provider, _)| *provider == name);
+        let embedded = self
+            .models
+            .iter()
+            .find(|(provider, _)| matches!(*provider, "extractive" | "scripted"));
+        match (own, embedded) {
+            (Some((_, true)), _) => (true, "answering"),
+            (Some((_, false)), _) => (false, "not answering"),
+            (None, Some((provider, answers))) => (*answers, provider),
+            (None, None) => (false, "not configured"),
+        }
+    }
+}
+
+async fn answers(ping: impl Future<Output = Result<(), ServiceError>>) -> bool {
+    match tokio::time::timeout(PING_LIMIT, ping).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a service does not answer");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(limit = ?PING_LIMIT, "a service does not answer within its limit");
+            false
+        }
+    }
+}

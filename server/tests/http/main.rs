@@ -1,0 +1,18 @@
+//! The server by its wire: every route without a socket, and what needs one over a real one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop"
+)]
+
+mod access;
+mod chat;
+mod documents;
+mod fakes;
+mod health;
+mod house;
+mod jobs;
+mod socket;
+mod stream;
