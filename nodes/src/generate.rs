@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use crate::{
     prompt::{Nonce, Prompt, PromptLimits},
     retrieve::ScoredPassage,
-    service::{ChatDelta, ChatModel, ChatRequest, FinishReason, Message, ModelName, Passage, ServiceError, Source, Usage},
+    service::{
+        ChatDelta, ChatModel, ChatRequest, FinishReason, Message, ModelName, Passage, ServiceError, Source, Usage,
+    },
 };
 
 /// What the tenant's run is answered with: provided to each run, since it differs by tenant and is nobody's input.
@@ -33,7 +35,10 @@ pub struct ChatSettings {
 
 impl fmt::Debug for ChatSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatSettings").field("provider", &self.model.provider()).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ChatSettings")
+            .field("provider", &self.model.provider())
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,7 +120,10 @@ impl Node for Generate {
         };
         let answer = Draft::new(&settings, &scored).fill(&settings, request, &ctx).await?;
         ctx.emit(Answering::Whole(answer.clone())).await;
-        Ok(Answered { question: ask.question, answer })
+        Ok(Answered {
+            question: ask.question,
+            answer,
+        })
     }
 }
 
@@ -131,13 +139,27 @@ struct Draft {
 impl Draft {
     fn new(settings: &ChatSettings, passages: &[ScoredPassage]) -> Self {
         let sources = sources(passages.iter().map(|scored| (&scored.passage, scored.score)));
-        Self { text: String::new(), sources, usage: Usage::default(), model: settings.name.clone(), finish_reason: FinishReason::Stop }
+        Self {
+            text: String::new(),
+            sources,
+            usage: Usage::default(),
+            model: settings.name.clone(),
+            finish_reason: FinishReason::Stop,
+        }
     }
 
-    async fn fill(mut self, settings: &ChatSettings, request: ChatRequest, ctx: &Context<Answering>) -> Result<Answer, NodeError> {
+    async fn fill(
+        mut self,
+        settings: &ChatSettings,
+        request: ChatRequest,
+        ctx: &Context<Answering>,
+    ) -> Result<Answer, NodeError> {
         let entered = Instant::now();
         let prompt_tokens = crate::tokens::count_prompt(&request.messages);
-        let late = || ServiceError::Timeout { service: "chat model", limit: entered.elapsed() };
+        let late = || ServiceError::Timeout {
+            service: "chat model",
+            limit: entered.elapsed(),
+        };
         let budget = tokio::time::sleep_until(settings.answer_by);
         tokio::pin!(budget);
         let begun = tokio::select! {
@@ -175,14 +197,29 @@ impl Draft {
                 }
             }
         }
-        let Self { text, sources, usage, model, finish_reason } = self;
-        Ok(Answer { text, sources, usage, model, finish_reason })
+        let Self {
+            text,
+            sources,
+            usage,
+            model,
+            finish_reason,
+        } = self;
+        Ok(Answer {
+            text,
+            sources,
+            usage,
+            model,
+            finish_reason,
+        })
     }
 
     /// The sources become exactly these passages, with the scores they were found with.
     fn cite(&mut self, passages: &[Passage]) {
         let score = |passage: &Passage| {
-            let known = self.sources.iter().find(|source| source.document_id == passage.document_id.as_str());
+            let known = self
+                .sources
+                .iter()
+                .find(|source| source.document_id == passage.document_id.as_str());
             known.map_or(0.0, |source| source.score)
         };
         let cited: Vec<_> = passages.iter().map(|passage| (passage, score(passage))).collect();
@@ -194,7 +231,10 @@ impl Draft {
 fn sources<'a>(passages: impl Iterator<Item = (&'a Passage, f32)>) -> Vec<Source> {
     let mut sources: Vec<Source> = Vec::new();
     for (passage, score) in passages {
-        if sources.iter().all(|source| source.document_id != passage.document_id.as_str()) {
+        if sources
+            .iter()
+            .all(|source| source.document_id != passage.document_id.as_str())
+        {
             sources.push(Source {
                 document_id: passage.document_id.as_str().to_owned(),
                 title: passage.title.clone(),
@@ -211,8 +251,12 @@ fn sources<'a>(passages: impl Iterator<Item = (&'a Passage, f32)>) -> Vec<Source
 fn excerpt(text: &str) -> String {
     const EXCERPT_CHARS_MAX: usize = 200;
     let text = text.trim();
-    let Some((end, _)) = text.char_indices().nth(EXCERPT_CHARS_MAX) else { return text.to_owned() };
+    let Some((end, _)) = text.char_indices().nth(EXCERPT_CHARS_MAX) else {
+        return text.to_owned();
+    };
     let (head, _) = text.split_at(end);
-    let words = head.rfind(char::is_whitespace).map_or(head, |space| head.split_at(space).0);
+    let words = head
+        .rfind(char::is_whitespace)
+        .map_or(head, |space| head.split_at(space).0);
     words.trim_end().to_owned()
 }

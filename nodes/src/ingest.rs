@@ -55,7 +55,11 @@ struct Desk<'a> {
 impl Desk<'_> {
     /// The record, refused when the document is gone or has newer content: another job is about that.
     async fn document(&self) -> Result<Document, NodeError> {
-        let found = self.documents.get(self.tenant, &self.job.document).await.map_err(ServiceError::into_node_error)?;
+        let found = self
+            .documents
+            .get(self.tenant, &self.job.document)
+            .await
+            .map_err(ServiceError::into_node_error)?;
         match found {
             Some(document) if document.version == self.job.version => Ok(document),
             Some(_) => Err(NodeError::terminal(Superseded::NewerContent)),
@@ -75,12 +79,20 @@ impl Desk<'_> {
             error_message: None,
             ..document
         };
-        self.documents.progress(self.tenant, &document).await.map_err(ServiceError::into_node_error)
+        self.documents
+            .progress(self.tenant, &document)
+            .await
+            .map_err(ServiceError::into_node_error)
     }
 
     async fn bytes(&self, what: Staged) -> Result<Vec<u8>, NodeError> {
-        let staged = self.documents.staged(self.tenant, &self.job.document, self.job.version, what).await;
-        staged.map_err(ServiceError::into_node_error)?.ok_or_else(|| NodeError::terminal(Superseded::Unstaged))
+        let staged = self
+            .documents
+            .staged(self.tenant, &self.job.document, self.job.version, what)
+            .await;
+        staged
+            .map_err(ServiceError::into_node_error)?
+            .ok_or_else(|| NodeError::terminal(Superseded::Unstaged))
     }
 
     async fn load<T: DeserializeOwned>(&self, what: Staged) -> Result<T, NodeError> {
@@ -89,7 +101,10 @@ impl Desk<'_> {
 
     async fn keep<T: Serialize>(&self, what: Staged, value: &T) -> Result<(), NodeError> {
         let bytes = serde_json::to_vec(value).terminal()?;
-        let staged = self.documents.stage(self.tenant, &self.job.document, self.job.version, what, &bytes).await;
+        let staged = self
+            .documents
+            .stage(self.tenant, &self.job.document, self.job.version, what, &bytes)
+            .await;
         staged.map_err(ServiceError::into_node_error)
     }
 }

@@ -57,10 +57,37 @@ impl Node for Log {
     async fn run(&self, turn: Turn, ctx: Context<Silent>) -> Result<(), NodeError> {
         // This step began when the answer was kept, so its recorded time is the answer's end.
         let latency = (ctx.now() - turn.asked_at).to_std().unwrap_or_default();
-        let Turn { session, question, asked_at, answer, degraded } = turn;
-        let answer = answer.ok_or_else(|| NodeError::terminal("there is no answer to log: lead to this node from one that answers"))?;
-        let Answer { text, sources, usage, model, finish_reason: _ } = answer;
-        let turn = ChatTurn { run: ctx.run_id(), session, question, answer: text, sources, usage, model, latency, degraded, asked_at };
-        self.log.write(ctx.tenant(), &turn).await.map_err(ServiceError::into_node_error)
+        let Turn {
+            session,
+            question,
+            asked_at,
+            answer,
+            degraded,
+        } = turn;
+        let answer = answer
+            .ok_or_else(|| NodeError::terminal("there is no answer to log: lead to this node from one that answers"))?;
+        let Answer {
+            text,
+            sources,
+            usage,
+            model,
+            finish_reason: _,
+        } = answer;
+        let turn = ChatTurn {
+            run: ctx.run_id(),
+            session,
+            question,
+            answer: text,
+            sources,
+            usage,
+            model,
+            latency,
+            degraded,
+            asked_at,
+        };
+        self.log
+            .write(ctx.tenant(), &turn)
+            .await
+            .map_err(ServiceError::into_node_error)
     }
 }

@@ -52,7 +52,11 @@ pub struct RetrieveLimits {
 
 impl Default for RetrieveLimits {
     fn default() -> Self {
-        Self { passages_max: 6, coverage_min: 0.34, search_time_max: Duration::from_secs(5) }
+        Self {
+            passages_max: 6,
+            coverage_min: 0.34,
+            search_time_max: Duration::from_secs(5),
+        }
     }
 }
 
@@ -68,21 +72,39 @@ impl Retrieve {
     /// Searches `vectors`, by words alone, or by words and meaning where there is an embedder.
     #[must_use]
     pub fn new(vectors: Arc<dyn VectorStore>, embedder: Option<Arc<dyn Embedder>>, limits: RetrieveLimits) -> Self {
-        Self { vectors, embedder, limits }
+        Self {
+            vectors,
+            embedder,
+            limits,
+        }
     }
 
     async fn search(&self, tenant: &TenantId, text: String) -> Result<Vec<Hit>, ServiceError> {
         let dense = match &self.embedder {
             None => None,
-            Some(embedder) => embedder.embed(tenant, Purpose::Query, std::slice::from_ref(&text)).await?.pop(),
+            Some(embedder) => embedder
+                .embed(tenant, Purpose::Query, std::slice::from_ref(&text))
+                .await?
+                .pop(),
         };
-        self.vectors.search(tenant, &SearchQuery { text, dense, limit: self.limits.passages_max }).await
+        self.vectors
+            .search(
+                tenant,
+                &SearchQuery {
+                    text,
+                    dense,
+                    limit: self.limits.passages_max,
+                },
+            )
+            .await
     }
 }
 
 impl fmt::Debug for Retrieve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retrieve").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Retrieve")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,15 +117,27 @@ impl Node for Retrieve {
     async fn run(&self, query: Query, ctx: Context<Searched>) -> Result<Found, NodeError> {
         let limit = self.limits.search_time_max;
         let searched = tokio::time::timeout(limit, self.search(ctx.tenant(), query.text)).await;
-        let searched = searched.unwrap_or(Err(ServiceError::Timeout { service: "vector store", limit }));
+        let searched = searched.unwrap_or(Err(ServiceError::Timeout {
+            service: "vector store",
+            limit,
+        }));
         let found = match searched {
-            Ok(hits) => Found { passages: self.supporting(hits), degraded: false },
+            Ok(hits) => Found {
+                passages: self.supporting(hits),
+                degraded: false,
+            },
             Err(error) => {
                 tracing::warn!(tenant = %ctx.tenant(), run = %ctx.run_id(), code = error.code(), %error, "the search failed, the answer does without");
-                Found { passages: Vec::new(), degraded: true }
+                Found {
+                    passages: Vec::new(),
+                    degraded: true,
+                }
             }
         };
-        ctx.emit(Searched { passages: found.passages.len() }).await;
+        ctx.emit(Searched {
+            passages: found.passages.len(),
+        })
+        .await;
         Ok(found)
     }
 }
@@ -114,7 +148,12 @@ impl Retrieve {
         supporting
             .map(|hit| ScoredPassage {
                 score: hit.score,
-                passage: Passage { document_id: hit.document_id, chunk_index: hit.chunk_index, title: hit.title, text: hit.text },
+                passage: Passage {
+                    document_id: hit.document_id,
+                    chunk_index: hit.chunk_index,
+                    title: hit.title,
+                    text: hit.text,
+                },
             })
             .collect()
     }

@@ -24,6 +24,8 @@ pub struct Services {
 
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Services").field("embedder", &self.embedder.as_ref().map(|embedder| embedder.model())).finish_non_exhaustive()
+        f.debug_struct("Services")
+            .field("embedder", &self.embedder.as_ref().map(|embedder| embedder.model()))
+            .finish_non_exhaustive()
     }
 }

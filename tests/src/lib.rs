@@ -58,12 +58,32 @@ impl House {
     pub async fn ingest_text(&self, tenant: &TenantId, id: &str, text: &str) -> Result<Document, TestError> {
         let id = DocumentId::new(id);
         let name = format!("{id}.txt");
-        let document = self.services.documents.accept(tenant, &id, &name, FileType::Txt, text.as_bytes()).await?;
-        let job = Job { document: id.clone(), version: document.version, language: None };
+        let document = self
+            .services
+            .documents
+            .accept(tenant, &id, &name, FileType::Txt, text.as_bytes())
+            .await?;
+        let job = Job {
+            document: id.clone(),
+            version: document.version,
+            language: None,
+        };
         let thread = ThreadKey::new(tenant.clone(), ThreadId::new(format!("document:{id}"))?);
-        let outcome = self.ingest.run(&thread, IngestStateInput { job }).on_pending(OnPending::Discard).await?;
-        assert!(matches!(outcome, Outcome::Done(_)), "an ingestion ends, got {outcome:?}");
-        Ok(self.services.documents.get(tenant, &id).await?.ok_or("the document is gone")?)
+        let outcome = self
+            .ingest
+            .run(&thread, IngestStateInput { job })
+            .on_pending(OnPending::Discard)
+            .await?;
+        assert!(
+            matches!(outcome, Outcome::Done(_)),
+            "an ingestion ends, got {outcome:?}"
+        );
+        Ok(self
+            .services
+            .documents
+            .get(tenant, &id)
+            .await?
+            .ok_or("the document is gone")?)
     }
 
     /// A chat message about to be answered by `model`.
@@ -74,13 +94,18 @@ impl House {
             asked_at: std::time::UNIX_EPOCH.into(),
             open_ended: false,
         };
-        self.chat.run(thread, input).id(RunId::random()).provide(settings(model))
+        self.chat
+            .run(thread, input)
+            .id(RunId::random())
+            .provide(settings(model))
     }
 
     /// Asks the extractive model and waits for the run's end, the log included.
     pub async fn ask(&self, thread: &ThreadKey, question: &str) -> Result<ChatState, RunError> {
         let outcome = self.message(thread, question, Arc::new(Extractive)).await?;
-        Ok(outcome.done().unwrap_or_else(|| unreachable!("the chat graph asks nothing and has no joins")))
+        Ok(outcome
+            .done()
+            .unwrap_or_else(|| unreachable!("the chat graph asks nothing and has no joins")))
     }
 }
 

@@ -1,5 +1,9 @@
 //! The engine over a file: what one process leaves behind, the next one goes on with.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
 
 use std::{
     future::{IntoFuture, pending, ready},

@@ -62,6 +62,10 @@ impl<S: State> Shared<S> {
         if self.run.is_cancelled() {
             return Some(End::Cancelled);
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a deadline is of the running process, never of the record"
+        )]
         let timed_out = self.run.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now());
         timed_out.then_some(End::TimeLimit)
     }
@@ -104,6 +108,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         };
     };
     loop {
+<<<<<<< HEAD
         let (error, attempts) = match enter(shared, spec, payload, &ctx).await {
             End::Failed { error, attempts } => (error, attempts),
             end => return end,
@@ -115,6 +120,11 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         };
         let Some(delay) = delay else {
             return End::Failed { error, attempts };
+=======
+        let error = match attempt(shared, spec, &ctx, payload).await {
+            Ok(end) => return end,
+            Err(error) => error,
+>>>>>>> proof
         };
         retry_later(shared, &ctx, &error, delay).await;
         tokio::select! {
@@ -126,6 +136,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
     }
 }
 
+<<<<<<< HEAD
 /// One attempt.
 async fn enter<S: State>(
     shared: &Shared<S>,
@@ -145,11 +156,31 @@ async fn enter<S: State>(
         result = limited(AssertUnwindSafe(attempt).catch_unwind(), spec.policy.timeout) => result,
         () = ctx.stopped() => return End::Cancelled,
         () = shared.run.timed_out() => return End::TimeLimit,
+=======
+/// One attempt: the task's end, or an error that another attempt may mend.
+async fn attempt<S: State>(
+    shared: &Shared<S>,
+    spec: &NodeSpec<S>,
+    ctx: &TaskContext,
+    payload: Option<&Payload>,
+) -> Result<End<S>, NodeError> {
+    // Inside the future, so that a panic before the node's first await is caught as well.
+    let body = async {
+        let call = (spec.call)(&shared.state, payload, Context { task: ctx.clone(), emitter: shared.emitter.clone() });
+        call.await
+    };
+    let result = tokio::select! {
+        biased;
+        result = limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout) => result,
+        () = ctx.stopped() => return Ok(End::Cancelled),
+        () = shared.run.timed_out() => return Ok(End::TimeLimit),
+>>>>>>> proof
     };
     let journal = &shared.run.journal;
     if journal.has_asked() {
         let asked = journal.take_asked(&ctx.id());
         if !asked.is_empty() {
+<<<<<<< HEAD
             return End::Asked(asked);
         }
     }
@@ -168,6 +199,23 @@ async fn enter<S: State>(
     End::Failed {
         error,
         attempts: ctx.attempt,
+=======
+            return Ok(End::Asked(asked));
+        }
+    }
+    match result {
+        Ok(output) => Ok(End::Output(output)),
+        // A node that notices the cancellation has no other way to leave.
+        Err(_) if shared.run.is_cancelled() => Ok(End::Cancelled),
+        Err(error) => match error.kind() {
+            NodeErrorKind::Asked => {
+                Err(NodeError::terminal("a question of another run was passed on as this node's"))
+            }
+            NodeErrorKind::Cancelled => Ok(End::Cancelled),
+            NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
+            NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
+        },
+>>>>>>> proof
     }
 }
 

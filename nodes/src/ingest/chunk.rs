@@ -36,7 +36,9 @@ impl CutText {
 
 impl fmt::Debug for CutText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CutText").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("CutText")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,19 +49,37 @@ impl Node for CutText {
     type Event = Progress;
 
     async fn run(&self, job: Job, ctx: Context<Progress>) -> Result<Cut, NodeError> {
-        let desk = Desk { documents: &self.documents, tenant: ctx.tenant(), job: &job };
-        let progress = Progress { status: DocumentStatus::Chunking, percent: 30, chunks_total: None, chunks_processed: None };
+        let desk = Desk {
+            documents: &self.documents,
+            tenant: ctx.tenant(),
+            job: &job,
+        };
+        let progress = Progress {
+            status: DocumentStatus::Chunking,
+            percent: 30,
+            chunks_total: None,
+            chunks_processed: None,
+        };
         desk.report(progress).await?;
         ctx.emit(progress).await;
         let parsed: Parsed = desk.load(Staged::Text).await?;
         let (limits, title) = (self.limits, title(&desk.document().await?.original_name));
         let cut = tokio::task::spawn_blocking(move || {
             let pieces = chunk(&parsed, &limits).into_iter();
-            pieces.map(|piece| Chunk { index: piece.index, title: title.clone(), text: piece.text, dense: None }).collect::<Vec<_>>()
+            pieces
+                .map(|piece| Chunk {
+                    index: piece.index,
+                    title: title.clone(),
+                    text: piece.text,
+                    dense: None,
+                })
+                .collect::<Vec<_>>()
         });
         let chunks = cut.await.terminal()?;
         desk.keep(Staged::Chunks, &chunks).await?;
-        Ok(Cut { chunks: u32::try_from(chunks.len()).unwrap_or(u32::MAX) })
+        Ok(Cut {
+            chunks: u32::try_from(chunks.len()).unwrap_or(u32::MAX),
+        })
     }
 }
 
@@ -67,7 +87,11 @@ impl Node for CutText {
 fn title(original_name: &str) -> String {
     let file = original_name.rsplit(['/', '\\']).next().unwrap_or(original_name);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-    if stem.is_empty() { file.to_owned() } else { stem.to_owned() }
+    if stem.is_empty() {
+        file.to_owned()
+    } else {
+        stem.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +100,12 @@ mod tests {
 
     #[test]
     fn a_title_is_the_file_name_without_folders_and_extension() {
-        for (name, expected) in [("manual.pdf", "manual"), ("a/b\\c d.v2.txt", "c d.v2"), (".env", ".env"), ("plain", "plain")] {
+        for (name, expected) in [
+            ("manual.pdf", "manual"),
+            ("a/b\\c d.v2.txt", "c d.v2"),
+            (".env", ".env"),
+            ("plain", "plain"),
+        ] {
             assert_eq!(title(name), expected);
         }
     }

@@ -36,7 +36,9 @@ impl EmbedChunks {
 
 impl fmt::Debug for EmbedChunks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbedChunks").field("embedder", &self.embedder.as_ref().map(|embedder| embedder.model())).finish_non_exhaustive()
+        f.debug_struct("EmbedChunks")
+            .field("embedder", &self.embedder.as_ref().map(|embedder| embedder.model()))
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,8 +49,14 @@ impl Node for EmbedChunks {
     type Event = Progress;
 
     async fn run(&self, job: Job, ctx: Context<Progress>) -> Result<Embedded, NodeError> {
-        let Some(embedder) = &self.embedder else { return Ok(Embedded { vectors: 0 }) };
-        let desk = Desk { documents: &self.documents, tenant: ctx.tenant(), job: &job };
+        let Some(embedder) = &self.embedder else {
+            return Ok(Embedded { vectors: 0 });
+        };
+        let desk = Desk {
+            documents: &self.documents,
+            tenant: ctx.tenant(),
+            job: &job,
+        };
         let mut chunks: Vec<Chunk> = desk.load(Staged::Chunks).await?;
         let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let mut done = 0_u32;
@@ -62,7 +70,10 @@ impl Node for EmbedChunks {
             desk.report(progress).await?;
             ctx.emit(progress).await;
             let texts: Vec<String> = batch.iter().map(|chunk| chunk.text.clone()).collect();
-            let vectors = embedder.embed(ctx.tenant(), Purpose::Document, &texts).await.map_err(ServiceError::into_node_error)?;
+            let vectors = embedder
+                .embed(ctx.tenant(), Purpose::Document, &texts)
+                .await
+                .map_err(ServiceError::into_node_error)?;
             for (chunk, vector) in batch.iter_mut().zip(vectors) {
                 chunk.dense = Some(vector);
             }

@@ -46,17 +46,34 @@ impl Node for ReadText {
     type Event = Progress;
 
     async fn run(&self, job: Job, ctx: Context<Progress>) -> Result<Read, NodeError> {
-        let desk = Desk { documents: &self.documents, tenant: ctx.tenant(), job: &job };
-        let progress = Progress { status: DocumentStatus::Parsing, percent: 5, chunks_total: None, chunks_processed: None };
+        let desk = Desk {
+            documents: &self.documents,
+            tenant: ctx.tenant(),
+            job: &job,
+        };
+        let progress = Progress {
+            status: DocumentStatus::Parsing,
+            percent: 5,
+            chunks_total: None,
+            chunks_processed: None,
+        };
         desk.report(progress).await?;
         ctx.emit(progress).await;
         let document = desk.document().await?;
-        let parsed = parse_bytes(&self.pdf, document.file_type, desk.bytes(Staged::File).await?).await.map_err(refused)?;
+        let parsed = parse_bytes(&self.pdf, document.file_type, desk.bytes(Staged::File).await?)
+            .await
+            .map_err(refused)?;
         desk.keep(Staged::Text, &parsed).await?;
-        Ok(Read { text_bytes: u64::try_from(parsed.text.len()).unwrap_or(u64::MAX) })
+        Ok(Read {
+            text_bytes: u64::try_from(parsed.text.len()).unwrap_or(u64::MAX),
+        })
     }
 }
 
 fn refused(error: ParseError) -> NodeError {
-    if error.may_pass() { NodeError::retryable(error) } else { NodeError::terminal(error) }
+    if error.may_pass() {
+        NodeError::retryable(error)
+    } else {
+        NodeError::terminal(error)
+    }
 }

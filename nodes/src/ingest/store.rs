@@ -32,8 +32,16 @@ pub struct StoreChunks {
 impl StoreChunks {
     /// Stores into `vectors`; the knowledge base remembers the model of `embedder`.
     #[must_use]
-    pub fn new(documents: Arc<dyn Documents>, vectors: Arc<dyn VectorStore>, embedder: Option<Arc<dyn Embedder>>) -> Self {
-        Self { documents, vectors, embedder }
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        vectors: Arc<dyn VectorStore>,
+        embedder: Option<Arc<dyn Embedder>>,
+    ) -> Self {
+        Self {
+            documents,
+            vectors,
+            embedder,
+        }
     }
 
     async fn prepare(&self, tenant: &TenantId, job: &Job, chunks: &[Chunk]) -> Result<KnowledgeBase, ServiceError> {
@@ -41,8 +49,13 @@ impl StoreChunks {
             Some(language) => language.clone(),
             None => language::detect(&sample(chunks)).code().to_owned(),
         };
-        let embedding = self.embedder.as_ref().map(|embedder| (embedder.model().clone(), embedder.dimension()));
-        self.vectors.prepare(tenant, &KnowledgeBase { language, embedding }).await
+        let embedding = self
+            .embedder
+            .as_ref()
+            .map(|embedder| (embedder.model().clone(), embedder.dimension()));
+        self.vectors
+            .prepare(tenant, &KnowledgeBase { language, embedding })
+            .await
     }
 }
 
@@ -59,19 +72,36 @@ impl Node for StoreChunks {
     type Event = Progress;
 
     async fn run(&self, job: Job, ctx: Context<Progress>) -> Result<Stored, NodeError> {
-        let desk = Desk { documents: &self.documents, tenant: ctx.tenant(), job: &job };
+        let desk = Desk {
+            documents: &self.documents,
+            tenant: ctx.tenant(),
+            job: &job,
+        };
         let found = desk.document().await?;
         if found.status == DocumentStatus::Completed {
             // An earlier entry of this task came so far and was cut off before its end was saved.
-            return Ok(Stored { chunks: found.chunks_total.unwrap_or_default() });
+            return Ok(Stored {
+                chunks: found.chunks_total.unwrap_or_default(),
+            });
         }
         let chunks: Vec<Chunk> = desk.load(Staged::Chunks).await?;
         let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let progress = Progress { status: DocumentStatus::Storing, percent: 85, chunks_total: Some(total), chunks_processed: Some(0) };
+        let progress = Progress {
+            status: DocumentStatus::Storing,
+            percent: 85,
+            chunks_total: Some(total),
+            chunks_processed: Some(0),
+        };
         desk.report(progress).await?;
         ctx.emit(progress).await;
-        self.prepare(ctx.tenant(), &job, &chunks).await.map_err(ServiceError::into_node_error)?;
-        let points = self.vectors.replace(ctx.tenant(), &job.document, &chunks).await.map_err(ServiceError::into_node_error)?;
+        self.prepare(ctx.tenant(), &job, &chunks)
+            .await
+            .map_err(ServiceError::into_node_error)?;
+        let points = self
+            .vectors
+            .replace(ctx.tenant(), &job.document, &chunks)
+            .await
+            .map_err(ServiceError::into_node_error)?;
         let completed = Document {
             status: DocumentStatus::Completed,
             progress: 100,
@@ -82,13 +112,29 @@ impl Node for StoreChunks {
             error_message: None,
             ..desk.document().await?
         };
-        self.documents.progress(ctx.tenant(), &completed).await.map_err(ServiceError::into_node_error)?;
-        self.documents.unstage(ctx.tenant(), &job.document, job.version).await.map_err(ServiceError::into_node_error)?;
-        ctx.emit(Progress { status: DocumentStatus::Completed, percent: 100, chunks_total: Some(total), chunks_processed: Some(total) }).await;
+        self.documents
+            .progress(ctx.tenant(), &completed)
+            .await
+            .map_err(ServiceError::into_node_error)?;
+        self.documents
+            .unstage(ctx.tenant(), &job.document, job.version)
+            .await
+            .map_err(ServiceError::into_node_error)?;
+        ctx.emit(Progress {
+            status: DocumentStatus::Completed,
+            percent: 100,
+            chunks_total: Some(total),
+            chunks_processed: Some(total),
+        })
+        .await;
         Ok(Stored { chunks: total })
     }
 }
 
 fn sample(chunks: &[Chunk]) -> String {
-    chunks.iter().flat_map(|chunk| chunk.text.chars()).take(SAMPLE_CHARS).collect()
+    chunks
+        .iter()
+        .flat_map(|chunk| chunk.text.chars())
+        .take(SAMPLE_CHARS)
+        .collect()
 }

@@ -97,6 +97,10 @@ impl ServiceError {
     /// As a node's error: worth a retry exactly when this one is.
     #[must_use]
     pub fn into_node_error(self) -> NodeError {
-        if self.is_retryable() { NodeError::retryable(self) } else { NodeError::terminal(self) }
+        if self.is_retryable() {
+            NodeError::retryable(self)
+        } else {
+            NodeError::terminal(self)
+        }
     }
 }

@@ -33,7 +33,10 @@ impl SqliteRecords {
     ///
     /// [`ServiceError::Unavailable`] when the file cannot be written, [`ServiceError::Mismatch`] when a newer version
     /// of the program has changed it.
-    #[expect(clippy::disallowed_methods, reason = "a store is an outermost edge; `with_clock` replaces it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a store is an outermost edge; `with_clock` replaces it"
+    )]
     pub async fn open(pool: SqlitePool) -> Result<Self, ServiceError> {
         let mut migrator = sqlx::migrate!("./migrations/records");
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
