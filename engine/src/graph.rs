@@ -22,13 +22,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 #[cfg(test)]
 pub(crate) use self::id::Slot;
-pub(crate) use self::{
-    id::At,
-    topology::{Declared, Join, Kind, Topology},
-};
 pub use self::{
     check::{BuildError, BuildErrors},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
+};
+pub(crate) use self::{
+    id::At,
+    topology::{Declared, Join, Kind, Topology},
 };
 use crate::{
     checkpoint::Checkpointer,

@@ -189,13 +189,19 @@ impl Ranks {
 
     /// The number of a node, or the one behind all nodes for START.
     fn begin(&self, at: At) -> usize {
-        if let Place::Node(node) = self.place(at) { node } else { self.0.len() }
+        if let Place::Node(node) = self.place(at) {
+            node
+        } else {
+            self.0.len()
+        }
     }
 
     /// The nodes among some ends; END leads to no task.
     fn nodes(&self, ends: &[At]) -> Vec<usize> {
         let places = ends.iter().map(|end| self.place(*end));
-        places.filter_map(|end| if let Place::Node(node) = end { Some(node) } else { None }).collect()
+        places
+            .filter_map(|end| if let Place::Node(node) = end { Some(node) } else { None })
+            .collect()
     }
 
     fn table(&self, table: &Table) -> Vec<Vec<usize>> {
@@ -217,7 +223,9 @@ impl Topology {
             joins: Vec::new(),
             branches: Vec::new(),
             fan_outs: Vec::new(),
-            ways: ways.map(|(from, to, way)| (ranks.place(from), ranks.place(to), way)).collect(),
+            ways: ways
+                .map(|(from, to, way)| (ranks.place(from), ranks.place(to), way))
+                .collect(),
         };
         built.wire(declared, &ranks);
         built.fingerprint = built.hash(fields, state_version);
@@ -248,7 +256,10 @@ impl Topology {
             for (position, source) in sources.iter().enumerate() {
                 self.change_exits(*source, |exits| exits.joins.push((at, position)));
             }
-            self.joins.push(Join { sources, targets: ranks.nodes(targets) });
+            self.joins.push(Join {
+                sources,
+                targets: ranks.nodes(targets),
+            });
         }
     }
 
@@ -261,8 +272,17 @@ impl Topology {
     /// A UUID over everything that gives stored data its meaning.
     fn hash(&self, fields: &[Field], state_version: u32) -> Uuid {
         let mut text = format!("{}\n{state_version}\n", self.graph);
-        text.extend(fields.iter().map(|field| format!("field {} {}\n", field.name, field.reducer)));
-        text.extend(self.names.iter().zip(&self.kinds).map(|(name, kind)| format!("{kind:?} {name}\n")));
+        text.extend(
+            fields
+                .iter()
+                .map(|field| format!("field {} {}\n", field.name, field.reducer)),
+        );
+        text.extend(
+            self.names
+                .iter()
+                .zip(&self.kinds)
+                .map(|(name, kind)| format!("{kind:?} {name}\n")),
+        );
         let mut ways: Vec<_> = self
             .ways
             .iter()

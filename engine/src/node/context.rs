@@ -365,7 +365,10 @@ impl<E: Send + 'static> Context<E> {
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    #[expect(clippy::needless_pass_by_value, reason = "a question is put once; a borrowed one would read as if it lived on")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a question is put once; a borrowed one would read as if it lived on"
+    )]
     pub fn ask_as<Q: Ask>(&self, name: &str, question: Q) -> Result<Q::Answer, NodeError> {
         let task = &self.task;
         if task.run.store.is_none() {

@@ -16,8 +16,8 @@ use super::{
     event::EventKind,
     frontier::Frontier,
     merge::{Conflict, merge},
-    owned,
     open::guarded,
+    owned,
     plan::{Departure, Joins, Seed, plan},
     step::{Crowd, End, Shared, StoredOutput, run_one},
 };
@@ -365,7 +365,7 @@ impl<S: State> Driver<S> {
             for (task, output) in self.tasks.iter().zip(&outputs) {
                 let node = self.shared.parts.topology.name(task.node).clone();
                 self.shared
-                .tell(EventKind::Update {
+                    .tell(EventKind::Update {
                         node,
                         update: output.update.clone(),
                     })

@@ -58,7 +58,11 @@ impl Progress {
 
 impl StoredJoin {
     fn fits(&self, topology: &Topology, join: &Join, exactly: bool) -> bool {
-        let same = join.targets.iter().map(|node| topology.name(*node).as_ref()).eq(self.to.iter());
+        let same = join
+            .targets
+            .iter()
+            .map(|node| topology.name(*node).as_ref())
+            .eq(self.to.iter());
         let known = |name: &String| join.sources.iter().any(|source| topology.name(*source) == name);
         let counted = !exactly || join.sources.len() == self.arrived.len() + self.missing.len();
         same && counted && self.arrived.iter().chain(&self.missing).all(known)
@@ -109,7 +113,12 @@ impl Joins {
             let free = |at: &usize| taken.get(*at) == Some(&false);
             let fits = |exactly: bool| {
                 let mut all = (0..topology.joins.len()).filter(free);
-                all.find(|at| topology.joins.get(*at).is_some_and(|join| kept.fits(topology, join, exactly)))
+                all.find(|at| {
+                    topology
+                        .joins
+                        .get(*at)
+                        .is_some_and(|join| kept.fits(topology, join, exactly))
+                })
             };
             let at = fits(true).or_else(|| fits(false));
             let found = at.and_then(|at| Some((joins.0.get_mut(at)?, topology.joins.get(at)?, taken.get_mut(at)?)));
@@ -206,7 +215,9 @@ mod tests {
     /// Names whose bytewise order is not the order of declaration.
     fn name(node: usize) -> String {
         let letters = ["b", "Z", "a0", "_", "a", "B", "z", "aa"];
-        letters.get(node).map_or_else(|| node.to_string(), |name| (*name).to_owned())
+        letters
+            .get(node)
+            .map_or_else(|| node.to_string(), |name| (*name).to_owned())
     }
 
     impl Wiring {
@@ -215,7 +226,12 @@ mod tests {
             for node in 0..self.nodes {
                 declared.node(name(node).into(), Kind::Node);
             }
-            let at = |index: &usize| At::Node(Slot { builder: 0, index: *index });
+            let at = |index: &usize| {
+                At::Node(Slot {
+                    builder: 0,
+                    index: *index,
+                })
+            };
             for (from, to) in &self.edges {
                 declared.edge(at(from), at(to));
             }
@@ -230,9 +246,15 @@ mod tests {
     fn wiring() -> impl Strategy<Value = Wiring> {
         (2..8_usize).prop_flat_map(|nodes| {
             let all: Vec<_> = (0..nodes).collect();
-            let join = (subsequence(all.clone(), 1..=nodes.min(3)), subsequence(all, 0..=nodes.min(2)));
-            (vec((0..nodes, 0..nodes), 0..12), vec(join, 0..5))
-                .prop_map(move |(edges, joins)| Wiring { nodes, edges, joins })
+            let join = (
+                subsequence(all.clone(), 1..=nodes.min(3)),
+                subsequence(all, 0..=nodes.min(2)),
+            );
+            (vec((0..nodes, 0..nodes), 0..12), vec(join, 0..5)).prop_map(move |(edges, joins)| Wiring {
+                nodes,
+                edges,
+                joins,
+            })
         })
     }
 
@@ -272,7 +294,11 @@ mod tests {
                 self.arrived.remove(&join);
             }
             let finished: BTreeSet<_> = round.iter().map(|(node, ..)| *node).collect();
-            let mut next: BTreeSet<String> = round.iter().flat_map(|(_, chosen, _)| chosen).map(|n| name(*n)).collect();
+            let mut next: BTreeSet<String> = round
+                .iter()
+                .flat_map(|(_, chosen, _)| chosen)
+                .map(|n| name(*n))
+                .collect();
             let edges = wiring.edges.iter().filter(|(from, _)| finished.contains(from));
             next.extend(edges.map(|(_, to)| name(*to)));
             for (at, (sources, targets)) in wiring.joins.iter().enumerate() {
@@ -344,15 +370,29 @@ mod tests {
 
     #[test]
     fn a_join_waits_for_a_source_that_was_added_and_refuses_one_that_is_gone() {
-        let wiring = |sources: Vec<usize>| Wiring { nodes: 4, edges: Vec::new(), joins: vec![(sources, vec![3])] };
+        let wiring = |sources: Vec<usize>| Wiring {
+            nodes: 4,
+            edges: Vec::new(),
+            joins: vec![(sources, vec![3])],
+        };
         let before = wiring(vec![0, 1]).topology();
         let mut joins = Joins::new(&before);
-        plan::<()>(&before, vec![Departure { node: before.find("b").unwrap(), ..Departure::default() }], &mut joins);
+        plan::<()>(
+            &before,
+            vec![Departure {
+                node: before.find("b").unwrap(),
+                ..Departure::default()
+            }],
+            &mut joins,
+        );
         let stored = joins.store(&before);
         let more = wiring(vec![0, 1, 2]).topology();
         let waiting = Joins::load(&more, &stored).unwrap().waiting(&more);
         let missing: Vec<_> = waiting[0].1.iter().map(|node| more.name(*node).to_string()).collect();
         assert_eq!(missing, ["Z", "a0"]);
-        assert_eq!(Joins::load(&wiring(vec![1, 2]).topology(), &stored), Err("_".to_owned()));
+        assert_eq!(
+            Joins::load(&wiring(vec![1, 2]).topology(), &stored),
+            Err("_".to_owned())
+        );
     }
 }

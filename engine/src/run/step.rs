@@ -62,11 +62,10 @@ impl<S: State> Shared<S> {
         if self.run.is_cancelled() {
             return Some(End::Cancelled);
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a deadline is of the running process, never of the record"
-        )]
-        let timed_out = self.run.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now());
+        let timed_out = self
+            .run
+            .deadline
+            .is_some_and(|deadline| deadline <= tokio::time::Instant::now());
         timed_out.then_some(End::TimeLimit)
     }
 }
@@ -89,10 +88,8 @@ type TaskFuture<S> = Pin<Box<dyn Future<Output = End<S>> + Send>>;
 
 /// Runs one task in the caller's own future: nothing is spawned.
 pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) -> End<S> {
-    let (send, payload) = match &task.send {
-        None => (None, None),
-        Some((number, payload)) => (Some(*number), Some(payload)),
-    };
+    let send = task.send.as_ref().map(|(number, _)| *number);
+    let payload = task.send.as_ref().map(|(_, payload)| payload);
     let mut ctx = TaskContext {
         run: Arc::clone(&shared.run),
         node: task.node,
@@ -108,10 +105,9 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         };
     };
     loop {
-<<<<<<< HEAD
-        let (error, attempts) = match enter(shared, spec, payload, &ctx).await {
-            End::Failed { error, attempts } => (error, attempts),
-            end => return end,
+        let error = match attempt(shared, spec, &ctx, payload).await {
+            Ok(end) => return end,
+            Err(error) => error,
         };
         let delay = if error.is_retryable() {
             spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry"))
@@ -119,12 +115,10 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
             None
         };
         let Some(delay) = delay else {
-            return End::Failed { error, attempts };
-=======
-        let error = match attempt(shared, spec, &ctx, payload).await {
-            Ok(end) => return end,
-            Err(error) => error,
->>>>>>> proof
+            return End::Failed {
+                error,
+                attempts: ctx.attempt,
+            };
         };
         retry_later(shared, &ctx, &error, delay).await;
         tokio::select! {
@@ -136,27 +130,6 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
     }
 }
 
-<<<<<<< HEAD
-/// One attempt.
-async fn enter<S: State>(
-    shared: &Shared<S>,
-    spec: &NodeSpec<S>,
-    payload: Option<&Payload>,
-    ctx: &TaskContext,
-) -> End<S> {
-    let attempt = async {
-        let context = Context {
-            task: ctx.clone(),
-            emitter: shared.emitter.clone(),
-        };
-        (spec.call)(&shared.state, payload, context).await
-    };
-    let result = tokio::select! {
-        biased;
-        result = limited(AssertUnwindSafe(attempt).catch_unwind(), spec.policy.timeout) => result,
-        () = ctx.stopped() => return End::Cancelled,
-        () = shared.run.timed_out() => return End::TimeLimit,
-=======
 /// One attempt: the task's end, or an error that another attempt may mend.
 async fn attempt<S: State>(
     shared: &Shared<S>,
@@ -166,7 +139,14 @@ async fn attempt<S: State>(
 ) -> Result<End<S>, NodeError> {
     // Inside the future, so that a panic before the node's first await is caught as well.
     let body = async {
-        let call = (spec.call)(&shared.state, payload, Context { task: ctx.clone(), emitter: shared.emitter.clone() });
+        let call = (spec.call)(
+            &shared.state,
+            payload,
+            Context {
+                task: ctx.clone(),
+                emitter: shared.emitter.clone(),
+            },
+        );
         call.await
     };
     let result = tokio::select! {
@@ -174,32 +154,11 @@ async fn attempt<S: State>(
         result = limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout) => result,
         () = ctx.stopped() => return Ok(End::Cancelled),
         () = shared.run.timed_out() => return Ok(End::TimeLimit),
->>>>>>> proof
     };
     let journal = &shared.run.journal;
     if journal.has_asked() {
         let asked = journal.take_asked(&ctx.id());
         if !asked.is_empty() {
-<<<<<<< HEAD
-            return End::Asked(asked);
-        }
-    }
-    let error = match result {
-        Ok(output) => return End::Output(output),
-        // A node that notices the cancellation has no other way to leave.
-        Err(_) if shared.run.is_cancelled() => return End::Cancelled,
-        Err(error) => error,
-    };
-    let error = match error.kind() {
-        NodeErrorKind::Asked => NodeError::terminal("a question of another run was passed on as this node's"),
-        NodeErrorKind::Cancelled => return End::Cancelled,
-        NodeErrorKind::TimeLimit => return End::TimeLimit,
-        NodeErrorKind::Retryable | NodeErrorKind::Terminal => error,
-    };
-    End::Failed {
-        error,
-        attempts: ctx.attempt,
-=======
             return Ok(End::Asked(asked));
         }
     }
@@ -208,14 +167,13 @@ async fn attempt<S: State>(
         // A node that notices the cancellation has no other way to leave.
         Err(_) if shared.run.is_cancelled() => Ok(End::Cancelled),
         Err(error) => match error.kind() {
-            NodeErrorKind::Asked => {
-                Err(NodeError::terminal("a question of another run was passed on as this node's"))
-            }
+            NodeErrorKind::Asked => Err(NodeError::terminal(
+                "a question of another run was passed on as this node's",
+            )),
             NodeErrorKind::Cancelled => Ok(End::Cancelled),
             NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
             NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
         },
->>>>>>> proof
     }
 }
 
