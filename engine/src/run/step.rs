@@ -62,10 +62,6 @@ impl<S: State> Shared<S> {
         if self.run.is_cancelled() {
             return Some(End::Cancelled);
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a deadline is of the running process, never of the record"
-        )]
         let timed_out = self.run.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now());
         timed_out.then_some(End::TimeLimit)
     }
