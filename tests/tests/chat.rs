@@ -144,6 +144,20 @@ async fn two_tenants_with_the_same_document_and_session_never_meet() {
                 .all(|entry| foreign_history.iter().all(|foreign| foreign.id != entry.id))
         );
     }
+}
+
+#[tokio::test]
+async fn one_tenant_neither_reads_nor_deletes_what_is_anothers() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path()).await.unwrap();
+    let (acme, evil) = (tenant("acme"), tenant("evil"));
+    for tenant in [&acme, &evil] {
+        house.ingest_text(tenant, "doc", KETTLE).await.unwrap();
+        house
+            .ask(&session(tenant, "same"), "how long is the warranty?")
+            .await
+            .unwrap();
+    }
 
     // A checkpoint of one tenant cannot be read by its id under the other.
     let own = house
