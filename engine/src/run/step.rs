@@ -62,14 +62,10 @@ impl<S: State> Shared<S> {
         if self.run.is_cancelled() {
             return Some(End::Cancelled);
         }
-<<<<<<< HEAD
         let timed_out = self
             .run
             .deadline
             .is_some_and(|deadline| deadline <= tokio::time::Instant::now());
-=======
-        let timed_out = self.run.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now());
->>>>>>> proof
         timed_out.then_some(End::TimeLimit)
     }
 }
