@@ -1,5 +1,6 @@
 //! Runs: a graph, a thread and an input become an outcome.
 
+mod barrier;
 mod busy;
 mod driver;
 mod error;

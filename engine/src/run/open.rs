@@ -10,8 +10,9 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Beginning, Journal, OnPending, Options, Outcome, Run,
+    barrier::Sizes,
     busy::Hold,
-    driver::{Driver, Sizes},
+    driver::Driver,
     error::RunError,
     event::Sink,
     frontier::{Frontier, Lost},

@@ -1,0 +1,246 @@
+//! The end of a step: updates become the new state, the next tasks follow from it, and both are written down.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use uuid::Uuid;
+
+use super::{
+    driver::Driver,
+    error::RunError,
+    event::EventKind,
+    frontier::Frontier,
+    merge::{Conflict, merge},
+    open::guarded,
+    plan::{Departure, plan},
+};
+use crate::{
+    checkpoint::{
+        CheckpointSource, Commit, NewCheckpoint, OutboxMessage, Payload as StoredState, RunMark, RunStatus, Seq,
+    },
+    graph::{Output, Payload},
+    node::StoreHandle,
+    state::{Changes, State},
+};
+
+/// How large the newest snapshot is and the deltas that follow it, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sizes {
+    pub(crate) snapshot: usize,
+    pub(crate) deltas: usize,
+}
+
+impl Sizes {
+    /// Below this, a chain of deltas is always cheaper than another snapshot.
+    const DELTAS_MIN: usize = 4096;
+
+    /// A new snapshot is due when reading the deltas costs as much as reading the snapshot.
+    const fn snapshot_due(self) -> bool {
+        self.snapshot == 0 || (self.deltas > self.snapshot && self.deltas > Self::DELTAS_MIN)
+    }
+}
+
+impl<S: State> Driver<S> {
+    /// All tasks have finished: their updates become the new state, and the next tasks follow from it.
+    pub(super) async fn barrier(&mut self, outputs: Vec<Output<S>>) -> Result<(), RunError> {
+        if self.shared.sink.is_heard() {
+            for (task, output) in self.tasks.iter().zip(&outputs) {
+                let node = self.shared.parts.topology.name(task.node).clone();
+                self.shared
+                    .tell(EventKind::Update {
+                        node,
+                        update: output.update.clone(),
+                    })
+                    .await;
+            }
+        }
+        self.changes.clear();
+        // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
+        let merged = guarded(self.shared.step, || self.merge_and_plan(outputs));
+        if let Err(error) = merged.and_then(|merged| merged.map_err(|conflict| self.conflict_error(&conflict))) {
+            return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
+        }
+        let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
+        self.save(CheckpointSource::Step, run, Vec::new()).await
+    }
+
+    /// Writes the state as it stands, as a snapshot or as this step's changes, and what is to run next.
+    pub(crate) async fn save(
+        &mut self,
+        source: CheckpointSource,
+        run: Option<RunMark>,
+        outbox: Vec<OutboxMessage>,
+    ) -> Result<(), RunError> {
+        let mut saved = None;
+        self.has_records = false;
+        if self.shared.run.store.is_some() {
+            // As exact as stores keep it, so that tasks which are entered again see the same time.
+            let created_at = self.shared.run.clock.now().trunc_subsecs(6);
+            let checkpoint = self.checkpoint(source, created_at)?;
+            let id = checkpoint.id;
+            self.commit(Commit {
+                checkpoint: Some(checkpoint),
+                records: Vec::new(),
+                run,
+                outbox,
+            })
+            .await?;
+            self.shared.recorded_at = Some(created_at);
+            saved = self
+                .shared
+                .run
+                .store
+                .as_ref()
+                .and_then(StoreHandle::head)
+                .map(|seq| (seq, id));
+        }
+        // The records belong to the step that has ended.
+        self.shared.run.journal.clear();
+        if self.shared.sink.is_heard() {
+            self.shared
+                .tell(EventKind::Saved {
+                    step: self.shared.step,
+                    checkpoint: saved,
+                })
+                .await;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, source: CheckpointSource, created_at: DateTime<Utc>) -> Result<NewCheckpoint, RunError> {
+        let state = &self.shared.state;
+        let payload = if self.sizes.snapshot_due() {
+            let bytes: Arc<[u8]> = state.encode()?.into();
+            self.sizes = Sizes {
+                snapshot: bytes.len().max(1),
+                deltas: 0,
+            };
+            StoredState::Snapshot(bytes)
+        } else {
+            let bytes: Arc<[u8]> = state.encode_changes(&self.changes)?.into();
+            self.sizes.deltas += bytes.len();
+            StoredState::Delta(bytes)
+        };
+        let parts = &self.shared.parts;
+        Ok(NewCheckpoint {
+            id: self.checkpoint_id(),
+            step: self.shared.step,
+            source,
+            payload,
+            frontier: Frontier::store(&parts.topology, &parts.nodes, &self.tasks, &self.joins)?,
+            fingerprint: parts.topology.fingerprint,
+            state_version: S::VERSION,
+            created_at,
+        })
+    }
+
+    /// A UUID of the run's own bytes with the step counted into the last four: unique without asking for randomness.
+    fn checkpoint_id(&self) -> Uuid {
+        let mut bytes = *self.shared.run.run.as_uuid().as_bytes();
+        if let Some((_, tail)) = bytes.split_last_chunk_mut::<4>() {
+            let step = u32::try_from(self.shared.step.rem_euclid(i64::from(u32::MAX))).unwrap_or_default();
+            *tail = u32::from_be_bytes(*tail).wrapping_add(step).to_be_bytes();
+        }
+        Uuid::new_v8(bytes)
+    }
+
+    pub(crate) fn mark(&self, status: RunStatus, error: Option<String>) -> RunMark {
+        RunMark {
+            run: self.shared.run.run,
+            graph: self.shared.parts.topology.graph.clone(),
+            status,
+            error,
+        }
+    }
+
+    pub(crate) async fn commit(&self, commit: Commit) -> Result<(), RunError> {
+        let Some(handle) = &self.shared.run.store else {
+            return Ok(());
+        };
+        let head = handle
+            .store
+            .commit(&self.shared.run.key, handle.epoch, handle.head(), commit)
+            .await?;
+        handle.head.store(head.map_or(0, |Seq(seq)| seq), Ordering::Release);
+        Ok(())
+    }
+
+    fn merge_and_plan(&mut self, outputs: Vec<Output<S>>) -> Result<(), Conflict> {
+        let parts = Arc::clone(&self.shared.parts);
+        let fields = S::fields(&parts.shape);
+        let tasks = std::mem::take(&mut self.tasks);
+        let crowd = outputs.len() > 1;
+        let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
+        let mut updates = Vec::with_capacity(outputs.len());
+        for (task, output) in tasks.iter().zip(outputs) {
+            let mut departure = Departure {
+                node: task.node,
+                chosen: Vec::new(),
+                sends: Vec::new(),
+            };
+            let exits = parts.topology.exits(task.node);
+            if let Some(targets) = output.route.and_then(|route| exits.routes.get(route)) {
+                departure.chosen.extend_from_slice(targets);
+            }
+            if crowd && exits.is_conditional() {
+                // Routing sees the state at the step's start plus the task's own update, not its siblings'.
+                let mut own = S::clone(&self.shared.state);
+                own.apply(output.update.clone(), &mut Changes::default());
+                self.route(&own, &mut departure);
+            }
+            departures.push(departure);
+            updates.push(output.update);
+        }
+        self.tasks = tasks;
+        merge(
+            Arc::make_mut(&mut self.shared.state),
+            fields,
+            updates,
+            &mut self.changes,
+        )?;
+        if let [departure] = departures.as_mut_slice() {
+            self.route(&self.shared.state, departure);
+        }
+        self.tasks = plan(&parts.topology, departures, &mut self.joins);
+        Ok(())
+    }
+
+    /// Where branches and fan-outs lead from `state`.
+    pub(crate) fn route(&self, state: &S, departure: &mut Departure<Payload>) {
+        let parts = &self.shared.parts;
+        let exits = parts.topology.exits(departure.node);
+        for at in &exits.branches {
+            let (Some(branch), Some(table)) = (parts.branches.get(*at), parts.topology.branches.get(*at)) else {
+                continue;
+            };
+            if let Some(targets) = table.get((branch.choose)(state)) {
+                departure.chosen.extend_from_slice(targets);
+            }
+        }
+        for at in &exits.fan_outs {
+            let (Some(fan_out), Some(worker)) = (parts.fan_outs.get(*at), parts.topology.fan_outs.get(*at)) else {
+                continue;
+            };
+            departure
+                .sends
+                .extend((fan_out.spread)(state).into_iter().map(|payload| (*worker, payload)));
+        }
+    }
+
+    fn conflict_error(&self, conflict: &Conflict) -> RunError {
+        let name = |at: usize| self.tasks.get(at).map(|task| self.task_id(task)).unwrap_or_default();
+        let fields = S::fields(&self.shared.parts.shape);
+        let field = fields
+            .get(conflict.field)
+            .map_or(Cow::Borrowed("?"), |field| field.name.clone());
+        RunError::Conflict {
+            field: field.into_owned(),
+            first: name(conflict.first),
+            second: name(conflict.second),
+            step: self.shared.step,
+        }
+    }
+}
