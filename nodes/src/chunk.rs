@@ -2,7 +2,7 @@
 //!
 //! Prose is cut where its structure is ([`text_splitter`]: paragraphs before sentences before words) into *cores* that
 //! together are the whole text; each piece then begins with the last sentence or words of the one before
-//! ([`overlap`]), since the splitter's own overlap is made of whole paragraphs and so mostly empty. A table is cut
+//! (`overlap`), since the splitter's own overlap is made of whole paragraphs and so mostly empty. A table is cut
 //! between its rows, which carry their column names, so pieces of a table need no overlap.
 //!
 //! Counting tokens is work for a processor: about two megabytes a second. Async callers use

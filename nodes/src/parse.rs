@@ -1,16 +1,16 @@
 //! Reading text out of files.
 //!
 //! [`parse_bytes`] takes an upload and the type its owner gave it, and answers with [`Parsed`] text or a [`ParseError`]
-//! in words the owner can act on. What the bytes are decides, not what the file is called ([`sniff`]).
+//! in words the owner can act on. What the bytes are decides, not what the file is called (`sniff`).
 //!
 //! | type | read by | where |
 //! |---|---|---|
-//! | PDF | [`pdf`] | a child process of our own binary ([`worker`]): no PDF reader is trusted with a server's memory |
-//! | DOCX | [`docx`] | a blocking thread |
-//! | TXT | [`text`] | a blocking thread |
-//! | CSV | [`csv`] | a blocking thread |
+//! | PDF | `pdf` | a child process of our own binary (`worker`): no PDF reader is trusted with a server's memory |
+//! | DOCX | `docx` | a blocking thread |
+//! | TXT | `text` | a blocking thread |
+//! | CSV | `csv` | a blocking thread |
 //!
-//! Each is held to [`ParseLimits`]. Text leaves through [`hygiene`].
+//! Each is held to [`ParseLimits`]. Text leaves through `hygiene`.
 
 mod csv;
 mod docx;

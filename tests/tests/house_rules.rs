@@ -266,7 +266,7 @@ fn only_the_server_knows_http_frameworks() {
     for (name, package) in members(&metadata) {
         let web: Vec<&str> = dependencies(package)
             .into_iter()
-            .filter(|to| to.starts_with("axum") || to.starts_with("tower") || *to == "hyper")
+            .filter(|to| to.starts_with("axum") || to.starts_with("tower-http") || *to == "hyper")
             .collect();
         let may = matches!(name, "stepgraph-server" | "stepgraph-tests");
         assert!(
@@ -286,7 +286,8 @@ fn every_crate_inherits_the_lints_and_the_shared_versions() {
             "{name} does not inherit the lints: add `[lints]` with `workspace = true`"
         );
         let own: Vec<&str> = dependency_lines(&manifest)
-            .filter(|line| !line.contains("workspace = true"))
+            // A crate may depend on itself, to switch on features for its own tests.
+            .filter(|line| !line.contains("workspace = true") && !line.contains("path = \".\""))
             .collect();
         assert!(
             own.is_empty(),
@@ -365,11 +366,21 @@ fn nothing_in_the_product_is_left_for_later() {
     assert!(left.is_empty(), "finish it or open an issue: {left:#?}");
 }
 
+/// The line of a text that holds a byte.
+fn line_at(content: &str, at: usize) -> &str {
+    let rest = content.get(at..).unwrap_or_default();
+    rest.lines().next().unwrap_or_default()
+}
+
 #[test]
 fn lints_are_switched_off_only_with_a_reason() {
     let bare: Vec<String> = product_files()
         .iter()
         .flat_map(|(path, content)| content.match_indices("[allow(").map(move |(at, _)| (path, content, at)))
+        // What a derive writes into a user's crate cannot expect a lint that may not fire there.
+        .filter(|(path, content, at)| {
+            !(path.starts_with("engine/macros") && line_at(content, *at).contains("reason = "))
+        })
         .map(|(path, content, at)| {
             format!(
                 "{path}:{}",

@@ -64,6 +64,10 @@ pub(super) fn idf(chunks: u64, holders: u64) -> f64 {
     ((chunks - holders + 0.5) / (holders + 0.5) + 1.0).ln()
 }
 
+/// Chunks below which a tenant's counts say little of how rare a word is. With a single chunk every word it holds would
+/// count as common, and any other word of the question would outweigh the one that matters.
+const CHUNKS_TELLING: u64 = 50;
+
 /// A score as it is shown and ranked by.
 #[expect(
     clippy::cast_possible_truncation,
@@ -90,11 +94,15 @@ fn weights(totals: Totals, wanted: &[Wanted]) -> Vec<Weight> {
     let idfs: Vec<f64> = wanted.iter().map(|term| idf(totals.chunks, holders(term))).collect();
     // A question of grammar alone has nothing else to be measured by.
     let all = !wanted.iter().any(|term| term.bears_meaning);
-    let counted = |term: &Wanted, idf: f64| if all || term.bears_meaning { idf } else { 0.0 };
-    let whole: f64 = wanted.iter().zip(&idfs).map(|(term, idf)| counted(term, *idf)).sum();
+    let chunks = totals.chunks.max(CHUNKS_TELLING);
+    let counted = |term: &Wanted| {
+        let counts = all || term.bears_meaning;
+        if counts { idf(chunks, holders(term)) } else { 0.0 }
+    };
+    let whole: f64 = wanted.iter().map(counted).sum();
     let weight = |(term, idf): (&Wanted, f64)| Weight {
         idf,
-        share: counted(term, idf) / whole.max(f64::MIN_POSITIVE),
+        share: counted(term) / whole.max(f64::MIN_POSITIVE),
     };
     wanted.iter().zip(idfs).map(weight).collect()
 }

@@ -259,7 +259,8 @@ fn scores_are_those_worked_out_by_hand() {
     };
     let scored = bm25::score(totals, &[held, unknown]);
     // idf: ln(2.5 / 2.5 + 1) = ln 2 for the first, ln(4.5 / 0.5 + 1) = ln 10 for the second.
-    let coverage = 2_f32.ln() / 20_f32.ln();
+    // Coverage counts them among 50 chunks: ln(48.5 / 2.5 + 1) and ln(50.5 / 0.5 + 1).
+    let coverage = 20.4_f32.ln() / (20.4_f32.ln() + 102_f32.ln());
     let expected = [
         (1, 2_f32.ln() * 2.5 / 2.5, coverage),
         (512, 2_f32.ln() * 7.5 / (3.0 + 1.5 * 1.75), coverage),
