@@ -6,7 +6,7 @@
 
 mod memory;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -124,6 +124,8 @@ pub enum RecordKind {
     Intent,
     /// An outside effect's result; the key is the effect's.
     Effect,
+    /// Writes and destinations given to the run from outside; of no task, the key counts them.
+    Command,
 }
 
 impl RecordKind {
@@ -137,6 +139,7 @@ impl RecordKind {
             Self::Answer => "answer",
             Self::Intent => "intent",
             Self::Effect => "effect",
+            Self::Command => "command",
         }
     }
 
@@ -150,6 +153,7 @@ impl RecordKind {
             Self::Answer,
             Self::Intent,
             Self::Effect,
+            Self::Command,
         ]
         .into_iter()
         .find(|kind| kind.as_str() == name)
@@ -186,6 +190,9 @@ pub struct OutboxMessage {
 pub struct Commit {
     /// The new head, if this commit makes one.
     pub checkpoint: Option<NewCheckpoint>,
+    /// The older checkpoint that the new one grows from instead of the expected head: the thread goes on from there, and
+    /// nothing is lost.
+    pub parent: Option<Seq>,
     /// Facts about the tasks of the step that starts at the expected head.
     pub records: Vec<TaskRecord>,
     /// How far the run has come, if that changes.
@@ -203,6 +210,16 @@ pub enum At {
     Seq(Seq),
     /// By the name shown outside.
     Id(Uuid),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head => f.write_str("head"),
+            Self::Seq(Seq(seq)) => write!(f, "number {seq}"),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
 }
 
 /// A checkpoint's facts, without its state.

@@ -18,7 +18,8 @@ use std::{
     },
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 #[cfg(test)]
 pub(crate) use self::id::Slot;
@@ -33,9 +34,10 @@ pub(crate) use self::{
 use crate::{
     checkpoint::Checkpointer,
     clock::{Clock, SystemClock},
+    dynamic::Compat,
     node::{Context, IntoNode, NodeError, Policy},
     route::{Command, Route},
-    run::{Busy, Subgraph, decode_record, encode_record},
+    run::{Breakpoints, Busy, Subgraph, decode_record, encode_record},
     state::{FromState, State, StateError},
 };
 
@@ -47,17 +49,59 @@ pub(crate) struct Output<S: State> {
     pub(crate) update: S::Update,
     /// Position of the route a router has chosen.
     pub(crate) route: Option<usize>,
+    /// Where a node of a dynamic graph goes besides its edges.
+    pub(crate) goto: Vec<Goto>,
+    /// Set when the node ends its whole graph, in favour of the graph around it.
+    pub(crate) leave: Option<Box<Leave>>,
+}
+
+impl<S: State> Output<S> {
+    pub(crate) const fn of(update: S::Update) -> Self {
+        Self {
+            update,
+            route: None,
+            goto: Vec::new(),
+            leave: None,
+        }
+    }
+}
+
+/// Where to go on, by name; with a payload, one more task that is fed with it.
+#[derive(Clone)]
+pub(crate) struct Goto {
+    pub(crate) to: Cow<'static, str>,
+    pub(crate) payload: Option<Payload>,
+}
+
+/// What a node that ends its graph leaves to the graph around it: writes and destinations there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leave {
+    pub(crate) update: Value,
+    pub(crate) goto: Vec<(String, Option<Value>)>,
 }
 
 pub(crate) type OutputFuture<S> = Pin<Box<dyn Future<Output = Result<Output<S>, NodeError>> + Send>>;
 type Call<S> = Box<dyn Fn(&Arc<S>, Option<&Payload>, Context<<S as State>::Event>) -> OutputFuture<S> + Send + Sync>;
 type Choose<S> = Box<dyn Fn(&S) -> usize + Send + Sync>;
+type Name<S> = Box<dyn Fn(&S) -> Result<Vec<Goto>, UnknownTarget> + Send + Sync>;
 type Spread<S> = Box<dyn Fn(&S) -> Vec<Payload> + Send + Sync>;
 
 /// How a worker's payload is written down and read back.
 pub(crate) struct PayloadCodec {
     pub(crate) encode: fn(&Payload) -> Result<Arc<[u8]>, StateError>,
     pub(crate) decode: fn(&[u8]) -> Result<Payload, StateError>,
+    /// As JSON, for whoever listens to the run.
+    pub(crate) show: fn(&Payload) -> Result<Value, StateError>,
+}
+
+impl PayloadCodec {
+    pub(crate) fn of<I: Serialize + DeserializeOwned + Send + Sync + 'static>() -> Self {
+        Self {
+            encode: encode_payload::<I>,
+            decode: decode_payload::<I>,
+            show: show_payload::<I>,
+        }
+    }
 }
 
 /// One node, ready to run.
@@ -67,10 +111,17 @@ pub(crate) struct NodeSpec<S: State> {
     pub(crate) payload: Option<PayloadCodec>,
 }
 
-/// A branch: the closure that picks a position in the topology's table of targets.
-pub(crate) struct Branch<S> {
-    pub(crate) choose: Choose<S>,
+/// A branch: the closure that says where it leads.
+pub(crate) enum Branch<S> {
+    /// To a position in the topology's table of targets.
+    Routes(Choose<S>),
+    /// To places by name.
+    Named(Name<S>),
 }
+
+/// A destination that the graph does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnknownTarget(pub(crate) String);
 
 /// A fan-out: the closure that makes the payloads.
 pub(crate) struct FanOut<S> {
@@ -93,6 +144,8 @@ pub(crate) struct Parts<S: State> {
     pub(crate) branches: Vec<Branch<S>>,
     pub(crate) fan_outs: Vec<FanOut<S>>,
     pub(crate) requires: Vec<(TypeId, &'static str)>,
+    pub(crate) compat: Compat,
+    pub(crate) breakpoints: Breakpoints,
 }
 
 impl<S: State> Graph<S> {
@@ -193,6 +246,8 @@ pub struct GraphBuilder<S: State> {
     branches: Vec<Branch<S>>,
     fan_outs: Vec<FanOut<S>>,
     requires: Vec<(TypeId, &'static str)>,
+    pub(crate) compat: Compat,
+    pub(crate) breakpoints: Breakpoints,
 }
 
 /// Numbers builders, so that an id of one is not taken by another.
@@ -209,6 +264,8 @@ impl<S: State> GraphBuilder<S> {
             branches: Vec::new(),
             fan_outs: Vec::new(),
             requires: Vec::new(),
+            compat: Compat::Strict,
+            breakpoints: Breakpoints::default(),
         }
     }
 
@@ -222,12 +279,7 @@ impl<S: State> GraphBuilder<S> {
         let node = Arc::new(node);
         let call: Call<S> = Box::new(move |state, _, ctx| {
             let running = N::enter(&node, N::Input::from_state(state), ctx);
-            Box::pin(async move {
-                Ok(Output {
-                    update: running.await?.into(),
-                    route: None,
-                })
-            })
+            Box::pin(async move { Ok(Output::of(running.await?.into())) })
         });
         NodeId(self.push(name.into(), Kind::Node, call, None), PhantomData)
     }
@@ -247,8 +299,8 @@ impl<S: State> GraphBuilder<S> {
             Box::pin(async move {
                 let Command { update, goto } = running.await?;
                 Ok(Output {
-                    update: update.into(),
                     route: Some(goto.index()),
+                    ..Output::of(update.into())
                 })
             })
         });
@@ -274,16 +326,10 @@ impl<S: State> GraphBuilder<S> {
                         type_name::<N::Input>()
                     )));
                 };
-                Ok(Output {
-                    update: running.await?.into(),
-                    route: None,
-                })
+                Ok(Output::of(running.await?.into()))
             })
         });
-        let codec = PayloadCodec {
-            encode: encode_payload::<N::Input>,
-            decode: decode_payload::<N::Input>,
-        };
+        let codec = PayloadCodec::of::<N::Input>();
         WorkerId(self.push(name.into(), Kind::Worker, call, Some(codec)), PhantomData)
     }
 
@@ -318,9 +364,8 @@ impl<S: State> GraphBuilder<S> {
             .map(|route| (Cow::Borrowed(route.label()), self.targets(wire(*route))))
             .collect();
         self.declared.branch(from, table);
-        self.branches.push(Branch {
-            choose: Box::new(move |state| choose(state).index()),
-        });
+        self.branches
+            .push(Branch::Routes(Box::new(move |state| choose(state).index())));
         self
     }
 
@@ -366,6 +411,15 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
+    /// Lets a node wait, once it is triggered, until a step leaves nothing else to run. However often it was triggered
+    /// meanwhile, it runs once.
+    pub fn defer(&mut self, node: impl AnyNode<S>) -> &mut Self {
+        if let At::Node(slot) = self.at(node.slot().0) {
+            self.declared.defer(slot.index);
+        }
+        self
+    }
+
     /// Says that every run must be provided with a `T`, for nodes to read by [`Context::provided`].
     pub fn requires<T: Send + Sync + 'static>(&mut self) -> &mut Self {
         self.requires.push((TypeId::of::<T>(), type_name::<T>()));
@@ -393,6 +447,8 @@ impl<S: State> GraphBuilder<S> {
                 branches: self.branches,
                 fan_outs: self.fan_outs,
                 requires: self.requires,
+                compat: self.compat,
+                breakpoints: self.breakpoints,
             }),
             store: None,
             clock: Arc::new(SystemClock),
@@ -448,6 +504,11 @@ fn encode_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Arc<[u8]>
             type_name::<I>()
         ))),
     }
+}
+
+fn show_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Value, StateError> {
+    let item = payload.downcast_ref::<I>();
+    serde_json::to_value(item).map_err(|error| StateError::Encode(error.to_string()))
 }
 
 fn decode_payload<I: DeserializeOwned + Send + Sync + 'static>(bytes: &[u8]) -> Result<Payload, StateError> {

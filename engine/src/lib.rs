@@ -74,6 +74,7 @@ pub mod checkpoint;
 mod clock;
 #[doc(hidden)]
 pub mod derive_support;
+pub mod dynamic;
 mod graph;
 mod id;
 mod node;
@@ -97,9 +98,9 @@ pub use node::{
 };
 pub use route::{Command, Route};
 pub use run::{
-    Cancel, Event, EventKind, EventReader, EventSender, HistoryEntry, NodePanic, NodeTimeout, OnBusy, OnPending,
-    Outcome, ReaderGone, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, Subgraph,
-    events,
+    AsNode, Breakpoints, Cancel, Event, EventKind, EventReader, EventSender, Extra, HistoryEntry, InsideKind,
+    NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, ReaderGone, Run, RunError, RunEvent, RunStream,
+    STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, TaskState, events,
 };
 pub use state::{
     Append, Changes, Field, FieldSet, FromState, Mark, Max, Reducer, Replace, State, StateError, Sum, Update,

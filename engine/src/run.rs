@@ -1,8 +1,13 @@
 //! Runs: a graph, a thread and an input become an outcome.
 
+mod answer;
 mod barrier;
+mod begin;
+mod breakpoint;
 mod busy;
+mod command;
 mod driver;
+mod edit;
 mod error;
 mod event;
 mod frontier;
@@ -14,8 +19,10 @@ mod read;
 mod step;
 mod stream;
 mod subgraph;
+mod suspend;
 
 use std::{
+    borrow::Cow,
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
@@ -26,22 +33,28 @@ use std::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{
-    busy::Busy,
-    journal::{Journal, decode_record, encode_record},
-};
 pub use self::{
+    breakpoint::{Breakpoints, Stop},
     busy::OnBusy,
+    edit::AsNode,
     error::{NodePanic, NodeTimeout, RunError},
-    event::{Event, EventKind, EventReader, EventSender, ReaderGone, events},
-    read::{HistoryEntry, Snapshot},
+    event::{Event, EventKind, EventReader, EventSender, Extra, InsideKind, Path, ReaderGone, StartedTask, events},
+    read::{HistoryEntry, Snapshot, TaskState},
     stream::{RunEvent, RunStream},
     subgraph::Subgraph,
 };
+pub(crate) use self::{
+    busy::Busy,
+    command::Command,
+    driver::RunEnd,
+    event::{Hears, Inside},
+    journal::{Journal, decode_record, encode_record},
+    subgraph::enter,
+};
 use crate::{
     ask::{Answers, Ask, Question},
-    checkpoint::OutboxMessage,
-    graph::Graph,
+    checkpoint::{At, OutboxMessage},
+    graph::{Goto, Graph},
     id::{RunId, ThreadKey},
     node::TypeMap,
     state::State,
@@ -58,6 +71,8 @@ pub enum Outcome<S> {
     Done(S),
     /// It waits for answers. Nothing runs and nothing is held meanwhile.
     Asked(Vec<Question>),
+    /// It has come to a breakpoint; resuming it goes on.
+    Breakpoint(Stop),
     /// It was cancelled; its finished tasks are kept, and it may be resumed.
     Cancelled,
     /// Nothing is left to do, but joins still wait for nodes that were never started.
@@ -84,7 +99,7 @@ impl<S> Outcome<S> {
     pub fn done(self) -> Option<S> {
         match self {
             Self::Done(state) => Some(state),
-            Self::Asked(_) | Self::Cancelled | Self::Stalled { .. } => None,
+            Self::Asked(_) | Self::Breakpoint(_) | Self::Cancelled | Self::Stalled { .. } => None,
         }
     }
 }
@@ -136,7 +151,10 @@ pub(crate) struct Options<S: State> {
     pub(crate) cancel: Cancel,
     pub(crate) events: Option<EventSender<S>>,
     pub(crate) on_busy: OnBusy,
-    pub(crate) on_pending: OnPending,
+    pub(crate) on_pending: Option<OnPending>,
+    pub(crate) at: Option<At>,
+    pub(crate) breakpoints: Option<Breakpoints>,
+    pub(crate) command: Option<Command<S>>,
     pub(crate) provided: TypeMap,
     pub(crate) outbox: Vec<OutboxMessage>,
     pub(crate) reader_gone: Option<CancellationToken>,
@@ -151,7 +169,10 @@ impl<S: State> Default for Options<S> {
             cancel: Cancel::new(),
             events: None,
             on_busy: OnBusy::default(),
-            on_pending: OnPending::default(),
+            on_pending: None,
+            at: None,
+            breakpoints: None,
+            command: None,
             provided: TypeMap::default(),
             outbox: Vec::new(),
             reader_gone: None,
@@ -209,6 +230,15 @@ impl<S: State> Graph<S> {
             beginning: Beginning::Input(input),
             options: Options::default(),
         }
+    }
+
+    /// Runs again what followed from an older checkpoint, on a branch of its own. Nodes before it do not run; those after it
+    /// do, whether or not they had finished, and ask their questions anew.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume); [`RunError::NoCheckpoint`] if the thread has none there.
+    pub fn rerun_from(&self, thread: &ThreadKey, at: At) -> Run<S> {
+        self.resume(thread).at(at)
     }
 
     /// Goes on with a thread's last run: after a crash, a failure, a cancellation, or with answers to its questions.
@@ -276,7 +306,35 @@ impl<S: State> Run<S> {
 
     /// What to do if the thread's last run has tasks left.
     pub const fn on_pending(mut self, policy: OnPending) -> Self {
-        self.options.on_pending = policy;
+        self.options.on_pending = Some(policy);
+        self
+    }
+
+    /// Begins from this checkpoint instead of the thread's newest. What was done since then stays in the history, as another
+    /// branch, and the thread goes on from here.
+    pub const fn at(mut self, at: At) -> Self {
+        self.options.at = Some(at);
+        self
+    }
+
+    /// Stops here, instead of at the graph's own breakpoints.
+    pub fn breakpoints(mut self, breakpoints: Breakpoints) -> Self {
+        self.options.breakpoints = Some(breakpoints);
+        self
+    }
+
+    /// Writes this before going on: for a run that is resumed.
+    pub fn update(mut self, update: S::Update) -> Self {
+        self.options.command.get_or_insert_default().update = update;
+        self
+    }
+
+    /// Runs this node as well when going on: for a run that is resumed.
+    pub fn goto(mut self, node: impl Into<Cow<'static, str>>) -> Self {
+        self.options.command.get_or_insert_default().goto.push(Goto {
+            to: node.into(),
+            payload: None,
+        });
         self
     }
 
@@ -312,9 +370,10 @@ impl<S: State> Run<S> {
         if let Some(error) = self.missing() {
             return Err(error);
         }
-        match open::open(self).await? {
-            open::Opened::Ended(outcome) => Ok(outcome),
-            open::Opened::Open(driver) => driver.drive().await,
+        let graph = self.graph.name().to_owned();
+        match open::open(self).await?.finish().await? {
+            RunEnd::Outcome(outcome) => Ok(outcome),
+            RunEnd::Left(_) => Err(RunError::NoParent { graph }),
         }
     }
 }

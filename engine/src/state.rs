@@ -75,6 +75,12 @@ pub trait State: Clone + Serialize + Send + Sync + 'static {
     /// The state of a new thread.
     fn start(shape: &Self::Shape, input: Self::Input) -> Self;
 
+    /// The state of a thread before its first input, if such a state can be: every field has a value without input.
+    #[must_use]
+    fn empty(_shape: &Self::Shape) -> Option<Self> {
+        None
+    }
+
     /// New input on an old thread: per-run fields go back to their defaults, then the input is merged.
     fn restart(&mut self, input: Self::Input, changes: &mut Changes);
 

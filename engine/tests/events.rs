@@ -66,10 +66,17 @@ fn talking() -> Graph<Talk> {
 
 fn told(kind: &EventKind<Talk>) -> String {
     match kind {
-        EventKind::Step { step, tasks } => format!("step {step} {}", tasks.join("+")),
+        EventKind::Step { step, tasks } => format!(
+            "step {step} {}",
+            tasks
+                .iter()
+                .map(|task| task.node.as_ref())
+                .collect::<Vec<_>>()
+                .join("+")
+        ),
         EventKind::Update { node, .. } => format!("update {node}"),
         EventKind::Custom { node, event } => format!("{node}: {event}"),
-        EventKind::Saved { step, checkpoint } => format!("saved {step} {:?}", checkpoint.map(|(seq, _)| seq.0)),
+        EventKind::Saved { step, checkpoint, .. } => format!("saved {step} {:?}", checkpoint.map(|(seq, _)| seq.0)),
         EventKind::Retry {
             node, attempt, error, ..
         } => format!("retry {node} {attempt} {error}"),
@@ -272,7 +279,7 @@ async fn a_retry_is_told_with_its_error_and_wait() {
 }
 
 #[tokio::test]
-async fn questions_are_told_when_they_are_kept_and_finished_siblings_when_the_step_ends() {
+async fn questions_are_told_when_they_are_kept_and_finished_siblings_when_they_finish() {
     let mut g = Graph::<Talk>::builder("ask");
     let asks = g.node("asks", |_: Arc<Talk>, ctx: Context<String>| {
         ready(ctx.ask(Sure).map(|_| ()))
@@ -281,17 +288,22 @@ async fn questions_are_told_when_they_are_kept_and_finished_siblings_when_the_st
     g.edge(START, asks).edge(asks, END).edge(START, quick).edge(quick, END);
     let graph = g.build().unwrap().checkpointer(Memory::new());
     let (lines, outcome) = all(&graph, words(0)).await;
-    assert_eq!(lines, ["saved 0 Some(1)", "step 1 asks+quick", "asked asks@1/sure"]);
+    assert_eq!(
+        lines,
+        [
+            "saved 0 Some(1)",
+            "step 1 asks+quick",
+            "update quick",
+            "asked asks@1/sure"
+        ]
+    );
     assert!(matches!(outcome, Outcome::Asked(_)));
     let mut stream = graph.resume(&thread("t")).answer::<Sure>(&true).stream();
     let mut lines = Vec::new();
     while let Some(Ok(RunEvent::Event(event))) = stream.next().await {
         lines.push(told(&event.kind));
     }
-    assert_eq!(
-        lines,
-        ["step 1 asks+quick", "update asks", "update quick", "saved 1 Some(2)"]
-    );
+    assert_eq!(lines, ["step 1 asks+quick", "update asks", "saved 1 Some(2)"]);
 }
 
 #[tokio::test]
@@ -302,8 +314,8 @@ async fn a_streams_error_is_its_last_item() {
     });
     g.edge(START, node).edge(node, END);
     let items: Vec<_> = g.build().unwrap().run(&thread("t"), words(0)).stream().collect().await;
-    assert_eq!(items.len(), 3);
-    assert_eq!(items[2].as_ref().unwrap_err().code(), "run::node");
+    assert_eq!(items.len(), 4);
+    assert_eq!(items[3].as_ref().unwrap_err().code(), "run::node");
 }
 
 #[tokio::test]

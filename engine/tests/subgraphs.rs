@@ -187,7 +187,7 @@ async fn a_graph_is_a_node_with_and_without_a_store() {
 }
 
 #[tokio::test]
-async fn what_inner_nodes_emit_leaves_under_the_outermost_hosts_name() {
+async fn what_inner_nodes_emit_leaves_with_the_path_of_its_hosts() {
     let emit = |ctx: Context<u64>| {
         assert!(ctx.try_emit(7));
         Ok(line(""))
@@ -198,12 +198,17 @@ async fn what_inner_nodes_emit_leaves_under_the_outermost_hosts_name() {
     let mut told = Vec::new();
     while let Some(event) = reader.next().await {
         match event.kind {
-            EventKind::Custom { node, event } => told.push(format!("{node} emits {event}")),
+            EventKind::Custom { node, event: emitted } => {
+                told.push(format!("{}/{node} emits {emitted}", event.path.join("/")));
+            }
             EventKind::Update { node, .. } => told.push(format!("{node} ends")),
             _ => {}
         }
     }
-    assert_eq!(told, ["deep emits 7", "deep emits 7", "deep ends"]);
+    assert_eq!(
+        told,
+        ["deep/host/first emits 7", "deep/host/second emits 7", "deep ends"]
+    );
 }
 
 /// `first` counts, `second` asks.

@@ -500,7 +500,8 @@ async fn a_reader_is_told_of_the_admission_first() {
             first.kind,
             stepgraph::EventKind::Saved {
                 step: 0,
-                checkpoint: Some((Seq(1), _))
+                checkpoint: Some((Seq(1), _)),
+                ..
             }
         ),
         "{first:?}"

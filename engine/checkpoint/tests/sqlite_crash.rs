@@ -32,6 +32,7 @@ fn step(number: u64) -> Commit {
         body: vec![1; 2000].into(),
     };
     Commit {
+        parent: None,
         checkpoint: Some(NewCheckpoint {
             id: Uuid::from_u128(number.into()),
             step: i64::try_from(number).unwrap(),

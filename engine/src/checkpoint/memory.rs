@@ -87,6 +87,9 @@ impl Thread {
                 found: self.head,
             });
         }
+        if let Some(seq) = commit.parent.filter(|parent| self.row(*parent).is_none()) {
+            return Err(CheckpointError::NoCheckpoint { key: key.clone(), seq });
+        }
         if !commit.records.is_empty() {
             let Some(row) = expected.and_then(position).and_then(|at| self.rows.get_mut(at)) else {
                 return Err(CheckpointError::NoCheckpoint {
@@ -102,11 +105,12 @@ impl Thread {
         if let Some(run) = commit.run {
             self.run = Some(run);
         }
+        let parent = commit.parent.or(expected);
         if let Some(new) = commit.checkpoint {
             let seq = Seq(self.rows.len() as u64 + 1);
             let info = CheckpointInfo {
                 seq,
-                parent: expected,
+                parent,
                 id: new.id,
                 step: new.step,
                 source: new.source,

@@ -12,6 +12,7 @@ pub(super) fn mermaid(topology: &Topology) -> String {
             Kind::Node => ("[", "]"),
             Kind::Router => ("{{", "}}"),
             Kind::Worker => ("[[", "]]"),
+            Kind::Open => ("(", ")"),
         };
         line(&mut out, format_args!("    n{at}{open}{}{close}", quoted(name)));
     }

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Node,
     Router,
     Worker,
+    /// Of a dynamic graph: run on the state or on what it is sent.
+    Open,
 }
 
 /// A table of routes: label and ends, by the route's position.
@@ -28,6 +30,8 @@ pub(crate) struct Declared {
     pub(crate) branches: Vec<(At, Table)>,
     pub(crate) routes: Vec<(At, Table)>,
     pub(crate) fan_outs: Vec<(At, At)>,
+    /// Nodes, by position, that wait until nothing else is left.
+    pub(crate) deferred: Vec<usize>,
     pub(crate) foreign: bool,
 }
 
@@ -41,6 +45,7 @@ impl Declared {
             branches: Vec::new(),
             routes: Vec::new(),
             fan_outs: Vec::new(),
+            deferred: Vec::new(),
             foreign: false,
         }
     }
@@ -68,6 +73,10 @@ impl Declared {
 
     pub(crate) fn fan_out(&mut self, from: At, to: At) {
         self.fan_outs.push((from, to));
+    }
+
+    pub(crate) fn defer(&mut self, node: usize) {
+        self.deferred.push(node);
     }
 
     pub(crate) const fn foreign_id(&mut self) {
@@ -155,6 +164,8 @@ pub(crate) struct Topology {
     pub(crate) fingerprint: Uuid,
     names: Vec<Cow<'static, str>>,
     kinds: Vec<Kind>,
+    /// Which nodes are deferred; empty when none is.
+    deferred: Vec<bool>,
     /// What leads out of each node; the last is START's.
     exits: Vec<Exits>,
     pub(crate) joins: Vec<Join>,
@@ -219,6 +230,7 @@ impl Topology {
             fingerprint: Uuid::nil(),
             names: named.iter().map(|(name, _)| name.clone()).collect(),
             kinds: named.iter().map(|(_, kind)| *kind).collect(),
+            deferred: deferred(declared, order),
             exits: vec![Exits::default(); order.len() + 1],
             joins: Vec::new(),
             branches: Vec::new(),
@@ -290,6 +302,8 @@ impl Topology {
             .collect();
         ways.sort();
         text.extend(ways);
+        let deferred = self.names.iter().zip(&self.deferred).filter(|(_, deferred)| **deferred);
+        text.extend(deferred.map(|(name, _)| format!("deferred {name}\n")));
         Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
     }
 
@@ -319,10 +333,28 @@ impl Topology {
         self.kinds.get(node).copied().unwrap_or(Kind::Node)
     }
 
+    /// Whether any node is deferred.
+    pub(crate) const fn defers(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    pub(crate) fn is_deferred(&self, node: usize) -> bool {
+        self.deferred.get(node).copied().unwrap_or_default()
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.names
             .binary_search_by(|known| known.as_bytes().cmp(name.as_bytes()))
             .ok()
+    }
+
+    /// The number of a name that may stand among tasks: a node's, or START's.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        if name == "START" {
+            Some(self.start())
+        } else {
+            self.find(name)
+        }
     }
 
     pub(crate) fn exits(&self, node: usize) -> &Exits {
@@ -343,4 +375,12 @@ impl Topology {
             Some(send) => format!("{}#{send}", self.name(node)),
         }
     }
+}
+
+/// Which nodes are deferred, in the order of names; nothing when none is.
+fn deferred(declared: &Declared, order: &[usize]) -> Vec<bool> {
+    if declared.deferred.is_empty() {
+        return Vec::new();
+    }
+    order.iter().map(|old| declared.deferred.contains(old)).collect()
 }

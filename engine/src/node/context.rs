@@ -29,7 +29,7 @@ use crate::{
     clock::Clock,
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
-    run::Journal,
+    run::{Hears, Inside, Journal},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -151,6 +151,12 @@ impl TypeMap {
 pub(crate) trait Emit<E>: Send + Sync {
     /// The caller holds a permit of the gate, so there is room.
     fn send(&self, node: usize, event: E);
+
+    /// The same for what happens in a graph inside a node. Each host puts its name behind `hosts`.
+    fn send_inside(&self, hosts: Vec<Cow<'static, str>>, inside: Inside<E>);
+
+    /// What the reader has asked for.
+    fn hears(&self) -> Hears;
 }
 
 /// The way out for a node's events.
@@ -173,6 +179,14 @@ struct Narrow<E>(Arc<dyn Emit<E>>);
 impl<E, F: Into<E>> Emit<F> for Narrow<E> {
     fn send(&self, node: usize, event: F) {
         self.0.send(node, event.into());
+    }
+
+    fn send_inside(&self, hosts: Vec<Cow<'static, str>>, inside: Inside<F>) {
+        self.0.send_inside(hosts, inside.map());
+    }
+
+    fn hears(&self) -> Hears {
+        self.0.hears()
     }
 }
 

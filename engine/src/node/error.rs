@@ -15,6 +15,8 @@ pub(crate) enum NodeErrorKind {
     Retryable,
     Terminal,
     Asked,
+    /// A graph inside the node has come to a breakpoint.
+    Paused,
     /// The run was cancelled under the node.
     Cancelled,
     /// The run has taken as long as it may.
@@ -42,6 +44,13 @@ impl NodeError {
         Self {
             kind: NodeErrorKind::Asked,
             source: "the node waits for an answer".into(),
+        }
+    }
+
+    pub(crate) fn paused() -> Self {
+        Self {
+            kind: NodeErrorKind::Paused,
+            source: "a graph inside the node has come to a breakpoint".into(),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     checkpoint::{
         CheckpointSource, Commit, NewCheckpoint, OutboxMessage, Payload as StoredState, RunMark, RunStatus, Seq,
     },
-    graph::{Output, Payload},
+    graph::{Branch, Goto, Output, Payload, Topology, UnknownTarget},
     node::StoreHandle,
     state::{Changes, State},
 };
@@ -43,28 +43,89 @@ impl Sizes {
     }
 }
 
+/// Why a step's updates did not become a new state.
+pub(super) enum Unmerged {
+    Conflict(Conflict),
+    /// Who led to which place.
+    Target(usize, UnknownTarget),
+}
+
 impl<S: State> Driver<S> {
     /// All tasks have finished: their updates become the new state, and the next tasks follow from it.
     pub(super) async fn barrier(&mut self, outputs: Vec<Output<S>>) -> Result<(), RunError> {
-        if self.shared.sink.is_heard() {
-            for (task, output) in self.tasks.iter().zip(&outputs) {
-                let node = self.shared.parts.topology.name(task.node).clone();
-                self.shared
-                    .tell(EventKind::Update {
-                        node,
-                        update: output.update.clone(),
-                    })
-                    .await;
-            }
-        }
-        self.changes.clear();
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
         let merged = guarded(self.shared.step, || self.merge_and_plan(outputs));
-        if let Err(error) = merged.and_then(|merged| merged.map_err(|conflict| self.conflict_error(&conflict))) {
+        if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
             return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
         }
+        self.tell_values().await;
         let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
         self.save(CheckpointSource::Step, run, Vec::new()).await
+    }
+
+    /// The first step of a run whose input is a checkpoint of its own: merges the input and follows the ways from START.
+    pub(super) async fn start(&mut self) -> Result<(), RunError> {
+        self.shared.step += 1;
+        let tasks = std::mem::take(&mut self.tasks);
+        let inputs = tasks.iter().filter_map(|task| task.send.as_ref());
+        let inputs: Vec<S::Input> = inputs
+            .filter_map(|(_, payload)| payload.downcast_ref::<S::Input>().cloned())
+            .collect();
+        let merged = guarded(self.shared.step, || {
+            for input in inputs {
+                Arc::make_mut(&mut self.shared.state).restart(input, &mut self.changes);
+            }
+            self.follow_start()
+        });
+        if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
+            self.tasks = tasks;
+            return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
+        }
+        self.may_pause = true;
+        self.tell_values().await;
+        let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
+        self.save(CheckpointSource::Step, run, Vec::new()).await
+    }
+
+    /// The next task is START itself.
+    pub(super) fn is_start(&self) -> bool {
+        let start = self.shared.parts.topology.start();
+        self.tasks.first().is_some_and(|task| task.node == start)
+    }
+
+    /// The tasks that follow from START.
+    pub(super) fn follow_start(&mut self) -> Result<(), Unmerged> {
+        let parts = Arc::clone(&self.shared.parts);
+        let mut departure = Departure {
+            node: parts.topology.start(),
+            chosen: Vec::new(),
+            sends: Vec::new(),
+        };
+        self.route(&self.shared.state, &mut departure)?;
+        self.tasks = plan(&parts.topology, vec![departure], &mut self.waiting);
+        Ok(())
+    }
+
+    /// Tells the state after a step that has changed it.
+    async fn tell_values(&self) {
+        if self.shared.sink.hears_values() && !self.changes.fields().is_empty() {
+            let state = Arc::clone(&self.shared.state);
+            self.shared.tell(EventKind::Values { state }).await;
+        }
+    }
+
+    /// Tells the state that the kept outputs of an unfinished step would make.
+    pub(super) async fn tell_kept(&self, outputs: &[(usize, Output<S>)]) {
+        if !self.shared.sink.hears_values() {
+            return;
+        }
+        let (mut state, mut changes) = (S::clone(&self.shared.state), Changes::default());
+        for (_, output) in outputs {
+            state.apply(output.update.clone(), &mut changes);
+        }
+        if !changes.fields().is_empty() {
+            self.shared.tell(EventKind::Values { state: Arc::new(state) }).await;
+        }
     }
 
     /// Writes the state as it stands, as a snapshot or as this step's changes, and what is to run next.
@@ -80,9 +141,10 @@ impl<S: State> Driver<S> {
             // As exact as stores keep it, so that tasks which are entered again see the same time.
             let created_at = self.shared.run.clock.now().trunc_subsecs(6);
             let checkpoint = self.checkpoint(source, created_at)?;
-            let id = checkpoint.id;
+            let (id, parent) = (checkpoint.id, self.parent.take());
             self.commit(Commit {
                 checkpoint: Some(checkpoint),
+                parent,
                 records: Vec::new(),
                 run,
                 outbox,
@@ -97,13 +159,20 @@ impl<S: State> Driver<S> {
                 .and_then(StoreHandle::head)
                 .map(|seq| (seq, id));
         }
+        self.changes.clear();
         // The records belong to the step that has ended.
         self.shared.run.journal.clear();
         if self.shared.sink.is_heard() {
+            let topology = &self.shared.parts.topology;
+            let next = self.tasks.iter().map(|task| topology.name(task.node).clone()).collect();
+            let state = self.shared.sink.hears_checkpoints();
             self.shared
                 .tell(EventKind::Saved {
                     step: self.shared.step,
+                    source,
+                    next,
                     checkpoint: saved,
+                    state: state.then(|| Arc::clone(&self.shared.state)),
                 })
                 .await;
         }
@@ -130,7 +199,7 @@ impl<S: State> Driver<S> {
             step: self.shared.step,
             source,
             payload,
-            frontier: Frontier::store(&parts.topology, &parts.nodes, &self.tasks, &self.joins)?,
+            frontier: Frontier::store(&parts.topology, &parts.nodes, &self.tasks, &self.waiting)?,
             fingerprint: parts.topology.fingerprint,
             state_version: S::VERSION,
             created_at,
@@ -168,14 +237,13 @@ impl<S: State> Driver<S> {
         Ok(())
     }
 
-    fn merge_and_plan(&mut self, outputs: Vec<Output<S>>) -> Result<(), Conflict> {
+    fn merge_and_plan(&mut self, outputs: Vec<Output<S>>) -> Result<(), Unmerged> {
         let parts = Arc::clone(&self.shared.parts);
         let fields = S::fields(&parts.shape);
-        let tasks = std::mem::take(&mut self.tasks);
         let crowd = outputs.len() > 1;
         let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
         let mut updates = Vec::with_capacity(outputs.len());
-        for (task, output) in tasks.iter().zip(outputs) {
+        for (at, (task, output)) in self.tasks.iter().zip(outputs).enumerate() {
             let mut departure = Departure {
                 node: task.node,
                 chosen: Vec::new(),
@@ -185,62 +253,104 @@ impl<S: State> Driver<S> {
             if let Some(targets) = output.route.and_then(|route| exits.routes.get(route)) {
                 departure.chosen.extend_from_slice(targets);
             }
+            lead(&parts.topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(at, target))?;
             if crowd && exits.is_conditional() {
                 // Routing sees the state at the step's start plus the task's own update, not its siblings'.
                 let mut own = S::clone(&self.shared.state);
                 own.apply(output.update.clone(), &mut Changes::default());
-                self.route(&own, &mut departure);
+                self.route(&own, &mut departure)?;
             }
             departures.push(departure);
             updates.push(output.update);
         }
-        self.tasks = tasks;
         merge(
             Arc::make_mut(&mut self.shared.state),
             fields,
             updates,
             &mut self.changes,
-        )?;
+        )
+        .map_err(Unmerged::Conflict)?;
         if let [departure] = departures.as_mut_slice() {
-            self.route(&self.shared.state, departure);
+            self.route(&self.shared.state, departure)?;
         }
-        self.tasks = plan(&parts.topology, departures, &mut self.joins);
+        self.tasks = plan(&parts.topology, departures, &mut self.waiting);
         Ok(())
     }
 
     /// Where branches and fan-outs lead from `state`.
-    pub(crate) fn route(&self, state: &S, departure: &mut Departure<Payload>) {
+    pub(crate) fn route(&self, state: &S, departure: &mut Departure<Payload>) -> Result<(), Unmerged> {
         let parts = &self.shared.parts;
-        let exits = parts.topology.exits(departure.node);
+        let topology = &parts.topology;
+        let exits = topology.exits(departure.node);
+        let node = departure.node;
+        let unknown = |target| {
+            let at = self.tasks.iter().position(|task| task.node == node);
+            Unmerged::Target(at.unwrap_or(usize::MAX), target)
+        };
         for at in &exits.branches {
-            let (Some(branch), Some(table)) = (parts.branches.get(*at), parts.topology.branches.get(*at)) else {
-                continue;
-            };
-            if let Some(targets) = table.get((branch.choose)(state)) {
-                departure.chosen.extend_from_slice(targets);
+            match parts.branches.get(*at) {
+                Some(Branch::Routes(choose)) => {
+                    let table = topology.branches.get(*at);
+                    if let Some(targets) = table.and_then(|table| table.get(choose(state))) {
+                        departure.chosen.extend_from_slice(targets);
+                    }
+                }
+                Some(Branch::Named(name)) => {
+                    let led = name(state).and_then(|gotos| lead(topology, gotos, departure));
+                    led.map_err(unknown)?;
+                }
+                None => {}
             }
         }
         for at in &exits.fan_outs {
-            let (Some(fan_out), Some(worker)) = (parts.fan_outs.get(*at), parts.topology.fan_outs.get(*at)) else {
+            let (Some(fan_out), Some(worker)) = (parts.fan_outs.get(*at), topology.fan_outs.get(*at)) else {
                 continue;
             };
             departure
                 .sends
                 .extend((fan_out.spread)(state).into_iter().map(|payload| (*worker, payload)));
         }
+        Ok(())
     }
 
-    fn conflict_error(&self, conflict: &Conflict) -> RunError {
-        let name = |at: usize| self.tasks.get(at).map(|task| self.task_id(task)).unwrap_or_default();
-        let fields = S::fields(&self.shared.parts.shape);
-        let field = fields
-            .get(conflict.field)
-            .map_or(Cow::Borrowed("?"), |field| field.name.clone());
-        RunError::Conflict {
-            field: field.into_owned(),
-            first: name(conflict.first),
-            second: name(conflict.second),
-            step: self.shared.step,
+    pub(super) fn unmerged(&self, unmerged: &Unmerged) -> RunError {
+        let name = |at: usize| self.tasks.get(at).map(|task| self.task_id(task));
+        match unmerged {
+            Unmerged::Conflict(conflict) => {
+                let fields = S::fields(&self.shared.parts.shape);
+                let field = fields
+                    .get(conflict.field)
+                    .map_or(Cow::Borrowed("?"), |field| field.name.clone());
+                RunError::Conflict {
+                    field: field.into_owned(),
+                    first: name(conflict.first).unwrap_or_default(),
+                    second: name(conflict.second).unwrap_or_default(),
+                    step: self.shared.step,
+                }
+            }
+            Unmerged::Target(at, target) => RunError::UnknownTarget {
+                from: name(*at).unwrap_or_else(|| "START".to_owned()),
+                target: target.0.clone(),
+                step: self.shared.step,
+                thread: Box::new(self.shared.run.key.clone()),
+                graph: self.shared.parts.topology.graph.clone().into_owned(),
+            },
         }
     }
+}
+
+/// Leads on to places by name.
+pub(super) fn lead(
+    topology: &Topology,
+    gotos: Vec<Goto>,
+    departure: &mut Departure<Payload>,
+) -> Result<(), UnknownTarget> {
+    for Goto { to, payload } in gotos {
+        let node = topology.find(&to).ok_or_else(|| UnknownTarget(to.into_owned()))?;
+        match payload {
+            None => departure.chosen.push(node),
+            Some(payload) => departure.sends.push((node, payload)),
+        }
+    }
+    Ok(())
 }

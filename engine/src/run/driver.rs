@@ -5,18 +5,19 @@ use std::time::Duration;
 use super::{
     Outcome, StalledJoin,
     barrier::Sizes,
+    breakpoint::{Breakpoints, Stop},
     busy::Hold,
     error::RunError,
-    event::EventKind,
+    event::{EventKind, StartedTask},
     owned,
-    plan::{Joins, Seed},
-    step::{Crowd, End, Shared, StoredOutput, run_one},
+    plan::{Seed, Waiting},
+    step::{Crowd, End, Shared, run_one},
 };
 use crate::{
     ask::Question,
-    checkpoint::{Commit, RecordKind, RunStatus, TaskRecord},
-    graph::{Output, Payload},
-    node::{NodeError, StoreHandle},
+    checkpoint::{Commit, RunStatus, Seq},
+    graph::{Leave, Output, Payload},
+    node::NodeError,
     state::{Changes, State},
 };
 
@@ -24,42 +25,88 @@ use crate::{
 pub(crate) struct Driver<S: State> {
     pub(crate) shared: Shared<S>,
     pub(crate) tasks: Vec<Seed<Payload>>,
-    pub(crate) joins: Joins,
+    pub(crate) waiting: Waiting,
     pub(crate) steps_left: u32,
     pub(crate) step_limit: u32,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) sizes: Sizes,
     pub(crate) changes: Changes,
+    /// The checkpoint that the next one grows from, if not the head.
+    pub(crate) parent: Option<Seq>,
     /// Outputs that earlier runs of this step have left behind are looked up only when there are any.
     pub(crate) has_records: bool,
+    pub(crate) breakpoints: Breakpoints,
+    /// Whether a breakpoint may stop it before its next step: not before the first of a run without input.
+    pub(crate) may_pause: bool,
     pub(crate) _hold: Option<Hold>,
 }
 
 /// How a step ended.
-enum StepEnd {
+pub(super) enum StepEnd {
     Merged,
     Asked(Vec<Question>),
+    Paused,
     Cancelled,
+    Left(Box<Leave>),
+}
+
+/// What a run has come to.
+pub(crate) enum RunEnd<S> {
+    Outcome(Outcome<S>),
+    /// A node has ended the graph in favour of the one around it.
+    Left(Box<Leave>),
 }
 
 impl<S: State> Driver<S> {
-    /// Runs to an outcome.
-    pub(crate) async fn drive(mut self) -> Result<Outcome<S>, RunError> {
+    /// Runs to an end.
+    pub(crate) async fn drive(mut self) -> Result<RunEnd<S>, RunError> {
         loop {
             if self.tasks.is_empty() {
-                return Ok(self.end());
+                return Ok(RunEnd::Outcome(self.end()));
+            }
+            if self.is_start() {
+                self.start().await?;
+                continue;
             }
             if self.steps_left == 0 {
                 let error = RunError::StepLimit { limit: self.step_limit };
                 return Err(self.give_up(RunStatus::Stopped, Vec::new(), error).await);
             }
+            let topology = std::sync::Arc::clone(&self.shared.parts.topology);
+            let pausing =
+                |of: &[Seed<Payload>]| -> Vec<_> { of.iter().map(|task| topology.name(task.node).clone()).collect() };
+            if self.may_pause && self.breakpoints.before.matches(&topology, &self.tasks) {
+                let nodes = pausing(&self.tasks);
+                return self.pause(Stop::Before(nodes)).await;
+            }
+            self.may_pause = true;
             self.steps_left -= 1;
+            let ran = self.breakpoints.after.matches(&topology, &self.tasks);
+            let ran = ran.then(|| pausing(&self.tasks));
             match self.superstep().await? {
                 StepEnd::Merged => {}
-                StepEnd::Asked(questions) => return Ok(Outcome::Asked(questions)),
-                StepEnd::Cancelled => return Ok(Outcome::Cancelled),
+                StepEnd::Asked(questions) => return Ok(RunEnd::Outcome(Outcome::Asked(questions))),
+                StepEnd::Paused => return Ok(RunEnd::Outcome(Outcome::Breakpoint(Stop::Inside))),
+                StepEnd::Cancelled => return Ok(RunEnd::Outcome(Outcome::Cancelled)),
+                StepEnd::Left(leave) => return Ok(RunEnd::Left(leave)),
+            }
+            if let Some(nodes) = ran {
+                return self.pause(Stop::After(nodes)).await;
             }
         }
+    }
+
+    /// Ends the run at a breakpoint.
+    async fn pause(&mut self, stop: Stop) -> Result<RunEnd<S>, RunError> {
+        if !self.tasks.is_empty() {
+            self.commit(Commit {
+                run: Some(self.mark(RunStatus::Stopped, None)),
+                ..Commit::default()
+            })
+            .await?;
+        }
+        self.shared.tell(EventKind::Paused { at: stop.clone() }).await;
+        Ok(RunEnd::Outcome(Outcome::Breakpoint(stop)))
     }
 
     /// What a run has come to that has no tasks left.
@@ -71,8 +118,8 @@ impl<S: State> Driver<S> {
                 .map(|node| topology.name(node).clone().into_owned())
                 .collect()
         };
-        let waiting = self.joins.waiting(topology).into_iter();
-        let waiting: Vec<_> = waiting
+        let stalled = self.waiting.stalled(topology).into_iter();
+        let waiting: Vec<_> = stalled
             .map(|(to, missing)| StalledJoin {
                 to: names(to),
                 missing: names(missing),
@@ -89,15 +136,10 @@ impl<S: State> Driver<S> {
     async fn superstep(&mut self) -> Result<StepEnd, RunError> {
         self.shared.step += 1;
         if self.shared.sink.is_heard() {
-            let tasks = self
-                .tasks
-                .iter()
-                .map(|task| self.shared.parts.topology.name(task.node).clone())
-                .collect();
             self.shared
                 .tell(EventKind::Step {
                     step: self.shared.step,
-                    tasks,
+                    tasks: self.started()?,
                 })
                 .await;
         }
@@ -107,7 +149,11 @@ impl<S: State> Driver<S> {
             return self.suspend(Vec::new(), vec![(0, end)]).await;
         }
         let ends = match self.tasks.as_slice() {
-            [task] if !self.has_records => vec![run_one(&self.shared, task).await],
+            [task] if !self.has_records => {
+                let end = run_one(&self.shared, task).await;
+                self.tell_end(0, &end).await;
+                vec![end]
+            }
             _ => self.run_crowd().await?,
         };
         let mut outputs = Vec::with_capacity(ends.len());
@@ -118,12 +164,38 @@ impl<S: State> Driver<S> {
                 other => others.push((at, other)),
             }
         }
+        if let Some((_, output)) = outputs.iter_mut().find(|(_, output)| output.leave.is_some())
+            && let Some(leave) = output.leave.clone()
+        {
+            return self.leave(&outputs, leave).await;
+        }
         if others.is_empty() {
             let outputs = outputs.into_iter().map(|(_, output)| output).collect();
             self.barrier(outputs).await?;
             return Ok(StepEnd::Merged);
         }
         self.suspend(outputs, others).await
+    }
+
+    /// The tasks of a step as its first event names them.
+    fn started(&self) -> Result<Vec<StartedTask>, RunError> {
+        let parts = &self.shared.parts;
+        let with_payload = self.shared.sink.hears_payloads();
+        let tasks = self.tasks.iter().map(|task| {
+            let payload = match &task.send {
+                Some((_, payload)) if with_payload => {
+                    let codec = parts.nodes.get(task.node).and_then(|spec| spec.payload.as_ref());
+                    codec.map(|codec| (codec.show)(payload)).transpose()?
+                }
+                _ => None,
+            };
+            Ok(StartedTask {
+                node: parts.topology.name(task.node).clone(),
+                task: self.task_id(task),
+                payload,
+            })
+        });
+        tasks.collect()
     }
 
     /// Runs the tasks side by side. With a store, each result is durable before the next is waited for.
@@ -150,6 +222,7 @@ impl<S: State> Driver<S> {
                 .await?;
             }
             for (at, end) in ended {
+                self.tell_end(at, &end).await;
                 if let Some(slot) = ends.get_mut(at) {
                     *slot = Some(end);
                 }
@@ -169,17 +242,25 @@ impl<S: State> Driver<S> {
         Ok(ends.into_iter().map(|end| end.unwrap_or_else(lost)).collect())
     }
 
-    /// How a task ended in an earlier run of this step, if it needs not run again.
-    fn recorded(&self, task: &Seed<Payload>) -> Result<Option<End<S>>, RunError> {
-        let id = self.task_id(task);
-        let journal = &self.shared.run.journal;
-        if let Some(StoredOutput { update, route }) =
-            journal.decode::<StoredOutput<S::Update>>(&id, RecordKind::Output, "")?
-        {
-            return Ok(Some(End::Output(Output { update, route })));
+    /// Tells how a task has ended, as it ends.
+    async fn tell_end(&self, at: usize, end: &End<S>) {
+        let Some(task) = self.tasks.get(at) else { return };
+        if !self.shared.sink.is_heard() {
+            return;
         }
-        let open = journal.open_questions(&id);
-        Ok((!open.is_empty()).then_some(End::Asked(open)))
+        let node = self.shared.parts.topology.name(task.node).clone();
+        match end {
+            End::Output(Output { update, .. }) => {
+                let (task, update) = (self.task_id(task), update.clone());
+                self.shared.tell(EventKind::Update { node, task, update }).await;
+            }
+            End::Failed { error, .. } => {
+                let (task, error) = (self.task_id(task), error.to_string());
+                self.shared.tell(EventKind::Failed { node, task, error }).await;
+            }
+            // Questions are told once they are kept.
+            End::Asked(_) | End::Paused | End::Cancelled | End::TimeLimit => {}
+        }
     }
 
     pub(super) fn task_id(&self, task: &Seed<Payload>) -> String {
@@ -188,167 +269,4 @@ impl<S: State> Driver<S> {
             .topology
             .task_id(task.node, task.send.as_ref().map(|(number, _)| *number))
     }
-
-    fn output_records<'a>(
-        &self,
-        outputs: impl Iterator<Item = (usize, &'a Output<S>)>,
-    ) -> Result<Vec<TaskRecord>, RunError> {
-        outputs
-            .filter_map(|(at, output)| self.tasks.get(at).map(|task| (task, output)))
-            .map(|(task, output)| {
-                let body = super::encode_record(&StoredOutput {
-                    update: &output.update,
-                    route: output.route,
-                })?;
-                Ok(TaskRecord {
-                    task: self.task_id(task),
-                    kind: RecordKind::Output,
-                    key: String::new(),
-                    body,
-                })
-            })
-            .collect()
-    }
-
-    async fn keep_outputs<'a>(&self, outputs: impl Iterator<Item = (usize, &'a Output<S>)>) -> Result<(), RunError>
-    where
-        S: 'a,
-    {
-        if self.shared.run.store.is_none() {
-            return Ok(());
-        }
-        let records = self.output_records(outputs)?;
-        if records.is_empty() {
-            Ok(())
-        } else {
-            self.commit(Commit {
-                records,
-                ..Commit::default()
-            })
-            .await
-        }
-    }
-
-    /// A step in which not every task finished: keeps what there is and ends the run there.
-    async fn suspend(
-        &mut self,
-        outputs: Vec<(usize, Output<S>)>,
-        others: Vec<(usize, End<S>)>,
-    ) -> Result<StepEnd, RunError> {
-        let mut records = self.output_records(outputs.iter().map(|(at, output)| (*at, output)))?;
-        let mut questions = Vec::new();
-        let mut failed = None;
-        let mut timed_out = false;
-        let mut cancelled = false;
-        for (at, end) in others {
-            let Some(task) = self.tasks.get(at) else { continue };
-            match end {
-                End::Output(_) => {}
-                End::Asked(asked) => {
-                    records.extend(question_records(&self.task_id(task), &asked));
-                    questions.extend(asked);
-                }
-                End::Failed { error, attempts } => {
-                    let kind = RecordKind::Failure;
-                    let body = super::encode_record(&error.to_string())?;
-                    records.push(TaskRecord {
-                        task: self.task_id(task),
-                        kind,
-                        key: String::new(),
-                        body,
-                    });
-                    failed.get_or_insert((at, error, attempts));
-                }
-                End::Cancelled => cancelled = true,
-                End::TimeLimit => timed_out = true,
-            }
-        }
-        if let Some((at, error, attempts)) = failed {
-            let error = self.node_error(at, error, attempts);
-            return Err(self.give_up(RunStatus::Failed, records, error).await);
-        }
-        if timed_out {
-            let error = RunError::TimeLimit {
-                limit: self.time_limit.unwrap_or_default(),
-            };
-            return Err(self.give_up(RunStatus::Stopped, records, error).await);
-        }
-        let status = if cancelled {
-            RunStatus::Stopped
-        } else {
-            RunStatus::Asked
-        };
-        self.commit(Commit {
-            records,
-            run: Some(self.mark(status, None)),
-            ..Commit::default()
-        })
-        .await?;
-        if cancelled {
-            return Ok(StepEnd::Cancelled);
-        }
-        for question in &questions {
-            self.shared
-                .tell(EventKind::Asked {
-                    question: question.clone(),
-                })
-                .await;
-        }
-        Ok(StepEnd::Asked(questions))
-    }
-
-    fn node_error(&self, at: usize, error: NodeError, attempts: u32) -> RunError {
-        let task = self.tasks.get(at);
-        RunError::Node {
-            node: task
-                .map(|task| self.shared.parts.topology.name(task.node).clone().into_owned())
-                .unwrap_or_default(),
-            task: task.map(|task| self.task_id(task)).unwrap_or_default(),
-            step: self.shared.step,
-            thread: Box::new(self.shared.run.key.clone()),
-            checkpoint: self.shared.run.store.as_ref().and_then(StoreHandle::head),
-            attempts,
-            retryable: error.is_retryable(),
-            source: error.into_source(),
-        }
-    }
-
-    /// Writes down why the run ends, and gives the error back. A store that fails as well is only logged: what the
-    /// caller needs to know is the first error.
-    pub(super) async fn give_up(&self, status: RunStatus, records: Vec<TaskRecord>, error: RunError) -> RunError {
-        let run = Some(self.mark(status, Some(error.to_string())));
-        if let Err(failure) = self
-            .commit(Commit {
-                records,
-                run,
-                ..Commit::default()
-            })
-            .await
-        {
-            tracing::error!(thread = %self.shared.run.key, %failure, "a run's failure could not be written down");
-        }
-        error
-    }
-}
-
-/// Questions as records; an answer that did not fit is withdrawn with them.
-fn question_records(task: &str, questions: &[Question]) -> Vec<TaskRecord> {
-    let mut records = Vec::new();
-    for question in questions {
-        let record = |kind, body: Vec<u8>| TaskRecord {
-            task: task.to_owned(),
-            kind,
-            key: question.name.clone(),
-            body: body.into(),
-        };
-        // A question is made of strings and JSON values, which always serialise.
-        records.push(record(
-            RecordKind::Question,
-            serde_json::to_vec(question).unwrap_or_default(),
-        ));
-        if question.problem.is_some() {
-            records.push(record(RecordKind::Answer, Vec::new()));
-        }
-    }
-    records
 }

@@ -49,6 +49,54 @@ pub enum RunError {
         /// The step.
         step: i64,
     },
+    /// A branch or a node led to a place that the graph does not have.
+    #[error(
+        "`{from}` led to `{target}` in step {step} of thread {thread}, which is no node of graph `{graph}`: lead it to one, or add the node"
+    )]
+    UnknownTarget {
+        /// Who led there.
+        from: String,
+        /// Where to.
+        target: String,
+        /// The step.
+        step: i64,
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// The graph.
+        graph: String,
+    },
+    /// An edit does not say as which node it is made.
+    #[error(
+        "the edit of thread {thread} does not say as which node it is made, and the last step ran {candidates:?}: name one by `as_node`"
+    )]
+    AmbiguousUpdate {
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// Who ran last.
+        candidates: Vec<String>,
+    },
+    /// The graph has no node of this name.
+    #[error("graph `{graph}` has no node `{node}`: name one that it has")]
+    UnknownNode {
+        /// The graph.
+        graph: String,
+        /// The name.
+        node: String,
+    },
+    /// The thread has no such checkpoint.
+    #[error("thread {thread} has no checkpoint {at}: list its history to see which there are")]
+    NoCheckpoint {
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// What was asked for.
+        at: String,
+    },
+    /// A node has ended its graph in favour of the graph around it, and there is none.
+    #[error("a node of graph `{graph}` left for the graph around it, but there is none: run it as a node of another")]
+    NoParent {
+        /// The graph.
+        graph: String,
+    },
     /// A reducer, a branch or a fan-out panicked; nothing of the step was kept.
     #[error(
         "merging or routing panicked in step {step}: {message}; nothing of the step is kept, mend the closure or reducer and resume"
@@ -148,6 +196,11 @@ impl RunError {
         match self {
             Self::Node { .. } => "run::node",
             Self::Conflict { .. } => "run::conflict",
+            Self::UnknownTarget { .. } => "run::unknown_target",
+            Self::AmbiguousUpdate { .. } => "run::ambiguous_update",
+            Self::UnknownNode { .. } => "run::unknown_node",
+            Self::NoParent { .. } => "run::no_parent",
+            Self::NoCheckpoint { .. } => "run::no_checkpoint",
             Self::Panic { .. } => "run::panic",
             Self::StepLimit { .. } => "run::step_limit",
             Self::TimeLimit { .. } => "run::time_limit",

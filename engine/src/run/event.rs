@@ -1,8 +1,12 @@
 //! What a run tells while it runs.
 
+mod inside;
+mod sink;
+
 use std::{
     borrow::Cow,
     fmt,
+    ops::Deref,
     pin::Pin,
     sync::Arc,
     task::{Context as Poll0, Poll},
@@ -10,15 +14,20 @@ use std::{
 };
 
 use futures_core::Stream;
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::inside::InsideKind;
+pub(crate) use self::{
+    inside::Inside,
+    sink::{Hears, Sink},
+};
+use super::breakpoint::Stop;
 use crate::{
     ask::Question,
-    checkpoint::Seq,
-    graph::Topology,
-    node::{Emit, Emitter},
+    checkpoint::{CheckpointSource, Seq},
     state::State,
 };
 
@@ -26,31 +35,64 @@ use crate::{
 pub struct Event<S: State> {
     /// Counts up by one from 1 within the run.
     pub seq: u64,
+    /// The nodes, from the outermost in, whose graphs it happened inside; empty for the run's own graph.
+    pub path: Path,
     /// What happened.
     pub kind: EventKind<S>,
 }
 
-/// What happened in a run. Within a step: `Step`, then what nodes emit as they emit it, then `Update` for each task that
-/// has finished, then `Saved`.
+/// The nodes that host a graph inside a graph, from the outermost in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Path(Option<Arc<[Cow<'static, str>]>>);
+
+impl Path {
+    pub(crate) fn of(hosts: Vec<Cow<'static, str>>) -> Self {
+        Self((!hosts.is_empty()).then(|| hosts.into()))
+    }
+}
+
+impl Deref for Path {
+    type Target = [Cow<'static, str>];
+
+    fn deref(&self) -> &[Cow<'static, str>] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// A task as the beginning of its step names it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartedTask {
+    /// Its node.
+    pub node: Cow<'static, str>,
+    /// Its id inside the step: the node's name, and `#` with the number of the send behind it for a fan-out.
+    pub task: String,
+    /// What a fan-out feeds it with, as JSON; only for readers of [`Extra::Payloads`].
+    pub payload: Option<Value>,
+}
+
+/// What happened in a run. Within a step: `Step`, then what nodes emit as they emit it and `Update` for each task as it
+/// finishes, then `Values`, then `Saved`.
 #[non_exhaustive]
 pub enum EventKind<S: State> {
     /// A step begins with these tasks.
     Step {
         /// Its number on the thread.
         step: i64,
-        /// The tasks' nodes, in the order in which their updates will apply.
-        tasks: Vec<Cow<'static, str>>,
+        /// The tasks, in the order in which their updates will apply.
+        tasks: Vec<StartedTask>,
     },
     /// A task has finished with this update. It is not saved yet.
     Update {
         /// The task's node.
         node: Cow<'static, str>,
+        /// The task.
+        task: String,
         /// What it writes.
         update: S::Update,
     },
     /// A node has emitted an event.
     Custom {
-        /// The node, of this graph or the host of the graph inside it.
+        /// The node.
         node: Cow<'static, str>,
         /// What it emitted.
         event: S::Event,
@@ -66,18 +108,60 @@ pub enum EventKind<S: State> {
         /// How long the next attempt waits.
         delay: Duration,
     },
+    /// A task has failed for good.
+    Failed {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The task.
+        task: String,
+        /// Why.
+        error: String,
+    },
     /// A task asks.
     Asked {
         /// What it asks.
         question: Question,
     },
+    /// The run has come to a breakpoint and ends there.
+    Paused {
+        /// Which.
+        at: Stop,
+    },
+    /// The state after a step that has changed it, and once where a run stops to ask, with the updates of the tasks that have
+    /// finished; only for readers of [`Extra::Values`].
+    Values {
+        /// The state.
+        state: Arc<S>,
+    },
     /// A step's end is durable. Without a checkpointer, `checkpoint` is `None` and the step has just ended.
     Saved {
         /// The step that ended.
         step: i64,
+        /// Why there is a checkpoint.
+        source: CheckpointSource,
+        /// The nodes of the tasks that follow.
+        next: Vec<Cow<'static, str>>,
         /// The checkpoint's number and its outer id.
         checkpoint: Option<(Seq, Uuid)>,
+        /// The state that was saved; only for readers of [`Extra::Checkpoints`].
+        state: Option<Arc<S>>,
     },
+    /// Something happened in a graph inside a node; only for readers of [`Extra::Inside`].
+    Inside(InsideKind),
+}
+
+/// What a reader may ask to hear that costs a run extra: a copy of the state, or its JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Extra {
+    /// [`EventKind::Values`] after every step.
+    Values,
+    /// The state in [`EventKind::Saved`].
+    Checkpoints,
+    /// The payloads in [`StartedTask`].
+    Payloads,
+    /// What happens in graphs inside nodes, [`EventKind::Inside`].
+    Inside,
 }
 
 impl<S: State> fmt::Debug for Event<S> {
@@ -90,12 +174,19 @@ impl<S: State> fmt::Debug for Event<S> {
 impl<S: State> fmt::Debug for EventKind<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Step { step, tasks } => write!(f, "step {step} {tasks:?}"),
-            Self::Update { node, .. } => write!(f, "update of {node}"),
+            Self::Step { step, tasks } => {
+                let tasks: Vec<_> = tasks.iter().map(|task| &task.task).collect();
+                write!(f, "step {step} {tasks:?}")
+            }
+            Self::Update { task, .. } => write!(f, "update of {task}"),
             Self::Custom { node, .. } => write!(f, "custom of {node}"),
             Self::Retry { node, attempt, .. } => write!(f, "retry of {node} after attempt {attempt}"),
+            Self::Failed { task, .. } => write!(f, "failure of {task}"),
             Self::Asked { question } => write!(f, "asked {}", question.id),
+            Self::Paused { at } => write!(f, "paused {at:?}"),
+            Self::Values { .. } => f.write_str("values"),
             Self::Saved { step, .. } => write!(f, "saved {step}"),
+            Self::Inside(kind) => write!(f, "inside: {}", kind.name()),
         }
     }
 }
@@ -123,6 +214,7 @@ pub fn events<S: State>(capacity: usize, gone: ReaderGone) -> (EventSender<S>, E
             gate: Arc::clone(&gate),
         }),
         reader_gone: (gone == ReaderGone::Cancel).then(|| dropped.clone()),
+        hears: Hears::default(),
     };
     let reader = EventReader {
         waiting,
@@ -137,6 +229,16 @@ pub fn events<S: State>(capacity: usize, gone: ReaderGone) -> (EventSender<S>, E
 pub struct EventSender<S: State> {
     shared: Arc<Shared<S>>,
     pub(crate) reader_gone: Option<CancellationToken>,
+    hears: Hears,
+}
+
+impl<S: State> EventSender<S> {
+    /// Sends this as well.
+    #[must_use]
+    pub const fn with(mut self, extra: Extra) -> Self {
+        self.hears = self.hears.with(extra);
+        self
+    }
 }
 
 impl<S: State> fmt::Debug for EventSender<S> {
@@ -149,21 +251,21 @@ impl<S: State> fmt::Debug for EventSender<S> {
 
 pub(crate) struct Shared<S: State> {
     /// Never full: a permit of `gate` is taken before each send and given back after each receive.
-    queue: mpsc::Sender<EventKind<S>>,
+    queue: mpsc::Sender<(Path, EventKind<S>)>,
     gate: Arc<Semaphore>,
 }
 
 impl<S: State> Shared<S> {
-    fn send(&self, kind: EventKind<S>) {
+    fn send(&self, path: Path, kind: EventKind<S>) {
         // A reader that has gone is no error; the queue cannot be full.
-        let _unheard = self.queue.try_send(kind);
+        let _unheard = self.queue.try_send((path, kind));
     }
 }
 
 /// The events of a run, in order. Dropping it tells the run that nobody listens.
 #[derive(Debug)]
 pub struct EventReader<S: State> {
-    waiting: mpsc::Receiver<EventKind<S>>,
+    waiting: mpsc::Receiver<(Path, EventKind<S>)>,
     /// Events are numbered as they are read: tasks that emit at once cannot get in between.
     heard: u64,
     gate: Arc<Semaphore>,
@@ -173,20 +275,24 @@ pub struct EventReader<S: State> {
 impl<S: State> EventReader<S> {
     /// The next event, or `None` when the run has ended.
     pub async fn next(&mut self) -> Option<Event<S>> {
-        let kind = self.waiting.recv().await?;
-        Some(self.hear(kind))
+        let sent = self.waiting.recv().await?;
+        Some(self.hear(sent))
     }
 
     /// The next event that waits to be read, if one does.
     pub(super) fn try_next(&mut self) -> Option<Event<S>> {
-        let kind = self.waiting.try_recv().ok()?;
-        Some(self.hear(kind))
+        let sent = self.waiting.try_recv().ok()?;
+        Some(self.hear(sent))
     }
 
-    fn hear(&mut self, kind: EventKind<S>) -> Event<S> {
+    fn hear(&mut self, (path, kind): (Path, EventKind<S>)) -> Event<S> {
         self.gate.add_permits(1);
         self.heard += 1;
-        Event { seq: self.heard, kind }
+        Event {
+            seq: self.heard,
+            path,
+            kind,
+        }
     }
 }
 
@@ -195,7 +301,7 @@ impl<S: State> Stream for EventReader<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Poll0<'_>) -> Poll<Option<Event<S>>> {
         let polled = self.waiting.poll_recv(cx);
-        polled.map(|kind| kind.map(|kind| self.hear(kind)))
+        polled.map(|sent| sent.map(|sent| self.hear(sent)))
     }
 }
 
@@ -203,69 +309,5 @@ impl<S: State> Drop for EventReader<S> {
     fn drop(&mut self) {
         self.gate.close();
         self.dropped.cancel();
-    }
-}
-
-/// Where the driver puts a run's events, if anybody listens.
-pub(crate) enum Sink<S: State> {
-    Nobody,
-    Reader {
-        shared: Arc<Shared<S>>,
-        topology: Arc<Topology>,
-    },
-    /// The run of a graph inside a node: what its nodes emit becomes what the node emits.
-    Host(Emitter<S::Event>),
-}
-
-impl<S: State> Sink<S> {
-    pub(crate) fn of(sender: Option<EventSender<S>>, topology: &Arc<Topology>) -> Self {
-        sender.map_or(Self::Nobody, |sender| Self::Reader {
-            shared: sender.shared,
-            topology: Arc::clone(topology),
-        })
-    }
-
-    /// Whether anybody hears more than what nodes emit.
-    pub(crate) const fn is_heard(&self) -> bool {
-        matches!(self, Self::Reader { .. })
-    }
-
-    /// Sends an event, waiting for room.
-    pub(crate) async fn send(&self, kind: EventKind<S>) {
-        if let Self::Reader { shared, .. } = self
-            && let Ok(permit) = shared.gate.acquire().await
-        {
-            permit.forget();
-            shared.send(kind);
-        }
-    }
-
-    /// The way out for what nodes emit.
-    pub(crate) fn emitter(&self) -> Option<Emitter<S::Event>> {
-        match self {
-            Self::Nobody => None,
-            Self::Reader { shared, topology } => Some(Emitter {
-                gate: Arc::clone(&shared.gate),
-                out: Arc::new(Custom {
-                    shared: Arc::clone(shared),
-                    topology: Arc::clone(topology),
-                }),
-            }),
-            Self::Host(emitter) => Some(emitter.clone()),
-        }
-    }
-}
-
-struct Custom<S: State> {
-    shared: Arc<Shared<S>>,
-    topology: Arc<Topology>,
-}
-
-impl<S: State> Emit<S::Event> for Custom<S> {
-    fn send(&self, node: usize, event: S::Event) {
-        self.shared.send(EventKind::Custom {
-            node: self.topology.name(node).clone(),
-            event,
-        });
     }
 }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Joins, Seed, StoredJoin};
+use super::{
+    error::RunError,
+    plan::{Seed, StoredJoin, Waiting},
+};
 use crate::{
-    graph::{NodeSpec, Payload, Topology},
+    graph::{Kind, NodeSpec, Payload, Topology},
+    id::ThreadKey,
     state::{State, StateError},
 };
 
@@ -16,6 +20,8 @@ pub(crate) struct Frontier {
     pub(crate) tasks: Vec<StoredTask>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) joins: Vec<StoredJoin>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) deferred: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +29,14 @@ pub(crate) struct StoredTask {
     pub(crate) node: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) send: Option<(u32, Bytes)>,
+}
+
+/// Where a task goes besides its edges.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredGoto {
+    pub(crate) to: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<Bytes>,
 }
 
 /// Bytes that stay bytes in `MessagePack`.
@@ -76,13 +90,14 @@ impl Frontier {
         topology: &Topology,
         nodes: &[NodeSpec<S>],
         tasks: &[Seed<Payload>],
-        joins: &Joins,
+        waiting: &Waiting,
     ) -> Result<Arc<[u8]>, StateError> {
         let stored = tasks.iter().map(|task| {
-            let codec = nodes.get(task.node).and_then(|node| node.payload.as_ref());
-            let send = match (&task.send, codec) {
-                (Some((number, payload)), Some(codec)) => Some((*number, Bytes((codec.encode)(payload)?))),
-                _ => None,
+            let send = match &task.send {
+                Some((number, payload)) => {
+                    encode_payload(topology, nodes, task.node, payload)?.map(|bytes| (*number, bytes))
+                }
+                None => None,
             };
             Ok(StoredTask {
                 node: topology.name(task.node).clone().into_owned(),
@@ -92,7 +107,8 @@ impl Frontier {
         let tasks = stored.collect::<Result<_, StateError>>()?;
         super::encode_record(&Self {
             tasks,
-            joins: joins.store(topology),
+            joins: waiting.store_joins(topology),
+            deferred: waiting.store_deferred(topology),
         })
     }
 
@@ -100,21 +116,67 @@ impl Frontier {
         &self,
         topology: &Topology,
         nodes: &[NodeSpec<S>],
-    ) -> Result<(Vec<Seed<Payload>>, Joins), Lost> {
+    ) -> Result<(Vec<Seed<Payload>>, Waiting), Lost> {
         let task = |stored: &StoredTask| {
-            let node = topology
-                .find(&stored.node)
-                .ok_or_else(|| Lost::Place(stored.node.clone()))?;
-            let codec = nodes.get(node).and_then(|spec| spec.payload.as_ref());
-            let send = match (&stored.send, codec) {
-                (Some((number, bytes)), Some(codec)) => Some((*number, (codec.decode)(&bytes.0).map_err(Lost::State)?)),
-                (None, None) => None,
-                // A worker has become a node, or the other way round.
-                (Some(_), None) | (None, Some(_)) => return Err(Lost::Place(stored.node.clone())),
+            let place = || Lost::Place(stored.node.clone());
+            let node = topology.place(&stored.node).ok_or_else(place)?;
+            let send = match &stored.send {
+                Some((number, bytes)) => Some((
+                    *number,
+                    decode_payload(topology, nodes, node, bytes)?.ok_or_else(place)?,
+                )),
+                // A node has become a worker.
+                None if topology.kind(node) == Kind::Worker => return Err(place()),
+                None => None,
             };
             Ok(Seed { node, send })
         };
         let tasks = self.tasks.iter().map(task).collect::<Result<_, Lost>>()?;
-        Ok((tasks, Joins::load(topology, &self.joins).map_err(Lost::Place)?))
+        let waiting = Waiting::load(topology, &self.joins, &self.deferred).map_err(Lost::Place)?;
+        Ok((tasks, waiting))
+    }
+}
+
+/// What a task is fed with, written down; `None` if its node takes nothing. START is fed with the input.
+pub(crate) fn encode_payload<S: State>(
+    topology: &Topology,
+    nodes: &[NodeSpec<S>],
+    node: usize,
+    payload: &Payload,
+) -> Result<Option<Bytes>, StateError> {
+    if node == topology.start() {
+        let input = payload.downcast_ref::<S::Input>();
+        return input.map(|input| super::encode_record(input).map(Bytes)).transpose();
+    }
+    let codec = nodes.get(node).and_then(|node| node.payload.as_ref());
+    codec.map(|codec| (codec.encode)(payload).map(Bytes)).transpose()
+}
+
+/// The same read back; `None` if the node takes nothing any more.
+pub(crate) fn decode_payload<S: State>(
+    topology: &Topology,
+    nodes: &[NodeSpec<S>],
+    node: usize,
+    bytes: &Bytes,
+) -> Result<Option<Payload>, Lost> {
+    if node == topology.start() {
+        let input: S::Input = super::decode_record(&bytes.0).map_err(Lost::State)?;
+        return Ok(Some(Arc::new(input)));
+    }
+    let codec = nodes.get(node).and_then(|node| node.payload.as_ref());
+    codec
+        .map(|codec| (codec.decode)(&bytes.0).map_err(Lost::State))
+        .transpose()
+}
+
+/// What cannot be found again, as the error of a run.
+pub(crate) fn lost(lost: Lost, thread: &ThreadKey, graph: &str) -> RunError {
+    match lost {
+        Lost::Place(place) => RunError::Incompatible {
+            thread: thread.clone(),
+            graph: graph.to_owned(),
+            place,
+        },
+        Lost::State(error) => error.into(),
     }
 }

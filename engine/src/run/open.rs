@@ -1,7 +1,6 @@
-//! How a run begins: takes its thread, loads what there is, writes its admission, before any node runs.
+//! How a run opens: takes its thread and loads what there is, before anything is written.
 
 use std::{
-    collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicU64, atomic::AtomicUsize},
 };
@@ -10,18 +9,20 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Beginning, Journal, OnPending, Options, Outcome, Run,
+    answer::answer_records,
     barrier::Sizes,
     busy::Hold,
-    driver::Driver,
+    driver::{Driver, RunEnd},
+    edit::AsNode,
     error::RunError,
     event::Sink,
-    frontier::{Frontier, Lost},
-    plan::{Departure, Joins, plan},
+    frontier::Frontier,
+    plan::Waiting,
     step::{Shared, panic_message},
 };
 use crate::{
-    ask::{Answers, Question},
-    checkpoint::{At, Checkpoint, CheckpointSource, Commit, RecordKind, RunStatus, TaskRecord},
+    checkpoint::{At, Checkpoint, Seq},
+    dynamic::Compat,
     graph::Graph,
     id::{RunId, ThreadKey},
     node::{RunContext, StoreHandle},
@@ -32,6 +33,16 @@ use crate::{
 pub(crate) enum Opened<S: State> {
     Open(Box<Driver<S>>),
     Ended(Outcome<S>),
+}
+
+impl<S: State> Opened<S> {
+    /// Runs what is open to its end.
+    pub(crate) async fn finish(self) -> Result<RunEnd<S>, RunError> {
+        match self {
+            Self::Ended(outcome) => Ok(RunEnd::Outcome(outcome)),
+            Self::Open(driver) => driver.drive().await,
+        }
+    }
 }
 
 /// Opens a run as its options say.
@@ -50,37 +61,11 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
         beginning,
         options,
     } = run;
-    // A deadline is of the running process, never of the record.
-    let deadline = options.time_limit.map(|limit| Instant::now() + limit);
-    let mut opening = Opening {
-        graph,
-        key,
-        options,
-        sink,
-        deadline,
-        hold: None,
-        handle: None,
+    let mut opening = Opening::of(graph, key, options, sink);
+    let found = match opening.take(Some(&beginning)).await? {
+        Taken::Cancelled => return Ok(Opened::Ended(Outcome::Cancelled)),
+        Taken::Found(found) => found,
     };
-    let mut found = None;
-    if let Some(store) = opening.graph.store.clone() {
-        let Some(hold) = opening.turn().await? else {
-            return Ok(Opened::Ended(Outcome::Cancelled));
-        };
-        opening.hold = Some(hold);
-        found = store.get(&opening.key, At::Head).await?;
-        // Before the claim: a call that is refused must not take the thread away from a run under way.
-        opening.refuse(&beginning, found.as_ref())?;
-        let epoch = store.claim(&opening.key).await?;
-        if found.is_some() {
-            // Whoever had the thread may have written until now. A new thread's first commit would conflict.
-            found = store.get(&opening.key, At::Head).await?;
-        }
-        opening.handle = Some(StoreHandle {
-            store,
-            epoch,
-            head: AtomicU64::new(found.as_ref().map_or(0, |checkpoint| checkpoint.info.seq.0)),
-        });
-    }
     match beginning {
         Beginning::Input(input) => opening
             .admit(input, found)
@@ -90,18 +75,85 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
     }
 }
 
+/// Opens a thread to edit it.
+pub(super) async fn edit<S: State>(
+    run: Run<S>,
+    sink: Sink<S>,
+    update: S::Update,
+    as_node: AsNode,
+) -> Result<Seq, RunError> {
+    let mut opening = Opening::of(run.graph, run.key, run.options, sink);
+    if opening.graph.store.is_none() {
+        return Err(opening.no_checkpointer());
+    }
+    match opening.take(None).await? {
+        Taken::Cancelled => Err(opening.unknown()),
+        Taken::Found(found) => opening.write_edit(found, update, as_node).await,
+    }
+}
+
+/// Whether a thread is ours now.
+enum Taken {
+    Cancelled,
+    /// It is, with the checkpoint to begin from.
+    Found(Option<Checkpoint>),
+}
+
 /// Everything a driver is made of, before the state is known.
-struct Opening<S: State> {
-    graph: Graph<S>,
-    key: ThreadKey,
-    options: Options<S>,
+pub(super) struct Opening<S: State> {
+    pub(super) graph: Graph<S>,
+    pub(super) key: ThreadKey,
+    pub(super) options: Options<S>,
     sink: Sink<S>,
     deadline: Option<Instant>,
     hold: Option<Hold>,
-    handle: Option<StoreHandle>,
+    pub(super) handle: Option<StoreHandle>,
 }
 
 impl<S: State> Opening<S> {
+    fn of(graph: Graph<S>, key: ThreadKey, options: Options<S>, sink: Sink<S>) -> Self {
+        Self {
+            // A deadline is of the running process, never of the record.
+            deadline: options.time_limit.map(|limit| Instant::now() + limit),
+            graph,
+            key,
+            options,
+            sink,
+            hold: None,
+            handle: None,
+        }
+    }
+
+    /// Takes the thread and finds the checkpoint to begin from.
+    async fn take(&mut self, beginning: Option<&Beginning<S>>) -> Result<Taken, RunError> {
+        let Some(store) = self.graph.store.clone() else {
+            return Ok(Taken::Found(None));
+        };
+        let Some(hold) = self.turn().await? else {
+            return Ok(Taken::Cancelled);
+        };
+        self.hold = Some(hold);
+        let mut head = store.get(&self.key, At::Head).await?;
+        // Before the claim: a call that is refused must not take the thread away from a run under way.
+        if let Some(beginning) = beginning {
+            self.refuse(beginning, head.as_ref())?;
+        }
+        let epoch = store.claim(&self.key).await?;
+        if head.is_some() {
+            // Whoever had the thread may have written until now. A new thread's first commit would conflict.
+            head = store.get(&self.key, At::Head).await?;
+        }
+        self.handle = Some(StoreHandle {
+            head: AtomicU64::new(head.as_ref().map_or(0, |checkpoint| checkpoint.info.seq.0)),
+            store,
+            epoch,
+        });
+        Ok(Taken::Found(match self.options.at {
+            None => head,
+            Some(at) => Some(self.addressed(at).await?),
+        }))
+    }
+
     /// Waits for the thread's turn, or `None` if the run is cancelled meanwhile.
     async fn turn(&self) -> Result<Option<Hold>, RunError> {
         let limit = self.options.time_limit.unwrap_or_default();
@@ -122,64 +174,58 @@ impl<S: State> Opening<S> {
         }
     }
 
+    /// The checkpoint that the run is to begin from.
+    async fn addressed(&self, at: At) -> Result<Checkpoint, RunError> {
+        let Some(store) = &self.graph.store else {
+            return Err(self.no_checkpointer());
+        };
+        let found = store.get(&self.key, at).await?;
+        found.ok_or_else(|| RunError::NoCheckpoint {
+            thread: Box::new(self.key.clone()),
+            at: at.to_string(),
+        })
+    }
+
     /// What is wrong with the call itself.
-    fn refuse(&self, beginning: &Beginning<S>, found: Option<&Checkpoint>) -> Result<(), RunError> {
-        match (beginning, found) {
+    fn refuse(&self, beginning: &Beginning<S>, head: Option<&Checkpoint>) -> Result<(), RunError> {
+        match (beginning, head) {
             (Beginning::Input(_), None) => Ok(()),
-            (Beginning::Input(_), Some(found)) => self.refuse_pending(found),
-            (Beginning::Resume(answers), Some(found)) => {
-                answer_records(&found.records, answers.clone()).map(|_fitting| ())
+            (Beginning::Input(_), Some(head)) => self.refuse_pending(head),
+            (Beginning::Resume(answers), Some(head)) => {
+                let records = if self.options.at.is_some() {
+                    &[]
+                } else {
+                    head.records.as_slice()
+                };
+                answer_records(records, answers.clone()).map(|_fitting| ())
             }
             (Beginning::Resume(_), None) => Err(self.unknown()),
         }
     }
 
-    fn unknown(&self) -> RunError {
+    pub(super) fn unknown(&self) -> RunError {
         RunError::UnknownThread {
             thread: self.key.clone(),
         }
     }
 
-    /// New input: the admission is durable before any node runs.
-    async fn admit(self, input: S::Input, found: Option<Checkpoint>) -> Result<Driver<S>, RunError> {
-        let parts = Arc::clone(&self.graph.parts);
-        let mut changes = Changes::default();
-        let (state, step, sizes) = match found {
-            None => (guarded(0, || S::start(&parts.shape, input))?, 0, Sizes::default()),
-            Some(checkpoint) => {
-                self.refuse_pending(&checkpoint)?;
-                // The input itself counts as a step, and so does its merge.
-                let step = checkpoint.info.step + 2;
-                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
-                guarded(step, || state.restart(input, &mut changes))?;
-                (state, step, sizes(&checkpoint))
-            }
-        };
-        let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
-        let outbox = self.options.outbox.clone();
-        let mut driver = self.driver(state, step, run, Journal::default());
-        driver.sizes = sizes;
-        driver.changes = changes;
-        let mut start = Departure {
-            node: parts.topology.start(),
-            chosen: Vec::new(),
-            sends: Vec::new(),
-        };
-        guarded(step, || driver.route(&driver.shared.state, &mut start))?;
-        driver.tasks = plan(&parts.topology, vec![start], &mut driver.joins);
-        let status = if driver.tasks.is_empty() {
-            RunStatus::Done
-        } else {
-            RunStatus::Running
-        };
-        let mark = driver.mark(status, None);
-        driver.save(CheckpointSource::Input, Some(mark), outbox).await?;
-        Ok(driver)
+    pub(super) fn no_checkpointer(&self) -> RunError {
+        RunError::NoCheckpointer {
+            graph: self.graph.name().to_owned(),
+        }
     }
 
-    fn refuse_pending(&self, found: &Checkpoint) -> Result<(), RunError> {
-        let names = Frontier::decode(&found.info.frontier)?.names();
-        if names.is_empty() || self.options.on_pending == OnPending::Discard {
+    /// Whoever names a checkpoint to begin from leaves what was pending behind on purpose.
+    pub(super) fn refuse_pending(&self, head: &Checkpoint) -> Result<(), RunError> {
+        let on_pending = self.options.on_pending.unwrap_or(match self.graph.parts.compat {
+            Compat::Strict => OnPending::Reject,
+            Compat::Recorded => OnPending::Discard,
+        });
+        if on_pending == OnPending::Discard || self.options.at.is_some() {
+            return Ok(());
+        }
+        let names = Frontier::decode(&head.info.frontier)?.names();
+        if names.is_empty() {
             return Ok(());
         }
         Err(RunError::Pending {
@@ -188,57 +234,7 @@ impl<S: State> Opening<S> {
         })
     }
 
-    /// Goes on from the thread's head.
-    async fn resume(self, answers: Answers, found: Option<Checkpoint>) -> Result<Opened<S>, RunError> {
-        if self.handle.is_none() {
-            return Err(RunError::NoCheckpointer {
-                graph: self.graph.name().to_owned(),
-            });
-        }
-        let Some(found) = found else {
-            return Err(self.unknown());
-        };
-        let parts = Arc::clone(&self.graph.parts);
-        let lost = |lost| match lost {
-            Lost::Place(place) => RunError::Incompatible {
-                thread: self.key.clone(),
-                graph: self.graph.name().to_owned(),
-                place,
-            },
-            Lost::State(error) => error.into(),
-        };
-        let (tasks, joins) = Frontier::decode(&found.info.frontier)?
-            .load(&parts.topology, &parts.nodes)
-            .map_err(lost)?;
-        let state = decode::<S>(&parts.shape, &found)?;
-        let (step, sizes, recorded_at) = (found.info.step, sizes(&found), found.info.created_at);
-        let run = found
-            .run
-            .map_or_else(|| RunId::from(self.graph.clock.id()), |mark| mark.run);
-        let mut records = found.records;
-        let given = answer_records(&records, answers)?;
-        records.extend(given.iter().cloned());
-        let mut driver = self.driver(state, step, run, Journal::of(records));
-        driver.joins = joins;
-        if tasks.is_empty() {
-            return Ok(Opened::Ended(driver.end()));
-        }
-        driver.tasks = tasks;
-        driver.sizes = sizes;
-        driver.has_records = true;
-        driver.shared.recorded_at = Some(recorded_at);
-        let mark = driver.mark(RunStatus::Running, None);
-        driver
-            .commit(Commit {
-                records: given,
-                run: Some(mark),
-                ..Commit::default()
-            })
-            .await?;
-        Ok(Opened::Open(Box::new(driver)))
-    }
-
-    fn driver(self, state: S, step: i64, run: RunId, journal: Journal) -> Driver<S> {
+    pub(super) fn driver(self, state: S, step: i64, run: RunId, journal: Journal) -> Driver<S> {
         let Self {
             graph,
             key,
@@ -249,6 +245,7 @@ impl<S: State> Opening<S> {
             handle,
         } = self;
         let topology = Arc::clone(&graph.parts.topology);
+        let breakpoints = options.breakpoints.unwrap_or_else(|| graph.parts.breakpoints.clone());
         let context = RunContext {
             key,
             run,
@@ -275,13 +272,16 @@ impl<S: State> Opening<S> {
                 recorded_at: None,
             },
             tasks: Vec::new(),
-            joins: Joins::new(&topology),
+            waiting: Waiting::new(&topology),
             steps_left: options.step_limit,
             step_limit: options.step_limit,
             time_limit: options.time_limit,
             sizes: Sizes::default(),
             changes: Changes::default(),
+            parent: None,
             has_records: false,
+            breakpoints,
+            may_pause: false,
             _hold: hold,
         }
     }
@@ -300,56 +300,10 @@ pub(crate) fn decode<S: State>(shape: &S::Shape, checkpoint: &Checkpoint) -> Res
     Ok(S::decode(shape, &parts)?)
 }
 
-fn sizes(checkpoint: &Checkpoint) -> Sizes {
+pub(super) fn sizes(checkpoint: &Checkpoint) -> Sizes {
     let mut parts = checkpoint.parts.iter().map(|part| part.len());
     Sizes {
         snapshot: parts.next().unwrap_or_default(),
         deltas: parts.sum(),
     }
-}
-
-/// The open questions among a step's records, by id, each with its task.
-pub(crate) fn open_questions(records: &[TaskRecord]) -> Vec<(String, Question)> {
-    let answered: HashMap<(&str, &str), bool> = records
-        .iter()
-        .filter(|record| record.kind == RecordKind::Answer)
-        .map(|record| ((record.task.as_str(), record.key.as_str()), !record.body.is_empty()))
-        .collect();
-    let questions = records.iter().filter(|record| record.kind == RecordKind::Question);
-    let open = questions.filter(|record| answered.get(&(record.task.as_str(), record.key.as_str())) != Some(&true));
-    open.filter_map(|record| Some((record.task.clone(), serde_json::from_slice(&record.body).ok()?)))
-        .collect()
-}
-
-/// Answers as records; nothing is written when one of them refers to no open question.
-fn answer_records(records: &[TaskRecord], answers: Answers) -> Result<Vec<TaskRecord>, RunError> {
-    let open = open_questions(records);
-    let ids = || open.iter().map(|(_, question)| question.id.clone()).collect::<Vec<_>>();
-    let given = match answers {
-        Answers::None => return Ok(Vec::new()),
-        Answers::Many(given) => given,
-        Answers::One(value) => match open.as_slice() {
-            [(_, question)] => vec![(question.id.clone(), value)],
-            [] => {
-                return Err(RunError::UnknownQuestion {
-                    id: String::new(),
-                    open: ids(),
-                });
-            }
-            _ => return Err(RunError::AmbiguousAnswer { open: ids() }),
-        },
-    };
-    let record = |(id, value): (String, serde_json::Value)| {
-        let Some((task, question)) = open.iter().find(|(_, question)| question.id == id) else {
-            return Err(RunError::UnknownQuestion { id, open: ids() });
-        };
-        let body = value.to_string().into_bytes().into();
-        Ok(TaskRecord {
-            task: task.clone(),
-            kind: RecordKind::Answer,
-            key: question.name.clone(),
-            body,
-        })
-    };
-    given.into_iter().map(record).collect()
 }

@@ -1,5 +1,7 @@
 //! Which tasks follow from what has finished. Pure: values in, values out.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Join, Topology};
@@ -23,14 +25,18 @@ pub(crate) struct Seed<P> {
     pub(crate) send: Option<(u32, P)>,
 }
 
-/// Which sources of each join have finished since it last fired.
+/// What has begun and waits: which sources of each join have finished since it last fired, and which deferred nodes were
+/// triggered but not released yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Joins(Vec<Progress>);
+pub(crate) struct Waiting {
+    joins: Vec<Progress>,
+    deferred: BTreeSet<usize>,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Progress {
     arrived: Vec<bool>,
-    /// It has triggered its targets, which are about to run.
+    /// It has triggered its targets, which are about to run or, if they are deferred, wait to.
     fired: bool,
 }
 
@@ -69,24 +75,30 @@ impl StoredJoin {
     }
 }
 
-impl Joins {
+impl Waiting {
     pub(crate) fn new(topology: &Topology) -> Self {
-        Self(
-            topology
-                .joins
-                .iter()
-                .map(|join| Progress {
-                    arrived: vec![false; join.sources.len()],
-                    fired: false,
-                })
-                .collect(),
-        )
+        let nobody = |join: &Join| Progress {
+            arrived: vec![false; join.sources.len()],
+            fired: false,
+        };
+        Self {
+            joins: topology.joins.iter().map(nobody).collect(),
+            deferred: BTreeSet::new(),
+        }
+    }
+
+    /// The deferred nodes that were triggered and not released, by name.
+    pub(crate) fn store_deferred(&self, topology: &Topology) -> Vec<String> {
+        self.deferred
+            .iter()
+            .map(|node| topology.name(*node).to_string())
+            .collect()
     }
 
     /// What has not fired and was not begun is left out.
-    pub(crate) fn store(&self, topology: &Topology) -> Vec<StoredJoin> {
+    pub(crate) fn store_joins(&self, topology: &Topology) -> Vec<StoredJoin> {
         let begun = self
-            .0
+            .joins
             .iter()
             .zip(&topology.joins)
             .filter(|(progress, _)| progress.fired || progress.arrived.contains(&true));
@@ -106,8 +118,13 @@ impl Joins {
 
     /// Reads back what was written; the name of a target or source that is no longer there is the error. A join that has
     /// been given more sources meanwhile waits for those as well.
-    pub(crate) fn load(topology: &Topology, stored: &[StoredJoin]) -> Result<Self, String> {
-        let mut joins = Self::new(topology);
+    pub(crate) fn load(topology: &Topology, stored: &[StoredJoin], deferred: &[String]) -> Result<Self, String> {
+        let mut waiting = Self::new(topology);
+        for name in deferred {
+            waiting
+                .deferred
+                .insert(topology.find(name).ok_or_else(|| name.clone())?);
+        }
         let mut taken = vec![false; topology.joins.len()];
         for kept in stored {
             let free = |at: &usize| taken.get(*at) == Some(&false);
@@ -121,7 +138,8 @@ impl Joins {
                 })
             };
             let at = fits(true).or_else(|| fits(false));
-            let found = at.and_then(|at| Some((joins.0.get_mut(at)?, topology.joins.get(at)?, taken.get_mut(at)?)));
+            let found =
+                at.and_then(|at| Some((waiting.joins.get_mut(at)?, topology.joins.get(at)?, taken.get_mut(at)?)));
             let Some((progress, join, taken)) = found else {
                 return Err(kept.to.join(", "));
             };
@@ -131,13 +149,13 @@ impl Joins {
                 *slot = kept.arrived.iter().any(|name| topology.name(*source) == name);
             }
         }
-        Ok(joins)
+        Ok(waiting)
     }
 
     /// Joins that some sources have reached and others have not: what they lead to, and for whom they wait.
-    pub(crate) fn waiting(&self, topology: &Topology) -> Vec<(Vec<usize>, Vec<usize>)> {
+    pub(crate) fn stalled(&self, topology: &Topology) -> Vec<(Vec<usize>, Vec<usize>)> {
         let begun = self
-            .0
+            .joins
             .iter()
             .zip(&topology.joins)
             .filter(|(progress, _)| !progress.fired && progress.arrived.contains(&true));
@@ -146,8 +164,10 @@ impl Joins {
             .collect()
     }
 
+    /// Notes that a source has finished; whether that completes the join. One that has fired takes nothing until its
+    /// targets have run.
     fn arrive(&mut self, join: usize, source: usize) -> bool {
-        let Some(progress) = self.0.get_mut(join) else {
+        let Some(progress) = self.joins.get_mut(join).filter(|progress| !progress.fired) else {
             return false;
         };
         if let Some(slot) = progress.arrived.get_mut(source) {
@@ -157,19 +177,23 @@ impl Joins {
         progress.fired
     }
 
-    /// A join whose targets have just run begins anew.
-    fn rearm(&mut self) {
-        for progress in self.0.iter_mut().filter(|progress| progress.fired) {
-            progress.fired = false;
-            progress.arrived.fill(false);
+    /// A join whose targets have run, or whose tasks were dropped, begins anew.
+    pub(crate) fn rearm(&mut self, topology: &Topology, ran: impl Iterator<Item = usize> + Clone) {
+        for (progress, join) in self.joins.iter_mut().zip(&topology.joins) {
+            let over = || join.targets.is_empty() || ran.clone().any(|node| join.targets.contains(&node));
+            if progress.fired && over() {
+                progress.fired = false;
+                progress.arrived.fill(false);
+            }
         }
     }
 }
 
 /// The tasks of the next step: nodes by name, each once however often it was triggered; then the sends, in the order in
 /// which they were made. `departures` come in that same order of their own step, so who finished first plays no part.
-pub(crate) fn plan<P>(topology: &Topology, departures: Vec<Departure<P>>, joins: &mut Joins) -> Vec<Seed<P>> {
-    joins.rearm();
+/// Deferred nodes wait until nothing else is triggered, and are then released together.
+pub(crate) fn plan<P>(topology: &Topology, departures: Vec<Departure<P>>, waiting: &mut Waiting) -> Vec<Seed<P>> {
+    waiting.rearm(topology, departures.iter().map(|departure| departure.node));
     let mut triggered = Vec::new();
     let mut sends = Vec::new();
     for departure in departures {
@@ -178,11 +202,20 @@ pub(crate) fn plan<P>(topology: &Topology, departures: Vec<Departure<P>>, joins:
         triggered.extend(departure.chosen);
         sends.extend(departure.sends);
         for (join, source) in &exits.joins {
-            if joins.arrive(*join, *source)
+            if waiting.arrive(*join, *source)
                 && let Some(join) = topology.joins.get(*join)
             {
                 triggered.extend_from_slice(&join.targets);
             }
+        }
+    }
+    if topology.defers() {
+        let (deferred, others) = triggered.into_iter().partition(|node| topology.is_deferred(*node));
+        let deferred: Vec<usize> = deferred;
+        waiting.deferred.extend(deferred);
+        triggered = others;
+        if triggered.is_empty() && sends.is_empty() {
+            triggered.extend(std::mem::take(&mut waiting.deferred));
         }
     }
     triggered.sort_unstable();
@@ -290,10 +323,13 @@ mod tests {
 
     impl Model {
         fn next(&mut self, wiring: &Wiring, round: &Round) -> Vec<String> {
-            for join in std::mem::take(&mut self.fired) {
-                self.arrived.remove(&join);
-            }
             let finished: BTreeSet<_> = round.iter().map(|(node, ..)| *node).collect();
+            for (at, (_, targets)) in wiring.joins.iter().enumerate() {
+                let ran = targets.is_empty() || targets.iter().any(|target| finished.contains(target));
+                if ran && self.fired.remove(&at) {
+                    self.arrived.remove(&at);
+                }
+            }
             let mut next: BTreeSet<String> = round
                 .iter()
                 .flat_map(|(_, chosen, _)| chosen)
@@ -302,6 +338,9 @@ mod tests {
             let edges = wiring.edges.iter().filter(|(from, _)| finished.contains(from));
             next.extend(edges.map(|(_, to)| name(*to)));
             for (at, (sources, targets)) in wiring.joins.iter().enumerate() {
+                if self.fired.contains(&at) {
+                    continue;
+                }
                 let arrived = self.arrived.entry(at).or_default();
                 let before = arrived.len();
                 arrived.extend(sources.iter().filter(|s| finished.contains(s)).map(|s| name(*s)));
@@ -320,7 +359,7 @@ mod tests {
             (wiring, rounds) in rounds()
         ) {
             let topology = wiring.topology();
-            let (mut joins, mut model) = (Joins::new(&topology), Model::default());
+            let (mut joins, mut model) = (Waiting::new(&topology), Model::default());
             for round in &rounds {
                 let departures = departures(&topology, round);
                 let sent: Vec<_> = departures.iter().flat_map(|d| d.sends.clone()).collect();
@@ -341,7 +380,7 @@ mod tests {
             seed in any::<prop::sample::Index>(),
         ) {
             let topology = wiring.topology();
-            let (mut sorted, mut turned) = (Joins::new(&topology), Joins::new(&topology));
+            let (mut sorted, mut turned) = (Waiting::new(&topology), Waiting::new(&topology));
             for round in &rounds {
                 let mut departures = departures(&topology, round);
                 let nodes = |tasks: Vec<Seed<u8>>| {
@@ -359,10 +398,10 @@ mod tests {
         #[test]
         fn joins_are_read_back_as_they_were_written_down((wiring, rounds) in rounds()) {
             let topology = wiring.topology();
-            let mut joins = Joins::new(&topology);
+            let mut joins = Waiting::new(&topology);
             for round in &rounds {
                 plan(&topology, departures(&topology, round), &mut joins);
-                let read = Joins::load(&topology, &joins.store(&topology));
+                let read = Waiting::load(&topology, &joins.store_joins(&topology), &joins.store_deferred(&topology));
                 prop_assert_eq!(read.as_ref(), Ok(&joins));
             }
         }
@@ -376,7 +415,7 @@ mod tests {
             joins: vec![(sources, vec![3])],
         };
         let before = wiring(vec![0, 1]).topology();
-        let mut joins = Joins::new(&before);
+        let mut joins = Waiting::new(&before);
         plan::<()>(
             &before,
             vec![Departure {
@@ -385,13 +424,13 @@ mod tests {
             }],
             &mut joins,
         );
-        let stored = joins.store(&before);
+        let stored = joins.store_joins(&before);
         let more = wiring(vec![0, 1, 2]).topology();
-        let waiting = Joins::load(&more, &stored).unwrap().waiting(&more);
+        let waiting = Waiting::load(&more, &stored, &[]).unwrap().stalled(&more);
         let missing: Vec<_> = waiting[0].1.iter().map(|node| more.name(*node).to_string()).collect();
         assert_eq!(missing, ["Z", "a0"]);
         assert_eq!(
-            Joins::load(&wiring(vec![1, 2]).topology(), &stored),
+            Waiting::load(&wiring(vec![1, 2]).topology(), &stored, &[]),
             Err("_".to_owned())
         );
     }

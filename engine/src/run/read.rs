@@ -4,16 +4,18 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
+    answer::open_questions,
     error::RunError,
-    frontier::Frontier,
-    open::{decode, open_questions},
+    frontier::{Frontier, StoredTask},
+    open::decode,
+    step::StoredOutput,
 };
 use crate::{
     ask::Question,
-    checkpoint::{At, CheckpointInfo, CheckpointSource, Checkpointer, Page, RunMark, Seq},
+    checkpoint::{At, Checkpoint, CheckpointInfo, CheckpointSource, Checkpointer, Page, RecordKind, RunMark, Seq},
     graph::Graph,
     id::{RunId, ThreadKey},
-    state::State,
+    state::{Changes, State},
 };
 
 /// A thread's state at one checkpoint.
@@ -24,10 +26,28 @@ pub struct Snapshot<S> {
     pub state: S,
     /// What is known about the checkpoint.
     pub entry: HistoryEntry,
+    /// The tasks of the step that starts here, finished or not.
+    pub tasks: Vec<TaskState>,
     /// Questions that wait for an answer.
     pub questions: Vec<Question>,
     /// The thread's newest run.
     pub run: Option<RunMark>,
+}
+
+/// How far a task of an unfinished step has come.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TaskState {
+    /// Its node.
+    pub node: String,
+    /// Its id inside the step.
+    pub task: String,
+    /// Whether it has finished; it will not run again.
+    pub finished: bool,
+    /// Why it failed, if it did and has not finished since.
+    pub error: Option<String>,
+    /// What it asks.
+    pub questions: Vec<Question>,
 }
 
 /// A checkpoint in a thread's history.
@@ -70,21 +90,56 @@ impl HistoryEntry {
 impl<S: State> Graph<S> {
     /// The state of a thread at a checkpoint, or `None` if there is none.
     ///
+    /// At the head it is the live state: updates of tasks that have finished in the unfinished step, and what a resumed run
+    /// was told to write, are in it, and `next` names only the tasks that are left. At any other checkpoint it is the
+    /// state as it was saved, with all tasks that followed.
+    ///
     /// # Errors
     /// [`RunError::NoCheckpointer`], or what the store or the stored state says.
     pub async fn state(&self, thread: &ThreadKey, at: At) -> Result<Option<Snapshot<S>>, RunError> {
         let Some(checkpoint) = self.kept()?.get(thread, at).await? else {
             return Ok(None);
         };
+        let mut state = decode::<S>(&self.parts.shape, &checkpoint)?;
+        let mut entry = HistoryEntry::of(&checkpoint.info)?;
+        let mut tasks = Vec::new();
+        let mut questions = Vec::new();
+        if at == At::Head {
+            let mut changes = Changes::default();
+            for (_, update) in self.kept_updates(&checkpoint)? {
+                state.apply(update, &mut changes);
+            }
+            tasks = task_states(&checkpoint)?;
+            let left = tasks.iter().filter(|task| !task.finished);
+            entry.next = left.map(|task| task.node.clone()).collect();
+            questions = tasks.iter().flat_map(|task| task.questions.clone()).collect();
+        }
         Ok(Some(Snapshot {
-            state: decode(&self.parts.shape, &checkpoint)?,
-            entry: HistoryEntry::of(&checkpoint.info)?,
-            questions: open_questions(&checkpoint.records)
-                .into_iter()
-                .map(|(_, question)| question)
-                .collect(),
+            state,
+            entry,
+            tasks,
+            questions,
             run: checkpoint.run,
         }))
+    }
+
+    /// What was written in the unfinished step, in the order in which it will be merged: commands, then nodes by name, then
+    /// sends.
+    fn kept_updates(&self, checkpoint: &Checkpoint) -> Result<Vec<(Option<usize>, S::Update)>, RunError> {
+        let frontier = Frontier::decode(&checkpoint.info.frontier)?;
+        let ids = task_ids(&frontier);
+        let mut kept = Vec::new();
+        for record in &checkpoint.records {
+            let at = match record.kind {
+                RecordKind::Command => None,
+                RecordKind::Output => ids.iter().position(|id| *id == record.task),
+                _ => continue,
+            };
+            let stored: StoredOutput<S::Update> = super::decode_record(&record.body)?;
+            kept.push((at, stored.update));
+        }
+        kept.sort_by_key(|(at, _)| *at);
+        Ok(kept)
     }
 
     /// A thread's checkpoints, newest first, without their states.
@@ -108,9 +163,41 @@ impl<S: State> Graph<S> {
         Ok(self.kept()?.unfinished(self.name(), limit).await?)
     }
 
-    fn kept(&self) -> Result<&dyn Checkpointer, RunError> {
+    pub(super) fn kept(&self) -> Result<&dyn Checkpointer, RunError> {
         self.store.as_deref().ok_or_else(|| RunError::NoCheckpointer {
             graph: self.name().to_owned(),
         })
     }
+}
+
+/// The ids of a frontier's tasks.
+fn task_ids(frontier: &Frontier) -> Vec<String> {
+    let id = |task: &StoredTask| match &task.send {
+        None => task.node.clone(),
+        Some((number, _)) => format!("{}#{number}", task.node),
+    };
+    frontier.tasks.iter().map(id).collect()
+}
+
+fn task_states(checkpoint: &Checkpoint) -> Result<Vec<TaskState>, RunError> {
+    let frontier = Frontier::decode(&checkpoint.info.frontier)?;
+    let open = open_questions(&checkpoint.records);
+    let state = |(id, stored): (String, &StoredTask)| {
+        let has = |kind| checkpoint.records.iter().find(|r| r.kind == kind && r.task == id);
+        let finished = has(RecordKind::Output).is_some();
+        let error = match has(RecordKind::Failure) {
+            Some(record) if !finished => Some(super::decode_record(&record.body)?),
+            _ => None,
+        };
+        let own = open.iter().filter(|(task, _)| *task == id && !finished);
+        Ok(TaskState {
+            node: stored.node.clone(),
+            questions: own.map(|(_, question)| question.clone()).collect(),
+            task: id,
+            finished,
+            error,
+        })
+    };
+    let ids = task_ids(&frontier);
+    ids.into_iter().zip(&frontier.tasks).map(state).collect()
 }

@@ -9,11 +9,12 @@ use tokio::task::JoinSet;
 use super::{
     error::{NodePanic, NodeTimeout},
     event::{EventKind, Sink},
+    frontier::StoredGoto,
     plan::Seed,
 };
 use crate::{
     ask::Question,
-    graph::{NodeSpec, Output, Parts, Payload},
+    graph::{Leave, NodeSpec, Output, Parts, Payload},
     node::{Context, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
     state::State,
 };
@@ -22,7 +23,12 @@ use crate::{
 pub(crate) enum End<S: State> {
     Output(Output<S>),
     Asked(Vec<Question>),
-    Failed { error: NodeError, attempts: u32 },
+    Failed {
+        error: NodeError,
+        attempts: u32,
+    },
+    /// A graph inside has come to a breakpoint.
+    Paused,
     Cancelled,
     TimeLimit,
 }
@@ -33,6 +39,10 @@ pub(crate) struct StoredOutput<U> {
     pub(crate) update: U,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) route: Option<usize>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) goto: Vec<StoredGoto>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leave: Option<Box<Leave>>,
 }
 
 /// Everything that the tasks of a step share.
@@ -171,6 +181,7 @@ async fn attempt<S: State>(
                 "a question of another run was passed on as this node's",
             )),
             NodeErrorKind::Cancelled => Ok(End::Cancelled),
+            NodeErrorKind::Paused => Ok(End::Paused),
             NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
             NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
         },

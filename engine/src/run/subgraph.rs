@@ -1,19 +1,21 @@
 //! A graph as a node of another.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{
     Answers, Beginning, Cancel, OnBusy, Options, Outcome, Run,
+    answer::open_questions,
+    driver::RunEnd,
     error::RunError,
-    event::Sink,
-    open::{Opened, open_with},
+    event::{Hears, Inside, Sink},
+    open::open_with,
 };
 use crate::{
     ask::Question,
-    checkpoint::{At, RunStatus},
-    graph::Graph,
+    checkpoint::{At, RunStatus, Seq},
+    graph::{Graph, Topology},
     node::{Context, Emit, Emitter, InFlight, Node, NodeError, StoreHandle},
     state::{FromState, State},
 };
@@ -35,39 +37,6 @@ impl<S: State, I, O> Subgraph<S, I, O> {
             ends: PhantomData,
         }
     }
-
-    fn inner(&self, ctx: &Context<S::Event>, beginning: Beginning<S>) -> Run<S> {
-        let outer = &ctx.task.run;
-        let mut graph = self.graph.clone();
-        graph.store = outer.store.as_ref().map(|handle| Arc::clone(&handle.store));
-        graph.clock = Arc::clone(&outer.clock);
-        let options = Options {
-            run: Some(outer.run),
-            cancel: Cancel(outer.cancel.clone()),
-            reader_gone: outer.reader_gone.clone(),
-            provided: outer.provided.clone(),
-            time_limit: ctx.time_left(),
-            step_limit: outer.step_limit,
-            on_busy: OnBusy::Reject,
-            ..Options::default()
-        };
-        Run {
-            graph,
-            key: outer.key.child(&host(ctx)),
-            beginning,
-            options,
-        }
-    }
-}
-
-/// Name of the host's task in the inner thread's namespace: different for every step, the same for every entry.
-fn host<E: Send + 'static>(ctx: &Context<E>) -> String {
-    let head = ctx.task.run.store.as_ref().and_then(StoreHandle::head);
-    match head {
-        Some(head) => format!("{}@{}", ctx.task.id(), head.0),
-        // Nothing is kept, but ids that inner nodes draw are made of the name.
-        None => format!("{}@{}", ctx.task.id(), ctx.task.step),
-    }
 }
 
 impl<S: State, I, O> fmt::Debug for Subgraph<S, I, O> {
@@ -83,64 +52,135 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O: FromState<S>> Node for Sub
     type Event = S::Event;
 
     async fn run(&self, input: I, ctx: Context<S::Event>) -> Result<O, NodeError> {
-        let beginning = self.beginning(input, &ctx).await?;
-        let run = self.inner(&ctx, beginning);
-        if let Some(error) = run.missing() {
-            return Err(NodeError::terminal(error));
-        }
-        let sink = ctx
-            .emitter
-            .clone()
-            .map_or(Sink::Nobody, |emitter| Sink::Host(hosted(emitter, ctx.task.node)));
-        // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
-        let _in_flight = InFlight::enter(&ctx.task.run);
-        let outcome = match open_with(run, sink).await.map_err(failed_inside)? {
-            Opened::Ended(outcome) => outcome,
-            Opened::Open(driver) => Box::pin(driver.drive()).await.map_err(failed_inside)?,
-        };
-        match outcome {
-            Outcome::Done(state) => Ok(O::from_state(&Arc::new(state))),
-            Outcome::Asked(questions) => Err(pass_on(&ctx, questions)),
-            Outcome::Cancelled => Err(NodeError::cancelled()),
-            Outcome::Stalled { waiting, .. } => Err(NodeError::terminal(format!(
-                "graph `{}` stalled: {waiting:?}",
-                self.graph.name()
-            ))),
-        }
+        let state = done(&self.graph, enter(&self.graph, &ctx, "", input.into()).await?)?;
+        Ok(O::from_state(&Arc::new(state)))
     }
 }
 
-impl<S: State, I: Into<S::Input> + Send + 'static, O> Subgraph<S, I, O> {
-    /// A fresh run, or the rest of one that an earlier entry of this task has begun.
-    async fn beginning(&self, input: I, ctx: &Context<S::Event>) -> Result<Beginning<S>, NodeError> {
-        let outer = &ctx.task.run;
-        let Some(handle) = &outer.store else {
-            return Ok(Beginning::Input(input.into()));
-        };
-        let begun = handle.store.get(&outer.key.child(&host(ctx)), At::Head).await?;
-        let Some(begun) = begun else {
-            return Ok(Beginning::Input(input.into()));
-        };
-        let asks = begun.run.is_some_and(|mark| mark.status == RunStatus::Asked);
-        let open: Vec<String> = if asks {
-            super::open::open_questions(&begun.records)
-                .into_iter()
-                .map(|(_, q)| q.id)
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let answers = outer
-            .journal
-            .answers(&ctx.task.id())
-            .into_iter()
-            .filter(|(name, _)| open.contains(name))
-            .collect::<Vec<_>>();
-        Ok(Beginning::Resume(if answers.is_empty() {
-            Answers::None
-        } else {
-            Answers::Many(answers)
-        }))
+impl<E: Send + 'static> Context<E> {
+    /// Runs a graph as part of this node, and gives its last state. It is begun once for each key: entered again after a
+    /// crash, a failure or an answer, the node is given what the graph has come to, or the graph goes on where it was.
+    ///
+    /// Its questions become this node's, what its nodes emit becomes what this node emits, and a cancellation reaches it.
+    ///
+    /// # Errors
+    /// What failed inside, or how this node stops while the graph waits; return it at once by `?`.
+    pub async fn call<T: State>(&self, graph: &Graph<T>, key: &str, input: T::Input) -> Result<T, NodeError>
+    where
+        T::Event: Into<E>,
+    {
+        let ctx = self.clone().narrow();
+        done(graph, enter(graph, &ctx, key, input).await?)
+    }
+}
+
+/// The last state of a graph that has come to its own end.
+fn done<S: State>(graph: &Graph<S>, end: RunEnd<S>) -> Result<S, NodeError> {
+    match end {
+        RunEnd::Outcome(Outcome::Done(state)) => Ok(state),
+        RunEnd::Outcome(Outcome::Stalled { waiting, .. }) => Err(NodeError::terminal(format!(
+            "graph `{}` stalled: {waiting:?}",
+            graph.name()
+        ))),
+        RunEnd::Outcome(_) => Err(NodeError::terminal(format!(
+            "graph `{}` has not come to its end",
+            graph.name()
+        ))),
+        RunEnd::Left(_) => Err(NodeError::terminal(format!(
+            "a node of graph `{}` left for the graph around it, which takes nothing from it",
+            graph.name()
+        ))),
+    }
+}
+
+/// Runs a graph inside a task, on a thread inside the task's own; `key` tells several of one task apart.
+pub(crate) async fn enter<S: State>(
+    graph: &Graph<S>,
+    ctx: &Context<S::Event>,
+    key: &str,
+    input: S::Input,
+) -> Result<RunEnd<S>, NodeError> {
+    let beginning = beginning::<S>(ctx, key, input).await?;
+    let run = inner(graph, ctx, key, beginning);
+    if let Some(error) = run.missing() {
+        return Err(NodeError::terminal(error));
+    }
+    let sink = ctx.emitter.clone().map_or(Sink::Nobody, |emitter| {
+        Sink::Host(hosted(emitter, ctx.node(), Arc::clone(&graph.parts.topology)))
+    });
+    // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
+    let _in_flight = InFlight::enter(&ctx.task.run);
+    let opened = open_with(run, sink).await.map_err(failed_inside)?;
+    match Box::pin(opened.finish()).await.map_err(failed_inside)? {
+        RunEnd::Outcome(Outcome::Asked(questions)) => Err(pass_on(ctx, key, questions)),
+        RunEnd::Outcome(Outcome::Breakpoint(_)) => Err(NodeError::paused()),
+        RunEnd::Outcome(Outcome::Cancelled) => Err(NodeError::cancelled()),
+        end => Ok(end),
+    }
+}
+
+fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginning: Beginning<S>) -> Run<S> {
+    let outer = &ctx.task.run;
+    let mut graph = graph.clone();
+    graph.store = outer.store.as_ref().map(|handle| Arc::clone(&handle.store));
+    graph.clock = Arc::clone(&outer.clock);
+    let options = Options {
+        run: Some(outer.run),
+        cancel: Cancel(outer.cancel.clone()),
+        reader_gone: outer.reader_gone.clone(),
+        provided: outer.provided.clone(),
+        time_limit: ctx.time_left(),
+        step_limit: outer.step_limit,
+        on_busy: OnBusy::Reject,
+        ..Options::default()
+    };
+    Run {
+        graph,
+        key: outer.key.child(&host(ctx, key)),
+        beginning,
+        options,
+    }
+}
+
+/// Name of the call in the inner thread's namespace: different for every step, the same for every entry.
+fn host<E: Send + 'static>(ctx: &Context<E>, key: &str) -> String {
+    let head = ctx.task.run.store.as_ref().and_then(StoreHandle::head);
+    // Nothing is kept without a store, but ids that inner nodes draw are made of the name.
+    let at = head.map_or(ctx.task.step, |Seq(head)| i64::try_from(head).unwrap_or(i64::MAX));
+    let colon = if key.is_empty() { "" } else { ":" };
+    format!("{}{colon}{key}@{at}", ctx.task.id())
+}
+
+/// A fresh run, or the rest of one that an earlier entry of this task has begun.
+async fn beginning<S: State>(ctx: &Context<S::Event>, key: &str, input: S::Input) -> Result<Beginning<S>, NodeError> {
+    let outer = &ctx.task.run;
+    let Some(handle) = &outer.store else {
+        return Ok(Beginning::Input(input));
+    };
+    let Some(begun) = handle.store.get(&outer.key.child(&host(ctx, key)), At::Head).await? else {
+        return Ok(Beginning::Input(input));
+    };
+    let asks = begun.run.is_some_and(|mark| mark.status == RunStatus::Asked);
+    if !asks {
+        return Ok(Beginning::Resume(Answers::None));
+    }
+    let open: Vec<String> = open_questions(&begun.records).into_iter().map(|(_, q)| q.id).collect();
+    let given = outer.journal.answers(&ctx.task.id()).into_iter();
+    let given = given.filter_map(|(name, answer)| Some((name.strip_prefix(&prefix(key))?.to_owned(), answer)));
+    let answers: Vec<_> = given.filter(|(id, _)| open.contains(id)).collect();
+    Ok(Beginning::Resume(if answers.is_empty() {
+        Answers::None
+    } else {
+        Answers::Many(answers)
+    }))
+}
+
+/// What stands before the ids of inner questions where the host asks them.
+fn prefix(key: &str) -> String {
+    if key.is_empty() {
+        String::new()
+    } else {
+        format!("{key}:")
     }
 }
 
@@ -155,13 +195,14 @@ fn failed_inside(error: RunError) -> NodeError {
 }
 
 /// The inner questions become the host's, each named by its inner id.
-fn pass_on<E: Send + 'static>(ctx: &Context<E>, questions: Vec<Question>) -> NodeError {
+fn pass_on<E: Send + 'static>(ctx: &Context<E>, key: &str, questions: Vec<Question>) -> NodeError {
     let task = ctx.task.id();
     for inner in questions {
+        let name = format!("{}{}", prefix(key), inner.id);
         let question = Question {
-            id: format!("{task}@{}/{}", ctx.task.step, inner.id),
+            id: format!("{task}@{}/{name}", ctx.task.step),
             node: format!("{}/{}", ctx.node(), inner.node),
-            name: inner.id.clone(),
+            name,
             ..inner
         };
         ctx.task.run.journal.ask(&task, question);
@@ -169,22 +210,37 @@ fn pass_on<E: Send + 'static>(ctx: &Context<E>, questions: Vec<Question>) -> Nod
     NodeError::asked()
 }
 
-/// What inner nodes emit leaves under the host's name.
+/// What happens inside leaves with the host's name on it.
 struct Hosted<E> {
     outer: Emitter<E>,
-    host: usize,
+    host: Cow<'static, str>,
+    inner: Arc<Topology>,
 }
 
 impl<E: Send + 'static> Emit<E> for Hosted<E> {
-    fn send(&self, _inner: usize, event: E) {
-        self.outer.out.send(self.host, event);
+    fn send(&self, node: usize, event: E) {
+        let node = self.inner.name(node).clone();
+        self.send_inside(Vec::new(), Inside::Custom { node, event });
+    }
+
+    fn send_inside(&self, mut hosts: Vec<Cow<'static, str>>, inside: Inside<E>) {
+        hosts.push(self.host.clone());
+        self.outer.out.send_inside(hosts, inside);
+    }
+
+    fn hears(&self) -> Hears {
+        self.outer.out.hears()
     }
 }
 
-fn hosted<E: Send + 'static>(emitter: Emitter<E>, host: usize) -> Emitter<E> {
+fn hosted<E: Send + 'static>(emitter: Emitter<E>, host: Cow<'static, str>, inner: Arc<Topology>) -> Emitter<E> {
     let gate = Arc::clone(&emitter.gate);
     Emitter {
-        out: Arc::new(Hosted { outer: emitter, host }),
+        out: Arc::new(Hosted {
+            outer: emitter,
+            host,
+            inner,
+        }),
         gate,
     }
 }

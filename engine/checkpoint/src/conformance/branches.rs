@@ -2,10 +2,10 @@
 
 use stepgraph::{
     Checkpointer,
-    checkpoint::{At, Commit, Page, Seq},
+    checkpoint::{At, Commit, NewCheckpoint, Page, Seq},
 };
 
-use super::ground::{Broken, Found, Hand, bytes, delta, everything, facts, key, refused, same, snapshot};
+use super::ground::{Broken, Found, Hand, bytes, checkpoint, delta, everything, facts, key, refused, same, snapshot};
 
 facts![
     a_branch_makes_an_old_checkpoint_the_head,
@@ -22,6 +22,8 @@ facts![
     two_branches_grow_from_one_checkpoint,
     deltas_of_one_branch_stay_out_of_another,
     a_branch_keeps_records_where_they_are,
+    a_commit_may_grow_from_an_older_checkpoint,
+    a_commit_from_an_unknown_checkpoint_writes_nothing,
 ];
 
 async fn three(store: &dyn Checkpointer) -> Result<Hand<'_>, Broken> {
@@ -177,4 +179,34 @@ async fn a_branch_keeps_records_where_they_are(store: &dyn Checkpointer) -> Foun
         &hand.get(At::Seq(Seq(3))).await?.records,
         &commit.records,
     )
+}
+
+async fn a_commit_may_grow_from_an_older_checkpoint(store: &dyn Checkpointer) -> Found {
+    let mut hand = Hand::new(store, key("acme", "t")?).await?;
+    hand.append_state(1, snapshot("root")).await?;
+    hand.append_state(2, delta("left")).await?;
+    let grown = Commit {
+        checkpoint: Some(NewCheckpoint {
+            payload: delta("right"),
+            ..checkpoint(3)
+        }),
+        parent: Some(Seq(1)),
+        ..Commit::default()
+    };
+    same("the new head", &hand.commit(grown).await?, &Some(Seq(3)))?;
+    let head = hand.get(At::Head).await?;
+    same("its parent", &head.info.parent, &Some(Seq(1)))?;
+    same("its state", &head.parts, &vec![bytes("root"), bytes("right")])?;
+    same("the old head", &hand.get(At::Seq(Seq(2))).await?.info.seq, &Seq(2))
+}
+
+async fn a_commit_from_an_unknown_checkpoint_writes_nothing(store: &dyn Checkpointer) -> Found {
+    let mut hand = three(store).await?;
+    let before = hand.get(At::Head).await?;
+    let grown = Commit {
+        parent: Some(Seq(9)),
+        ..everything(4)
+    };
+    refused(hand.commit(grown).await, "checkpoint::no_checkpoint")?;
+    same("the head", &hand.get(At::Head).await?, &before)
 }

@@ -157,6 +157,7 @@ pub(super) fn run(number: u128, graph: &'static str, status: RunStatus) -> RunMa
 pub(super) fn everything(number: u32) -> Commit {
     Commit {
         checkpoint: Some(checkpoint(number)),
+        parent: None,
         records: vec![
             record("a", RecordKind::Output, "", "one"),
             record("b", RecordKind::Question, "why", "two"),

@@ -47,12 +47,28 @@ pub(super) async fn commit(
     for message in commit.outbox {
         write_message(connection, key, held.thread, message).await?;
     }
+    if let Some(parent) = commit.parent {
+        find(connection, key, held.thread, parent).await?;
+    }
     let last = match commit.checkpoint {
-        Some(new) => checkpoint(&held, expected, new),
+        Some(new) => checkpoint(&held, commit.parent.or(expected), new),
         None => sqlx::query("COMMIT"),
     };
     let newest = held.head.map(|seq| stored_seq(key, seq)).transpose()?;
     Ok((newest, last))
+}
+
+/// Refuses a checkpoint that the thread does not have.
+async fn find(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    thread: i64,
+    seq: Seq,
+) -> Result<(), CheckpointError> {
+    const LOOK: &str = "SELECT 1 FROM checkpoints WHERE thread = ?1 AND seq = ?2";
+    let look = sqlx::query(LOOK).bind(thread).bind(stored(seq.0));
+    let found = look.fetch_optional(connection).await.map_err(failure::on(key))?;
+    found.map(|_| ()).ok_or_else(|| no_checkpoint(key, seq))
 }
 
 /// The thread's row after its fence and head were found as expected.

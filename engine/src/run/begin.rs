@@ -1,0 +1,175 @@
+//! How a run begins: new input is admitted, or an old run goes on, before any node runs.
+
+use std::sync::Arc;
+
+use super::{
+    Journal,
+    answer::answer_records,
+    barrier::Sizes,
+    driver::Driver,
+    error::RunError,
+    frontier::{Frontier, Lost},
+    open::{Opened, Opening, decode, guarded, sizes},
+    plan::{Seed, Waiting},
+};
+use crate::{
+    ask::Answers,
+    checkpoint::{Checkpoint, CheckpointSource, Commit, RunStatus, Seq},
+    dynamic::Compat,
+    graph::Payload,
+    id::RunId,
+    state::{Changes, State},
+};
+
+impl<S: State> Opening<S> {
+    /// New input: the admission is durable before any node runs.
+    pub(super) async fn admit(self, input: S::Input, found: Option<Checkpoint>) -> Result<Driver<S>, RunError> {
+        if self.graph.parts.compat == Compat::Recorded
+            && let Some(empty) = S::empty(&self.graph.parts.shape)
+        {
+            return self.admit_apart(empty, input, found).await;
+        }
+        let parts = Arc::clone(&self.graph.parts);
+        let mut changes = Changes::default();
+        let (state, step, sizes, parent) = match found {
+            None => (guarded(0, || S::start(&parts.shape, input))?, 0, Sizes::default(), None),
+            Some(checkpoint) => {
+                self.refuse_pending(&checkpoint)?;
+                // The input itself counts as a step, and so does its merge.
+                let step = checkpoint.info.step + 2;
+                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
+                guarded(step, || state.restart(input, &mut changes))?;
+                (state, step, sizes(&checkpoint), self.parent(&checkpoint))
+            }
+        };
+        let run = self.fresh_run();
+        let outbox = self.options.outbox.clone();
+        let mut driver = self.driver(state, step, run, Journal::default());
+        driver.sizes = sizes;
+        driver.changes = changes;
+        driver.parent = parent;
+        driver.may_pause = true;
+        guarded(step, || driver.follow_start())?.map_err(|unmerged| driver.unmerged(&unmerged))?;
+        let status = if driver.tasks.is_empty() {
+            RunStatus::Done
+        } else {
+            RunStatus::Running
+        };
+        let mark = driver.mark(status, None);
+        driver.save(CheckpointSource::Input, Some(mark), outbox).await?;
+        Ok(driver)
+    }
+
+    /// New input as a checkpoint of its own, with START as the next task: what was recorded of another engine.
+    async fn admit_apart(self, empty: S, input: S::Input, found: Option<Checkpoint>) -> Result<Driver<S>, RunError> {
+        let parts = Arc::clone(&self.graph.parts);
+        let mut waiting = Waiting::new(&parts.topology);
+        let (state, step, sizes, parent) = match found {
+            None => (empty, -1, Sizes::default(), None),
+            Some(checkpoint) => {
+                self.refuse_pending(&checkpoint)?;
+                // What was to run is dropped, and the joins that led there begin anew.
+                if let Ok((dropped, kept)) =
+                    Frontier::decode(&checkpoint.info.frontier)?.load(&parts.topology, &parts.nodes)
+                {
+                    waiting = kept;
+                    waiting.rearm(&parts.topology, dropped.iter().map(|task| task.node));
+                }
+                let state = decode::<S>(&parts.shape, &checkpoint)?;
+                (
+                    state,
+                    checkpoint.info.step + 1,
+                    sizes(&checkpoint),
+                    self.parent(&checkpoint),
+                )
+            }
+        };
+        let run = self.fresh_run();
+        let outbox = self.options.outbox.clone();
+        let mut driver = self.driver(state, step, run, Journal::default());
+        driver.sizes = sizes;
+        driver.parent = parent;
+        driver.waiting = waiting;
+        driver.tasks = vec![Seed {
+            node: parts.topology.start(),
+            send: Some((0, Arc::new(input) as Payload)),
+        }];
+        let mark = driver.mark(RunStatus::Running, None);
+        driver.save(CheckpointSource::Input, Some(mark), outbox).await?;
+        Ok(driver)
+    }
+
+    fn fresh_run(&self) -> RunId {
+        self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()))
+    }
+
+    /// The checkpoint to grow from, if it was named.
+    fn parent(&self, found: &Checkpoint) -> Option<Seq> {
+        self.options.at.map(|_| found.info.seq)
+    }
+
+    /// Goes on from the thread's head, or runs again what followed from an older checkpoint.
+    pub(super) async fn resume(mut self, answers: Answers, found: Option<Checkpoint>) -> Result<Opened<S>, RunError> {
+        if self.handle.is_none() {
+            return Err(self.no_checkpointer());
+        }
+        let Some(found) = found else {
+            return Err(self.unknown());
+        };
+        let parts = Arc::clone(&self.graph.parts);
+        let (tasks, waiting) = Frontier::decode(&found.info.frontier)?
+            .load(&parts.topology, &parts.nodes)
+            .map_err(|lost| self.lost(lost))?;
+        let state = decode::<S>(&parts.shape, &found)?;
+        let (step, sizes, recorded_at) = (found.info.step, sizes(&found), found.info.created_at);
+        if self.options.at.is_some() {
+            let run = self.fresh_run();
+            let mut driver = self.driver(state, step + 1, run, Journal::default());
+            (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
+            driver.parent = Some(found.info.seq);
+            let status = if driver.tasks.is_empty() {
+                RunStatus::Done
+            } else {
+                RunStatus::Running
+            };
+            let mark = driver.mark(status, None);
+            driver.save(CheckpointSource::Fork, Some(mark), Vec::new()).await?;
+            return Ok(Opened::Open(Box::new(driver)));
+        }
+        let run = found
+            .run
+            .as_ref()
+            .map_or_else(|| RunId::from(self.graph.clock.id()), |mark| mark.run);
+        let command = self.options.command.take();
+        let mut records = found.records;
+        let mut given = answer_records(&records, answers)?;
+        records.extend(given.iter().cloned());
+        let mut driver = self.driver(state, step, run, Journal::default());
+        (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
+        given.extend(driver.obey_all(&records, command)?);
+        driver.shared.run.journal.keep(records);
+        if driver.tasks.is_empty() {
+            if driver.changes.fields().is_empty() {
+                return Ok(Opened::Ended(driver.end()));
+            }
+            let mark = driver.mark(RunStatus::Done, None);
+            driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
+            return Ok(Opened::Ended(driver.end()));
+        }
+        driver.has_records = true;
+        driver.shared.recorded_at = Some(recorded_at);
+        let mark = driver.mark(RunStatus::Running, None);
+        driver
+            .commit(Commit {
+                records: given,
+                run: Some(mark),
+                ..Commit::default()
+            })
+            .await?;
+        Ok(Opened::Open(Box::new(driver)))
+    }
+
+    fn lost(&self, lost: Lost) -> RunError {
+        super::frontier::lost(lost, &self.key, self.graph.name())
+    }
+}

@@ -1,0 +1,102 @@
+//! Writes and destinations given to a run that goes on: they act at once, and are kept until the step has ended.
+
+use std::sync::Arc;
+
+use super::{
+    barrier::lead,
+    driver::Driver,
+    error::RunError,
+    open::guarded,
+    plan::{Departure, Seed},
+    step::StoredOutput,
+};
+use crate::{
+    checkpoint::{RecordKind, TaskRecord},
+    graph::{Goto, Output},
+    state::State,
+};
+
+/// What a run that goes on is told to write, and where to go besides what is to run anyway.
+pub(crate) struct Command<S: State> {
+    pub(crate) update: S::Update,
+    pub(crate) goto: Vec<Goto>,
+}
+
+impl<S: State> Default for Command<S> {
+    fn default() -> Self {
+        Self {
+            update: S::Update::default(),
+            goto: Vec::new(),
+        }
+    }
+}
+
+impl<S: State> Driver<S> {
+    /// Carries out the commands of earlier runs of this step, then a new one, which is given back as a record.
+    pub(super) fn obey_all(
+        &mut self,
+        records: &[TaskRecord],
+        command: Option<Command<S>>,
+    ) -> Result<Option<TaskRecord>, RunError> {
+        let kept = records.iter().filter(|record| record.kind == RecordKind::Command);
+        let mut kept: Vec<_> = kept.collect();
+        kept.sort_by_key(|record| record.key.parse::<u32>().unwrap_or(u32::MAX));
+        for record in &kept {
+            let stored: StoredOutput<S::Update> = super::decode_record(&record.body)?;
+            let output = self.output(stored)?;
+            self.obey(output)?;
+        }
+        let Some(Command { update, goto }) = command else {
+            return Ok(None);
+        };
+        let output = Output {
+            goto,
+            ..Output::of(update)
+        };
+        let body = super::encode_record(&StoredOutput {
+            update: &output.update,
+            route: None,
+            goto: self.stored_gotos(&output.goto)?,
+            leave: None,
+        })?;
+        self.obey(output)?;
+        Ok(Some(TaskRecord {
+            task: String::new(),
+            kind: RecordKind::Command,
+            key: kept.len().to_string(),
+            body,
+        }))
+    }
+
+    fn obey(&mut self, output: Output<S>) -> Result<(), RunError> {
+        let parts = Arc::clone(&self.shared.parts);
+        let step = self.shared.step;
+        guarded(step, || {
+            Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
+        })?;
+        let mut departure = Departure {
+            node: parts.topology.start(),
+            chosen: Vec::new(),
+            sends: Vec::new(),
+        };
+        lead(&parts.topology, output.goto, &mut departure).map_err(|target| RunError::UnknownNode {
+            graph: parts.topology.graph.clone().into_owned(),
+            node: target.0,
+        })?;
+        let split = self.tasks.iter().position(|task| task.send.is_some());
+        let sends = self.tasks.split_off(split.unwrap_or(self.tasks.len()));
+        self.tasks
+            .extend(departure.chosen.into_iter().map(|node| Seed { node, send: None }));
+        self.tasks.sort_by_key(|task| task.node);
+        self.tasks.dedup_by_key(|task| task.node);
+        let last = sends.last().and_then(|task| task.send.as_ref());
+        let next = last.map_or(0, |(number, _)| number + 1);
+        self.tasks.extend(sends);
+        let added = departure.sends.into_iter().zip(next..);
+        self.tasks.extend(added.map(|((node, payload), number)| Seed {
+            node,
+            send: Some((number, payload)),
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Editing a thread from outside, as if one of its nodes had written.
+
+use std::sync::Arc;
+
+use super::{
+    Beginning, Journal, Options, Run,
+    error::RunError,
+    event::Sink,
+    frontier::Frontier,
+    open::{Opening, decode, guarded, sizes},
+    plan::{Departure, Waiting, plan},
+};
+use crate::{
+    checkpoint::{At, Checkpoint, CheckpointSource, Checkpointer, Page, RunStatus, Seq},
+    graph::Graph,
+    id::{RunId, ThreadKey},
+    state::State,
+};
+
+/// As which node an edit is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AsNode {
+    /// As the only node of the thread's newest step.
+    #[default]
+    Last,
+    /// As START: what follows from it runs next.
+    Start,
+    /// As this node.
+    Named(String),
+}
+
+impl From<&str> for AsNode {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
+
+/// How many checkpoints back the newest step is looked for.
+const STEPS_BACK_MAX: u32 = 1000;
+
+impl<S: State> Graph<S> {
+    /// Writes to a thread as if a step had run in which only one node ran and gave this update: it merges by the fields'
+    /// reducers, the node's ways on are followed, and what was to run before is dropped. Nothing runs until the thread is
+    /// resumed. At an older checkpoint it begins a branch of its own.
+    ///
+    /// # Errors
+    /// [`RunError::AmbiguousUpdate`] if the edit does not say as which node it is made and the newest step ran several;
+    /// [`RunError::UnknownNode`], [`RunError::NoCheckpoint`], or what the store says.
+    pub async fn update(
+        &self,
+        thread: &ThreadKey,
+        at: At,
+        update: S::Update,
+        as_node: impl Into<AsNode> + Send,
+    ) -> Result<Seq, RunError> {
+        let as_node = as_node.into();
+        let options = Options {
+            at: (at != At::Head).then_some(at),
+            ..Options::default()
+        };
+        let run = Run {
+            graph: self.clone(),
+            key: thread.clone(),
+            beginning: Beginning::Resume(crate::Answers::None),
+            options,
+        };
+        super::open::edit(run, Sink::Nobody, update, as_node).await
+    }
+
+    /// The place an edit is made as.
+    pub(super) async fn editor(
+        &self,
+        thread: &ThreadKey,
+        at: Option<&Checkpoint>,
+        as_node: AsNode,
+    ) -> Result<usize, RunError> {
+        let topology = &self.parts.topology;
+        match as_node {
+            AsNode::Start => Ok(topology.start()),
+            AsNode::Named(name) => topology.find(&name).ok_or_else(|| RunError::UnknownNode {
+                graph: self.name().to_owned(),
+                node: name,
+            }),
+            AsNode::Last => {
+                let mut ran = match at {
+                    Some(at) => self.newest_step(thread, at).await?,
+                    None => Vec::new(),
+                };
+                ran.dedup();
+                match ran.as_slice() {
+                    [name] => topology.place(name).ok_or_else(|| RunError::UnknownNode {
+                        graph: self.name().to_owned(),
+                        node: name.clone(),
+                    }),
+                    _ => Err(RunError::AmbiguousUpdate {
+                        thread: Box::new(thread.clone()),
+                        candidates: ran,
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The nodes of the tasks of the newest step at or before a checkpoint.
+    async fn newest_step(&self, thread: &ThreadKey, at: &Checkpoint) -> Result<Vec<String>, RunError> {
+        let store = self.kept()?;
+        let mut next = Some(at.info.clone());
+        for _ in 0..STEPS_BACK_MAX {
+            let Some(info) = next else { break };
+            match (info.source, info.parent) {
+                (CheckpointSource::Step, Some(parent)) => {
+                    let before = info_of(store, thread, parent).await?;
+                    let before = before.map(|info| Frontier::decode(&info.frontier)).transpose()?;
+                    return Ok(before.map(|frontier| frontier.names()).unwrap_or_default());
+                }
+                (CheckpointSource::Input, _) if info.step >= 0 => return Ok(vec!["START".to_owned()]),
+                (_, None) => break,
+                (_, Some(parent)) => next = info_of(store, thread, parent).await?,
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+async fn info_of(
+    store: &dyn Checkpointer,
+    thread: &ThreadKey,
+    seq: Seq,
+) -> Result<Option<crate::checkpoint::CheckpointInfo>, RunError> {
+    let page = Page {
+        before: Some(Seq(seq.0 + 1)),
+        limit: 1,
+    };
+    Ok(store.list(thread, page).await?.into_iter().find(|info| info.seq == seq))
+}
+
+impl<S: State> Opening<S> {
+    /// Writes the edit as the thread's new head.
+    pub(super) async fn write_edit(
+        self,
+        found: Option<Checkpoint>,
+        update: S::Update,
+        as_node: AsNode,
+    ) -> Result<Seq, RunError> {
+        let node = self.graph.editor(&self.key, found.as_ref(), as_node).await?;
+        let parts = Arc::clone(&self.graph.parts);
+        let mut waiting = Waiting::new(&parts.topology);
+        let (mut state, step, sizes, parent) = match found {
+            Some(found) => {
+                if let Ok((dropped, kept)) = Frontier::decode(&found.info.frontier)?.load(&parts.topology, &parts.nodes)
+                {
+                    waiting = kept;
+                    waiting.rearm(&parts.topology, dropped.iter().map(|task| task.node));
+                }
+                let parent = self.options.at.map(|_| found.info.seq);
+                let state = decode::<S>(&parts.shape, &found)?;
+                (state, found.info.step + 1, sizes(&found), parent)
+            }
+            None => match S::empty(&parts.shape) {
+                Some(state) => (state, 0, super::barrier::Sizes::default(), None),
+                None => return Err(self.unknown()),
+            },
+        };
+        let mut changes = crate::Changes::default();
+        guarded(step, || state.apply(update, &mut changes))?;
+        let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
+        let mut driver = self.driver(state, step, run, Journal::default());
+        (driver.changes, driver.sizes, driver.parent, driver.waiting) = (changes, sizes, parent, waiting);
+        let mut departure = Departure {
+            node,
+            chosen: Vec::new(),
+            sends: Vec::new(),
+        };
+        guarded(step, || driver.route(&driver.shared.state, &mut departure))?
+            .map_err(|unmerged| driver.unmerged(&unmerged))?;
+        driver.tasks = plan(&parts.topology, vec![departure], &mut driver.waiting);
+        let status = if driver.tasks.is_empty() {
+            RunStatus::Done
+        } else {
+            RunStatus::Stopped
+        };
+        let mark = driver.mark(status, None);
+        driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
+        let head = driver
+            .shared
+            .run
+            .store
+            .as_ref()
+            .and_then(crate::node::StoreHandle::head);
+        Ok(head.unwrap_or(Seq(0)))
+    }
+}

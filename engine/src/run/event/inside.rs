@@ -1,0 +1,179 @@
+//! What happens in a graph inside a node, told as JSON: its state is of a type that the reader does not know.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{EventKind, StartedTask};
+use crate::{
+    ask::Question,
+    checkpoint::{CheckpointSource, Seq},
+    run::Stop,
+    state::State,
+};
+
+/// What happened in a graph inside a node. The variants are those of [`EventKind`], with states and updates as JSON.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum InsideKind {
+    /// A step begins.
+    Step {
+        /// Its number on the inner thread.
+        step: i64,
+        /// The tasks.
+        tasks: Vec<StartedTask>,
+    },
+    /// A task has finished.
+    Update {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The task.
+        task: String,
+        /// What it writes.
+        update: Value,
+    },
+    /// A task has failed and is tried again.
+    Retry {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The attempt that failed, from 1.
+        attempt: u32,
+        /// Why.
+        error: String,
+        /// How long the next attempt waits.
+        delay: Duration,
+    },
+    /// A task has failed for good.
+    Failed {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The task.
+        task: String,
+        /// Why.
+        error: String,
+    },
+    /// A task asks.
+    Asked {
+        /// What it asks.
+        question: Question,
+    },
+    /// A breakpoint.
+    Paused {
+        /// Which.
+        at: Stop,
+    },
+    /// The state after a step that has changed it.
+    Values {
+        /// The state.
+        state: Value,
+    },
+    /// A step's end.
+    Saved {
+        /// The step that ended.
+        step: i64,
+        /// Why there is a checkpoint.
+        source: CheckpointSource,
+        /// The nodes of the tasks that follow.
+        next: Vec<Cow<'static, str>>,
+        /// The checkpoint's number and its outer id.
+        checkpoint: Option<(Seq, Uuid)>,
+        /// The state that was saved.
+        state: Option<Value>,
+    },
+}
+
+impl InsideKind {
+    /// The variant's name, in `snake_case`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Step { .. } => "step",
+            Self::Update { .. } => "update",
+            Self::Retry { .. } => "retry",
+            Self::Failed { .. } => "failed",
+            Self::Asked { .. } => "asked",
+            Self::Paused { .. } => "paused",
+            Self::Values { .. } => "values",
+            Self::Saved { .. } => "saved",
+        }
+    }
+}
+
+/// What leaves a graph inside a node.
+pub(crate) enum Inside<E> {
+    /// A node of it has emitted an event.
+    Custom {
+        node: Cow<'static, str>,
+        event: E,
+    },
+    Kind(InsideKind),
+}
+
+impl<E> Inside<E> {
+    pub(crate) fn map<F>(self) -> Inside<F>
+    where
+        E: Into<F>,
+    {
+        match self {
+            Self::Custom { node, event } => Inside::Custom {
+                node,
+                event: event.into(),
+            },
+            Self::Kind(kind) => Inside::Kind(kind),
+        }
+    }
+
+    /// `None` for what does not become JSON.
+    pub(super) fn of<S: State<Event = E>>(kind: EventKind<S>) -> Option<Self> {
+        Some(Self::Kind(match kind {
+            EventKind::Custom { node, event } => return Some(Self::Custom { node, event }),
+            EventKind::Inside(kind) => kind,
+            EventKind::Step { step, tasks } => InsideKind::Step { step, tasks },
+            EventKind::Update { node, task, update } => InsideKind::Update {
+                node,
+                task,
+                update: json(&update)?,
+            },
+            EventKind::Retry {
+                node,
+                attempt,
+                error,
+                delay,
+            } => InsideKind::Retry {
+                node,
+                attempt,
+                error,
+                delay,
+            },
+            EventKind::Failed { node, task, error } => InsideKind::Failed { node, task, error },
+            EventKind::Asked { question } => InsideKind::Asked { question },
+            EventKind::Paused { at } => InsideKind::Paused { at },
+            EventKind::Values { state } => InsideKind::Values { state: json(&*state)? },
+            EventKind::Saved {
+                step,
+                source,
+                next,
+                checkpoint,
+                state,
+            } => InsideKind::Saved {
+                step,
+                source,
+                next,
+                checkpoint,
+                state: state.as_deref().and_then(json),
+            },
+        }))
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Option<Value> {
+    match serde_json::to_value(value) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::warn!(%error, "an inner graph's state does not become JSON, its event is left out");
+            None
+        }
+    }
+}

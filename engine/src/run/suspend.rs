@@ -1,0 +1,267 @@
+//! A step in which not every task finished: what there is is kept, and the run ends there.
+
+use super::{
+    driver::{Driver, StepEnd},
+    error::RunError,
+    event::EventKind,
+    frontier::{Lost, StoredGoto, decode_payload, encode_payload},
+    plan::Seed,
+    step::{End, StoredOutput},
+};
+use crate::{
+    ask::Question,
+    checkpoint::{Commit, RecordKind, RunStatus, TaskRecord},
+    graph::{Goto, Leave, Output, Payload},
+    node::{NodeError, StoreHandle},
+    state::State,
+};
+
+/// What the tasks that did not finish have come to, taken together.
+#[derive(Default)]
+struct Rest {
+    questions: Vec<Question>,
+    failed: Option<(usize, NodeError, u32)>,
+    timed_out: bool,
+    cancelled: bool,
+}
+
+impl<S: State> Driver<S> {
+    /// How a task ended in an earlier run of this step, if it needs not run again.
+    pub(super) fn recorded(&self, task: &Seed<Payload>) -> Result<Option<End<S>>, RunError> {
+        let id = self.task_id(task);
+        let journal = &self.shared.run.journal;
+        let stored = journal.decode::<StoredOutput<S::Update>>(&id, RecordKind::Output, "")?;
+        if let Some(stored) = stored {
+            return Ok(Some(End::Output(self.output(stored)?)));
+        }
+        let open = journal.open_questions(&id);
+        Ok((!open.is_empty()).then_some(End::Asked(open)))
+    }
+
+    /// A recorded output as it was.
+    pub(super) fn output(&self, stored: StoredOutput<S::Update>) -> Result<Output<S>, RunError> {
+        let parts = &self.shared.parts;
+        let goto = |stored: StoredGoto| {
+            let payload = match (&stored.payload, parts.topology.find(&stored.to)) {
+                (Some(bytes), Some(node)) => {
+                    decode_payload(&parts.topology, &parts.nodes, node, bytes).map_err(|lost| self.lost(lost))?
+                }
+                _ => None,
+            };
+            Ok(Goto {
+                to: stored.to.into(),
+                payload,
+            })
+        };
+        Ok(Output {
+            update: stored.update,
+            route: stored.route,
+            goto: stored.goto.into_iter().map(goto).collect::<Result<_, RunError>>()?,
+            leave: stored.leave,
+        })
+    }
+
+    fn lost(&self, lost: Lost) -> RunError {
+        super::frontier::lost(lost, &self.shared.run.key, &self.shared.parts.topology.graph)
+    }
+
+    fn output_records<'a>(
+        &self,
+        outputs: impl Iterator<Item = (usize, &'a Output<S>)>,
+    ) -> Result<Vec<TaskRecord>, RunError> {
+        outputs
+            .filter_map(|(at, output)| self.tasks.get(at).map(|task| (task, output)))
+            .map(|(task, output)| {
+                let body = super::encode_record(&StoredOutput {
+                    update: &output.update,
+                    route: output.route,
+                    goto: self.stored_gotos(&output.goto)?,
+                    leave: output.leave.clone(),
+                })?;
+                Ok(TaskRecord {
+                    task: self.task_id(task),
+                    kind: RecordKind::Output,
+                    key: String::new(),
+                    body,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn stored_gotos(&self, gotos: &[Goto]) -> Result<Vec<StoredGoto>, RunError> {
+        let parts = &self.shared.parts;
+        let store = |goto: &Goto| {
+            let payload = match (&goto.payload, parts.topology.find(&goto.to)) {
+                (Some(payload), Some(node)) => encode_payload(&parts.topology, &parts.nodes, node, payload)?,
+                _ => None,
+            };
+            Ok(StoredGoto {
+                to: goto.to.clone().into_owned(),
+                payload,
+            })
+        };
+        gotos.iter().map(store).collect()
+    }
+
+    pub(super) async fn keep_outputs<'a>(
+        &self,
+        outputs: impl Iterator<Item = (usize, &'a Output<S>)>,
+    ) -> Result<(), RunError>
+    where
+        S: 'a,
+    {
+        if self.shared.run.store.is_none() {
+            return Ok(());
+        }
+        let records = self.output_records(outputs)?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.commit(Commit {
+            records,
+            ..Commit::default()
+        })
+        .await
+    }
+
+    /// A node has ended the graph: what its siblings gave is not merged, and the run is over.
+    pub(super) async fn leave(&self, outputs: &[(usize, Output<S>)], leave: Box<Leave>) -> Result<StepEnd, RunError> {
+        let records = self.output_records(outputs.iter().map(|(at, output)| (*at, output)))?;
+        self.commit(Commit {
+            records,
+            run: Some(self.mark(RunStatus::Stopped, None)),
+            ..Commit::default()
+        })
+        .await?;
+        Ok(StepEnd::Left(leave))
+    }
+
+    /// Keeps what has finished, and what the others have come to.
+    pub(super) async fn suspend(
+        &mut self,
+        outputs: Vec<(usize, Output<S>)>,
+        others: Vec<(usize, End<S>)>,
+    ) -> Result<StepEnd, RunError> {
+        let mut records = self.output_records(outputs.iter().map(|(at, output)| (*at, output)))?;
+        let rest = self.rest(others, &mut records)?;
+        if let Some((at, error, attempts)) = rest.failed {
+            let error = self.node_error(at, error, attempts);
+            let error = self.give_up(RunStatus::Failed, records, error).await;
+            self.tell_asked(&rest.questions).await;
+            return Err(error);
+        }
+        if rest.timed_out {
+            let error = RunError::TimeLimit {
+                limit: self.time_limit.unwrap_or_default(),
+            };
+            return Err(self.give_up(RunStatus::Stopped, records, error).await);
+        }
+        let asked = !rest.questions.is_empty() && !rest.cancelled;
+        let status = if asked { RunStatus::Asked } else { RunStatus::Stopped };
+        self.commit(Commit {
+            records,
+            run: Some(self.mark(status, None)),
+            ..Commit::default()
+        })
+        .await?;
+        if rest.cancelled {
+            return Ok(StepEnd::Cancelled);
+        }
+        self.tell_asked(&rest.questions).await;
+        self.tell_kept(&outputs).await;
+        Ok(if asked {
+            StepEnd::Asked(rest.questions)
+        } else {
+            StepEnd::Paused
+        })
+    }
+
+    /// Tells what is asked once the questions are kept, so that they can be answered.
+    async fn tell_asked(&self, questions: &[Question]) {
+        for question in questions {
+            let question = question.clone();
+            self.shared.tell(EventKind::Asked { question }).await;
+        }
+    }
+
+    fn rest(&self, others: Vec<(usize, End<S>)>, records: &mut Vec<TaskRecord>) -> Result<Rest, RunError> {
+        let mut rest = Rest::default();
+        for (at, end) in others {
+            let Some(task) = self.tasks.get(at) else { continue };
+            match end {
+                End::Output(_) | End::Paused => {}
+                End::Asked(asked) => {
+                    records.extend(question_records(&self.task_id(task), &asked));
+                    rest.questions.extend(asked);
+                }
+                End::Failed { error, attempts } => {
+                    records.push(TaskRecord {
+                        task: self.task_id(task),
+                        kind: RecordKind::Failure,
+                        key: String::new(),
+                        body: super::encode_record(&error.to_string())?,
+                    });
+                    rest.failed.get_or_insert((at, error, attempts));
+                }
+                End::Cancelled => rest.cancelled = true,
+                End::TimeLimit => rest.timed_out = true,
+            }
+        }
+        Ok(rest)
+    }
+
+    fn node_error(&self, at: usize, error: NodeError, attempts: u32) -> RunError {
+        let task = self.tasks.get(at);
+        RunError::Node {
+            node: task
+                .map(|task| self.shared.parts.topology.name(task.node).clone().into_owned())
+                .unwrap_or_default(),
+            task: task.map(|task| self.task_id(task)).unwrap_or_default(),
+            step: self.shared.step,
+            thread: Box::new(self.shared.run.key.clone()),
+            checkpoint: self.shared.run.store.as_ref().and_then(StoreHandle::head),
+            attempts,
+            retryable: error.is_retryable(),
+            source: error.into_source(),
+        }
+    }
+
+    /// Writes down why the run ends, and gives the error back. A store that fails as well is only logged: what the
+    /// caller needs to know is the first error.
+    pub(super) async fn give_up(&self, status: RunStatus, records: Vec<TaskRecord>, error: RunError) -> RunError {
+        let run = Some(self.mark(status, Some(error.to_string())));
+        if let Err(failure) = self
+            .commit(Commit {
+                records,
+                run,
+                ..Commit::default()
+            })
+            .await
+        {
+            tracing::error!(thread = %self.shared.run.key, %failure, "a run's failure could not be written down");
+        }
+        error
+    }
+}
+
+/// Questions as records; an answer that did not fit is withdrawn with them.
+fn question_records(task: &str, questions: &[Question]) -> Vec<TaskRecord> {
+    let mut records = Vec::new();
+    for question in questions {
+        let record = |kind, body: Vec<u8>| TaskRecord {
+            task: task.to_owned(),
+            kind,
+            key: question.name.clone(),
+            body: body.into(),
+        };
+        // A question is made of strings and JSON values, which always serialise.
+        records.push(record(
+            RecordKind::Question,
+            serde_json::to_vec(question).unwrap_or_default(),
+        ));
+        if question.problem.is_some() {
+            records.push(record(RecordKind::Answer, Vec::new()));
+        }
+    }
+    records
+}
