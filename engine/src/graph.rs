@@ -21,14 +21,12 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-#[cfg(test)]
-pub(crate) use self::id::Slot;
 pub use self::{
     check::{BuildError, BuildErrors},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
 };
 pub(crate) use self::{
-    id::At,
+    id::{At, Slot},
     topology::{Declared, Join, Kind, Topology},
 };
 use crate::{
@@ -81,7 +79,7 @@ pub(crate) struct Leave {
 }
 
 pub(crate) type OutputFuture<S> = Pin<Box<dyn Future<Output = Result<Output<S>, NodeError>> + Send>>;
-type Call<S> = Box<dyn Fn(&Arc<S>, Option<&Payload>, Context<<S as State>::Event>) -> OutputFuture<S> + Send + Sync>;
+pub(crate) type Call<S> = Box<dyn Fn(&Arc<S>, Option<&Payload>, Context<<S as State>::Event>) -> OutputFuture<S> + Send + Sync>;
 type Choose<S> = Box<dyn Fn(&S) -> usize + Send + Sync>;
 type Name<S> = Box<dyn Fn(&S) -> Result<Vec<Goto>, UnknownTarget> + Send + Sync>;
 type Spread<S> = Box<dyn Fn(&S) -> Vec<Payload> + Send + Sync>;
@@ -109,7 +107,11 @@ pub(crate) struct NodeSpec<S: State> {
     pub(crate) call: Call<S>,
     pub(crate) policy: Policy,
     pub(crate) payload: Option<PayloadCodec>,
+    /// What becomes of what a graph inside has left to this one, if that means anything here.
+    pub(crate) adopt: Option<Adopt<S>>,
 }
+
+pub(crate) type Adopt<S> = Box<dyn Fn(Leave) -> Result<Output<S>, NodeError> + Send + Sync>;
 
 /// A branch: the closure that says where it leads.
 pub(crate) enum Branch<S> {
@@ -241,9 +243,9 @@ impl<S: State> fmt::Debug for Graph<S> {
 pub struct GraphBuilder<S: State> {
     tag: u32,
     shape: S::Shape,
-    declared: Declared,
+    pub(crate) declared: Declared,
     nodes: Vec<NodeSpec<S>>,
-    branches: Vec<Branch<S>>,
+    pub(crate) branches: Vec<Branch<S>>,
     fan_outs: Vec<FanOut<S>>,
     requires: Vec<(TypeId, &'static str)>,
     pub(crate) compat: Compat,
@@ -404,11 +406,22 @@ impl<S: State> GraphBuilder<S> {
     pub fn policy(&mut self, of: impl AnyNode<S>, policy: Policy) -> &mut Self {
         if let At::Node(slot) = self.at(of.slot().0)
             && slot.builder == self.tag
-            && let Some(node) = self.nodes.get_mut(slot.index)
         {
-            node.policy = policy;
+            self.set_policy(slot, policy);
         }
         self
+    }
+
+    pub(crate) fn adopt(&mut self, slot: Slot, adopt: Adopt<S>) {
+        if let Some(node) = self.nodes.get_mut(slot.index) {
+            node.adopt = Some(adopt);
+        }
+    }
+
+    pub(crate) fn set_policy(&mut self, slot: Slot, policy: Policy) {
+        if let Some(node) = self.nodes.get_mut(slot.index) {
+            node.policy = policy;
+        }
     }
 
     /// Lets a node wait, once it is triggered, until a step leaves nothing else to run. However often it was triggered
@@ -432,6 +445,16 @@ impl<S: State> GraphBuilder<S> {
     /// All problems at once, each with a code and its remedy.
     pub fn build(self) -> Result<Graph<S>, BuildErrors> {
         check::check(&self.declared)?;
+        Ok(self.made())
+    }
+
+    /// Checks of a dynamic graph only what would make no sense to run.
+    pub(crate) fn build_open(self, problems: Vec<BuildError>) -> Result<Graph<S>, BuildErrors> {
+        check::check_open(&self.declared, problems)?;
+        Ok(self.made())
+    }
+
+    fn made(self) -> Graph<S> {
         let order = self.declared.order();
         let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::VERSION);
         let mut slots: Vec<Option<NodeSpec<S>>> = self.nodes.into_iter().map(Some).collect();
@@ -439,7 +462,7 @@ impl<S: State> GraphBuilder<S> {
             .iter()
             .filter_map(|old| slots.get_mut(*old).and_then(Option::take))
             .collect();
-        Ok(Graph {
+        Graph {
             parts: Arc::new(Parts {
                 shape: self.shape,
                 topology: Arc::new(topology),
@@ -453,16 +476,17 @@ impl<S: State> GraphBuilder<S> {
             store: None,
             clock: Arc::new(SystemClock),
             busy: Arc::new(Busy::default()),
-        })
+        }
     }
 
-    fn push(&mut self, name: Cow<'static, str>, kind: Kind, call: Call<S>, payload: Option<PayloadCodec>) -> id::Slot {
+    pub(crate) fn push(&mut self, name: Cow<'static, str>, kind: Kind, call: Call<S>, payload: Option<PayloadCodec>) -> Slot {
         self.nodes.push(NodeSpec {
             call,
             policy: Policy::default(),
             payload,
+            adopt: None,
         });
-        id::Slot {
+        Slot {
             builder: self.tag,
             index: self.declared.node(name, kind),
         }

@@ -44,6 +44,7 @@ pub use self::{
     subgraph::Subgraph,
 };
 pub(crate) use self::{
+    breakpoint::Nodes,
     busy::Busy,
     command::Command,
     driver::RunEnd,
@@ -153,7 +154,8 @@ pub(crate) struct Options<S: State> {
     pub(crate) on_busy: OnBusy,
     pub(crate) on_pending: Option<OnPending>,
     pub(crate) at: Option<At>,
-    pub(crate) breakpoints: Option<Breakpoints>,
+    pub(crate) stop_before: Option<Nodes>,
+    pub(crate) stop_after: Option<Nodes>,
     pub(crate) command: Option<Command<S>>,
     pub(crate) provided: TypeMap,
     pub(crate) outbox: Vec<OutboxMessage>,
@@ -171,7 +173,8 @@ impl<S: State> Default for Options<S> {
             on_busy: OnBusy::default(),
             on_pending: None,
             at: None,
-            breakpoints: None,
+            stop_before: None,
+            stop_after: None,
             command: None,
             provided: TypeMap::default(),
             outbox: Vec::new(),
@@ -317,9 +320,15 @@ impl<S: State> Run<S> {
         self
     }
 
-    /// Stops here, instead of at the graph's own breakpoints.
-    pub fn breakpoints(mut self, breakpoints: Breakpoints) -> Self {
-        self.options.breakpoints = Some(breakpoints);
+    /// Stops before a step that would run one of these nodes, instead of where the graph says so itself.
+    pub fn stop_before<N: Into<Cow<'static, str>>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
+        self.options.stop_before = Some(nodes.into_iter().collect());
+        self
+    }
+
+    /// Stops after a step that has run one of these nodes, instead of where the graph says so itself.
+    pub fn stop_after<N: Into<Cow<'static, str>>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
+        self.options.stop_after = Some(nodes.into_iter().collect());
         self
     }
 
@@ -352,7 +361,12 @@ impl<S: State> Run<S> {
 
     /// The run as a stream of its events, ending with its outcome. The run goes on only while the stream is polled.
     pub fn stream(self) -> RunStream<S> {
-        RunStream::new(self)
+        self.stream_with([])
+    }
+
+    /// The same with events that cost extra.
+    pub fn stream_with(self, extras: impl IntoIterator<Item = Extra>) -> RunStream<S> {
+        RunStream::new(self, extras)
     }
 
     fn missing(&self) -> Option<RunError> {

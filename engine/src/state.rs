@@ -105,13 +105,19 @@ pub trait State: Clone + Serialize + Send + Sync + 'static {
 
 /// Some fields of a state, to be merged by their reducers. Written by `#[derive(State)]`.
 pub trait Update: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The fields it writes.
-    fn touched(&self) -> FieldSet;
+    /// The fields it writes, by their position among `fields`.
+    fn touched(&self, fields: &[Field]) -> FieldSet;
 
     /// Whether it writes none.
-    fn is_empty(&self) -> bool {
-        self.touched().is_empty()
+    fn is_empty(&self) -> bool;
+
+    /// The fields whose value it sets whatever else is written to them in the same step.
+    fn overwritten(&self, _fields: &[Field]) -> FieldSet {
+        FieldSet::new()
     }
+
+    /// Takes out what it writes to one field.
+    fn forget(&mut self, _fields: &[Field], _field: usize) {}
 }
 
 /// For a field of an update: a value that is there is `Some`, so that `null` and absent stay distinct.

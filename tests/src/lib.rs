@@ -1,5 +1,7 @@
 //! The house as a test sees it: both graphs over embedded services in a folder of their own.
 
+pub mod conformance;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use stepgraph::{Graph, OnPending, Outcome, Run, RunError, RunId, TenantId, ThreadId, ThreadKey};

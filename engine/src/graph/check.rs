@@ -55,6 +55,18 @@ pub enum BuildError {
     /// A branch without a single route.
     #[error("a branch at `{0}` has an enum of routes without variants: add one")]
     EmptyBranch(String),
+    /// A way leads to a node that is not there.
+    #[error("a way leads to `{0}`, which is no node: declare it, or lead the way elsewhere")]
+    UnknownTarget(String),
+    /// A way leads out of a node that is not there.
+    #[error("a way leads out of `{0}`, which is no node: declare it, or take the way out")]
+    UnknownSource(String),
+    /// A breakpoint at a node that is not there.
+    #[error("there is a breakpoint at `{0}`, which is no node: name one that is")]
+    UnknownBreakpoint(String),
+    /// A policy for a node that is not there.
+    #[error("something is said of `{0}`, which is no node: declare it, or take it out")]
+    UnknownNode(String),
     /// An id that another builder has made.
     #[error(
         "an id of another builder was used: use the ids that this builder's `node`, `router` and `worker` returned"
@@ -70,6 +82,10 @@ impl BuildError {
             Self::DuplicateNode(_) => "graph::duplicate_node",
             Self::ReservedName(_) => "graph::reserved_name",
             Self::NoStart => "graph::no_start",
+            Self::UnknownTarget(_) => "graph::unknown_target",
+            Self::UnknownSource(_) => "graph::unknown_source",
+            Self::UnknownBreakpoint(_) => "graph::unknown_breakpoint",
+            Self::UnknownNode(_) => "graph::unknown_node",
             Self::Unreachable(_) => "graph::unreachable",
             Self::DeadEnd(_) => "graph::dead_end",
             Self::Unrouted(_) => "graph::unrouted",
@@ -109,6 +125,30 @@ impl fmt::Display for BuildErrors {
 
 impl std::error::Error for BuildErrors {}
 
+/// The checks of a dynamic graph: what would make no sense to run.
+pub(super) fn check_open(declared: &Declared, mut problems: Vec<BuildError>) -> Result<(), BuildErrors> {
+    let edges = declared.edges.iter().map(|(from, _)| *from);
+    let branches = declared.branches.iter().map(|(from, _)| *from);
+    let joins = declared.joins.iter().flat_map(|(sources, _)| sources.iter().copied());
+    if !edges.chain(branches).chain(joins).any(|from| from == At::Start) {
+        problems.push(BuildError::NoStart);
+    }
+    let names = declared.nodes.iter().map(|(name, _)| name);
+    problems.extend(names.filter(|name| is_reserved(name)).cloned().map(BuildError::ReservedName));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(BuildErrors {
+        graph: declared.graph.clone(),
+        errors: problems,
+    })
+}
+
+/// Names that mean something else.
+fn is_reserved(name: &str) -> bool {
+    name.is_empty() || matches!(name, "START" | "END") || name.contains(['/', '#'])
+}
+
 pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
     let fail = |errors: Vec<BuildError>| {
         Err(BuildErrors {
@@ -127,7 +167,7 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
     }
     let mut names = HashSet::new();
     for (at, (name, kind)) in declared.nodes.iter().enumerate() {
-        if name.is_empty() || matches!(name.as_ref(), "START" | "END") || name.contains(['/', '#']) {
+        if is_reserved(name) {
             errors.push(BuildError::ReservedName(name.clone()));
         }
         if !names.insert(name) {

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use crate::graph::Leave;
+
 /// Why a node gave no output. Takes any error by `?` and is then worth a retry; [`Terminal::terminal`] marks the hopeless.
 ///
 /// It is no `std::error::Error` itself, so that `?` can take every type that is one.
@@ -17,6 +19,8 @@ pub(crate) enum NodeErrorKind {
     Asked,
     /// A graph inside the node has come to a breakpoint.
     Paused,
+    /// A graph inside the node was ended in favour of the node's own; the source is what it left.
+    Left,
     /// The run was cancelled under the node.
     Cancelled,
     /// The run has taken as long as it may.
@@ -54,6 +58,22 @@ impl NodeError {
         }
     }
 
+    pub(crate) fn left(leave: Leave) -> Self {
+        Self {
+            kind: NodeErrorKind::Left,
+            source: Box::new(LeaveError(leave)),
+        }
+    }
+
+    /// What a graph inside has left, or the error as it was.
+    pub(crate) fn into_left(self) -> Result<Leave, Self> {
+        let Self { kind, source } = self;
+        source
+            .downcast::<LeaveError>()
+            .map(|left| left.0)
+            .map_err(|source| Self { kind, source })
+    }
+
     pub(crate) fn cancelled() -> Self {
         Self {
             kind: NodeErrorKind::Cancelled,
@@ -84,6 +104,11 @@ impl NodeError {
         self.source
     }
 }
+
+/// What a graph inside has left, on its way to the host.
+#[derive(Debug, thiserror::Error)]
+#[error("a node left its graph for the one around it, whose node takes nothing from it")]
+struct LeaveError(Leave);
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for NodeError {
     fn from(error: E) -> Self {

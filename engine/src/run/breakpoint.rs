@@ -24,6 +24,12 @@ pub struct Breakpoints {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Nodes(Vec<Cow<'static, str>>);
 
+impl<N: Into<Cow<'static, str>>> FromIterator<N> for Nodes {
+    fn from_iter<I: IntoIterator<Item = N>>(nodes: I) -> Self {
+        Self(nodes.into_iter().map(Into::into).collect())
+    }
+}
+
 impl Nodes {
     pub(crate) fn matches<P>(&self, topology: &Topology, tasks: &[Seed<P>]) -> bool {
         !self.0.is_empty() && tasks.iter().any(|task| self.0.contains(topology.name(task.node)))

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     ask::Question,
     checkpoint::{Commit, RunStatus, Seq},
+    dynamic::Compat,
     graph::{Leave, Output, Payload},
     node::NodeError,
     state::{Changes, State},
@@ -111,6 +112,7 @@ impl<S: State> Driver<S> {
 
     /// What a run has come to that has no tasks left.
     pub(crate) fn end(self) -> Outcome<S> {
+        let compat = self.shared.parts.compat;
         let topology = &self.shared.parts.topology;
         let names = |nodes: Vec<usize>| {
             nodes
@@ -126,7 +128,7 @@ impl<S: State> Driver<S> {
             })
             .collect();
         let state = owned(self.shared.state);
-        if waiting.is_empty() {
+        if waiting.is_empty() || compat == Compat::Recorded {
             Outcome::Done(state)
         } else {
             Outcome::Stalled { state, waiting }

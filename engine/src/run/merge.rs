@@ -13,15 +13,23 @@ pub(crate) struct Conflict {
     pub(crate) second: usize,
 }
 
-/// Merges `updates` in their order: by node name, then send index. Conflicts are found before anything is changed.
+/// Merges `updates` in their order: by node name, then send index. Conflicts are found before anything is changed. Where
+/// one update overwrites a field, what the others write to it is dropped.
 pub(crate) fn merge<S: State>(
     state: &mut S,
     fields: &[Field],
-    updates: Vec<S::Update>,
+    mut updates: Vec<S::Update>,
     changes: &mut Changes,
 ) -> Result<(), Conflict> {
     if updates.len() > 1 {
         conflict(fields, &updates).map_or(Ok(()), Err)?;
+        let overwrites = overwrites(fields, &updates)?;
+        for (field, only) in overwrites {
+            let others = updates.iter_mut().enumerate().filter(|(at, _)| *at != only);
+            for (_, update) in others {
+                update.forget(fields, field);
+            }
+        }
     }
     for update in updates {
         state.apply(update, changes);
@@ -32,7 +40,7 @@ pub(crate) fn merge<S: State>(
 fn conflict<U: Update>(fields: &[Field], updates: &[U]) -> Option<Conflict> {
     let mut writers = vec![None; fields.len()];
     for (second, update) in updates.iter().enumerate() {
-        for field in update.touched().iter() {
+        for field in update.touched(fields).iter() {
             if fields.get(field).is_some_and(|known| known.concurrent) {
                 continue;
             }
@@ -43,6 +51,21 @@ fn conflict<U: Update>(fields: &[Field], updates: &[U]) -> Option<Conflict> {
         }
     }
     None
+}
+
+/// Which update overwrites which field; two of one field are a conflict.
+fn overwrites<U: Update>(fields: &[Field], updates: &[U]) -> Result<Vec<(usize, usize)>, Conflict> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for (second, update) in updates.iter().enumerate() {
+        for field in update.overwritten(fields).iter() {
+            if let Some((_, first)) = found.iter().find(|(known, _)| *known == field) {
+                let first = *first;
+                return Err(Conflict { field, first, second });
+            }
+            found.push((field, second));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -64,12 +87,16 @@ mod tests {
     struct Writes(BTreeMap<usize, u32>);
 
     impl Update for Writes {
-        fn touched(&self) -> FieldSet {
+        fn touched(&self, _: &[Field]) -> FieldSet {
             let mut set = FieldSet::new();
             for field in self.0.keys() {
                 set.insert(*field);
             }
             set
+        }
+
+        fn is_empty(&self) -> bool {
+            self.0.is_empty()
         }
     }
 
@@ -150,7 +177,7 @@ mod tests {
             let mut folded = Cells::start(&fields, ());
             let mut touched = FieldSet::new();
             for update in updates {
-                for field in update.touched().iter() {
+                for field in update.touched(&fields).iter() {
                     touched.insert(field);
                 }
                 folded.apply(update, &mut Changes::default());

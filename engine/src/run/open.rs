@@ -11,6 +11,7 @@ use super::{
     Beginning, Journal, OnPending, Options, Outcome, Run,
     answer::answer_records,
     barrier::Sizes,
+    breakpoint::Breakpoints,
     busy::Hold,
     driver::{Driver, RunEnd},
     edit::AsNode,
@@ -245,7 +246,11 @@ impl<S: State> Opening<S> {
             handle,
         } = self;
         let topology = Arc::clone(&graph.parts.topology);
-        let breakpoints = options.breakpoints.unwrap_or_else(|| graph.parts.breakpoints.clone());
+        let own = &graph.parts.breakpoints;
+        let breakpoints = Breakpoints {
+            before: options.stop_before.unwrap_or_else(|| own.before.clone()),
+            after: options.stop_after.unwrap_or_else(|| own.after.clone()),
+        };
         let context = RunContext {
             key,
             run,

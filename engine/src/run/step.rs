@@ -182,6 +182,10 @@ async fn attempt<S: State>(
             )),
             NodeErrorKind::Cancelled => Ok(End::Cancelled),
             NodeErrorKind::Paused => Ok(End::Paused),
+            NodeErrorKind::Left => match &spec.adopt {
+                Some(adopt) => adopt(error.into_left()?).map(End::Output),
+                None => Err(error),
+            },
             NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
             NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
         },

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use super::{
     Outcome, Run,
     error::RunError,
-    event::{Event, EventReader, ReaderGone, events},
+    event::{Event, EventReader, EventSender, Extra, ReaderGone, events},
 };
 use crate::state::State;
 
@@ -43,8 +43,9 @@ pub struct RunStream<S: State> {
 const STREAM_CAPACITY: usize = 64;
 
 impl<S: State> RunStream<S> {
-    pub(super) fn new(run: Run<S>) -> Self {
+    pub(super) fn new(run: Run<S>, extras: impl IntoIterator<Item = Extra>) -> Self {
         let (sender, reader) = events(STREAM_CAPACITY, ReaderGone::Finish);
+        let sender = extras.into_iter().fold(sender, EventSender::with);
         Self {
             running: Some(run.events(sender).into_future()),
             ended: None,

@@ -86,10 +86,7 @@ fn done<S: State>(graph: &Graph<S>, end: RunEnd<S>) -> Result<S, NodeError> {
             "graph `{}` has not come to its end",
             graph.name()
         ))),
-        RunEnd::Left(_) => Err(NodeError::terminal(format!(
-            "a node of graph `{}` left for the graph around it, which takes nothing from it",
-            graph.name()
-        ))),
+        RunEnd::Left(leave) => Err(NodeError::left(*leave)),
     }
 }
 

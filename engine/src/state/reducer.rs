@@ -78,6 +78,11 @@ impl Mark {
     pub const fn len(len: usize) -> Self {
         Self(len)
     }
+
+    /// The length it was made from, if it was.
+    pub(crate) const fn len_before(self) -> Option<usize> {
+        if self.0 == usize::MAX { None } else { Some(self.0) }
+    }
 }
 
 /// The stored form of an effect.

@@ -18,6 +18,10 @@ pub(super) fn expand(item: &Item) -> TokenStream {
             }
         }
     });
+    let empty = item.fields.iter().map(|field| {
+        let name = &field.name;
+        quote!(self.#name.is_none())
+    });
     let shown = item.fields.iter().map(|field| {
         let (name, label) = (&field.name, &field.label);
         quote! {
@@ -43,10 +47,14 @@ pub(super) fn expand(item: &Item) -> TokenStream {
 
         #[automatically_derived]
         impl ::stepgraph::Update for #update {
-            fn touched(&self) -> ::stepgraph::FieldSet {
+            fn touched(&self, _: &[::stepgraph::Field]) -> ::stepgraph::FieldSet {
                 let mut fields = ::stepgraph::FieldSet::new();
                 #(#touched)*
                 fields
+            }
+
+            fn is_empty(&self) -> bool {
+                true #(&& #empty)*
             }
         }
 

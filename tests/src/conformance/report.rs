@@ -1,0 +1,94 @@
+//! Directories of cases, run and told of.
+
+use std::{fs, io, path::{Path, PathBuf}};
+
+use serde_json::{Value, json};
+
+use super::{differences, run_case, session::Store};
+
+/// What came of a case.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// Its name.
+    pub name: String,
+    /// Where it differs from what was recorded; empty if it passed.
+    pub differences: Vec<String>,
+}
+
+/// What came of all cases.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Each case, by name.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Report {
+    /// How many passed and how many did not.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let failed = self.verdicts.iter().filter(|verdict| !verdict.differences.is_empty()).count();
+        (self.verdicts.len() - failed, failed)
+    }
+}
+
+impl Verdict {
+    /// As one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({"name": self.name, "passed": self.differences.is_empty(), "differences": self.differences})
+    }
+}
+
+/// The files of cases in a directory: `DIR/cases/*.json`, or `DIR/*.json`.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn cases(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let nested = directory.join("cases");
+    let directory = if nested.is_dir() { nested } else { directory.to_owned() };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Runs every case of a directory whose name contains `filter`.
+///
+/// # Errors
+/// A file cannot be read, or is no case.
+pub async fn run_directory(directory: &Path, filter: &str, store: Store) -> io::Result<Report> {
+    let mut report = Report::default();
+    for file in cases(directory)? {
+        let case: Value = serde_json::from_slice(&fs::read(&file)?)
+            .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?;
+        let name = case["name"].as_str().unwrap_or_default().to_owned();
+        if name.contains(filter) {
+            let differences = judge(&case, store).await;
+            report.verdicts.push(Verdict { name, differences });
+        }
+    }
+    Ok(report)
+}
+
+async fn judge(case: &Value, store: Store) -> Vec<String> {
+    let (build, found) = run_case(case, store).await;
+    if build != case["build"] {
+        return vec![format!("build: expected {}, found {build}", case["build"])];
+    }
+    let steps = case["script"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (at, (step, found)) in steps.iter().zip(&found).enumerate() {
+        let differences = differences(&step["expect"], found);
+        if !differences.is_empty() {
+            let call = step.as_object().into_iter().flatten().filter(|(key, _)| *key != "expect");
+            let call: Value = call.map(|(key, value)| (key.clone(), value.clone())).collect();
+            let head = format!("step {at}: {call}");
+            return std::iter::once(head).chain(differences).collect();
+        }
+    }
+    Vec::new()
+}
