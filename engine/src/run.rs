@@ -33,6 +33,15 @@ use std::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::{
+    breakpoint::Nodes,
+    busy::Busy,
+    command::Command,
+    driver::RunEnd,
+    event::{Hears, Inside},
+    journal::{Journal, decode_record, encode_record},
+    subgraph::enter,
+};
 pub use self::{
     breakpoint::{Breakpoints, Stop},
     busy::OnBusy,
@@ -42,15 +51,6 @@ pub use self::{
     read::{HistoryEntry, Snapshot, TaskState},
     stream::{RunEvent, RunStream},
     subgraph::Subgraph,
-};
-pub(crate) use self::{
-    breakpoint::Nodes,
-    busy::Busy,
-    command::Command,
-    driver::RunEnd,
-    event::{Hears, Inside},
-    journal::{Journal, decode_record, encode_record},
-    subgraph::enter,
 };
 use crate::{
     ask::{Answers, Ask, Question},

@@ -201,10 +201,13 @@ fn new_input_resets_the_fields_of_the_last_run_and_merges_into_the_lasting_ones(
 #[test]
 fn an_update_touches_the_fields_that_were_set() {
     let update = Chat::update().tokens(3_u64).answer(None);
-    assert_eq!(update.touched().iter().collect::<Vec<_>>(), [5, 8]);
+    assert_eq!(update.touched(Chat::fields(&())).iter().collect::<Vec<_>>(), [5, 8]);
     assert!(Chat::update().is_empty() && ChatUpdate::from(()).is_empty());
     let from_input: ChatUpdate = input("why?").into();
-    assert_eq!(from_input.touched().iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(
+        from_input.touched(Chat::fields(&())).iter().collect::<Vec<_>>(),
+        [0, 1, 2, 3]
+    );
 }
 
 #[test]
@@ -379,7 +382,7 @@ fn a_state_may_have_more_than_64_fields() {
     live.apply(wide_update(2), &mut changes);
     live.apply(Wide::update().h9(1_u64).g3(1_u64), &mut changes);
     assert_eq!(
-        wide_update(2).touched().iter().collect::<Vec<_>>(),
+        wide_update(2).touched(Wide::fields(&())).iter().collect::<Vec<_>>(),
         (0..80).collect::<Vec<_>>()
     );
     let tail = live.encode_changes(&changes).unwrap();

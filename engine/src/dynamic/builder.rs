@@ -202,7 +202,9 @@ impl DynamicBuilder {
         }
         let breakpoints = self.inner.breakpoints.names();
         let unknown = breakpoints.filter(|name| !self.slots.contains_key(name.as_ref()));
-        let unknown: Vec<_> = unknown.map(|name| BuildError::UnknownBreakpoint(name.to_string())).collect();
+        let unknown: Vec<_> = unknown
+            .map(|name| BuildError::UnknownBreakpoint(name.to_string()))
+            .collect();
         self.problems.extend(unknown);
         self.inner.build_open(self.problems)
     }
@@ -216,7 +218,8 @@ impl DynamicBuilder {
             .inner
             .push(name.clone().into(), Kind::Open, call, Some(PayloadCodec::of::<Value>()));
         let (channels, compat) = (self.channels.clone(), self.inner.compat);
-        self.inner.adopt(slot, Box::new(move |leave| adopted(&channels, compat, leave)));
+        self.inner
+            .adopt(slot, Box::new(move |leave| adopted(&channels, compat, leave)));
         self.slots.insert(name, slot);
         self
     }
@@ -236,11 +239,15 @@ impl DynamicBuilder {
             }
             Way::Branch(from, ends, choose) => {
                 let from = self.source(&from);
-                let table = ends.iter().filter_map(|(label, to)| Some((label.clone().into(), vec![self.target(to)?])));
+                let table = ends
+                    .iter()
+                    .filter_map(|(label, to)| Some((label.clone().into(), vec![self.target(to)?])));
                 let table = table.collect();
                 if let Some(from) = from {
                     self.inner.declared.branch(from, table);
-                    self.inner.branches.push(Branch::Named(Box::new(move |state| named(&ends, choose(state)))));
+                    self.inner
+                        .branches
+                        .push(Branch::Named(Box::new(move |state| named(&ends, choose(state)))));
                 }
             }
         }
@@ -300,7 +307,10 @@ fn gotos(gotos: Vec<Goto>) -> Vec<core::Goto> {
 
 fn task_input(state: &Arc<JsonState>, payload: Option<&Payload>) -> TaskInput {
     let sent = payload.and_then(|payload| payload.downcast_ref::<Value>());
-    sent.map_or_else(|| TaskInput::State(Arc::clone(state)), |value| TaskInput::Sent(value.clone()))
+    sent.map_or_else(
+        || TaskInput::State(Arc::clone(state)),
+        |value| TaskInput::Sent(value.clone()),
+    )
 }
 
 /// An update as the channels take it.

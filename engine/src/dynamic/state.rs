@@ -61,7 +61,11 @@ impl JsonState {
     /// What a run shows of it: the channels of [`Channels::outputs`].
     #[must_use]
     pub fn output(&self) -> Map<String, Value> {
-        let shown = self.values.iter().enumerate().filter(|(at, _)| self.channels.is_output(*at));
+        let shown = self
+            .values
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| self.channels.is_output(*at));
         shown
             .filter_map(|(at, value)| Some((self.channels.name(at).to_owned(), value.clone()?)))
             .collect()
@@ -98,11 +102,7 @@ fn reduce(merge: Merge, slot: &mut Option<Value>, new: Value) {
         (Merge::Last, slot, new) => *slot = Some(new),
         (Merge::Append, Some(Value::Array(list)), Value::Array(new)) => list.extend(new),
         (Merge::Add, Some(Value::Number(sum)), Value::Number(new)) => *sum = add(sum, &new),
-        (Merge::Max, Some(Value::Number(max)), Value::Number(new)) => {
-            if larger(&new, max) {
-                *max = new;
-            }
-        }
+        (Merge::Max, Some(Value::Number(max)), Value::Number(new)) if larger(&new, max) => *max = new,
         (Merge::Union, Some(Value::Array(list)), Value::Array(new)) => {
             list.extend(new);
             list.sort_by(order);
@@ -120,13 +120,13 @@ fn reduce(merge: Merge, slot: &mut Option<Value>, new: Value) {
 
 fn add(a: &Number, b: &Number) -> Number {
     let whole = a.as_i64().zip(b.as_i64()).and_then(|(a, b)| a.checked_add(b));
-    match whole {
-        Some(sum) => sum.into(),
-        None => {
+    whole.map_or_else(
+        || {
             let sum = a.as_f64().unwrap_or_default() + b.as_f64().unwrap_or_default();
             Number::from_f64(sum).unwrap_or_else(|| a.clone())
-        }
-    }
+        },
+        Number::from,
+    )
 }
 
 fn larger(a: &Number, b: &Number) -> bool {

@@ -85,9 +85,6 @@ macro_rules! writes {
                 self.0.retain(|name, _| keep(name));
             }
 
-            pub(super) fn into_writes(self) -> impl Iterator<Item = (String, Write)> {
-                self.0.into_iter()
-            }
         }
 
         impl From<Map<String, Value>> for $name {
@@ -110,6 +107,12 @@ writes! {
 impl From<JsonInput> for JsonUpdate {
     fn from(input: JsonInput) -> Self {
         Self(input.0)
+    }
+}
+
+impl JsonUpdate {
+    pub(super) fn into_writes(self) -> impl Iterator<Item = (String, Write)> {
+        self.0.into_iter()
     }
 }
 

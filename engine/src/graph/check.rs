@@ -134,7 +134,12 @@ pub(super) fn check_open(declared: &Declared, mut problems: Vec<BuildError>) -> 
         problems.push(BuildError::NoStart);
     }
     let names = declared.nodes.iter().map(|(name, _)| name);
-    problems.extend(names.filter(|name| is_reserved(name)).cloned().map(BuildError::ReservedName));
+    problems.extend(
+        names
+            .filter(|name| is_reserved(name))
+            .cloned()
+            .map(BuildError::ReservedName),
+    );
     if problems.is_empty() {
         return Ok(());
     }

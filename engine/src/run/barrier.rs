@@ -109,8 +109,8 @@ impl<S: State> Driver<S> {
     /// Tells the state after a step that has changed it.
     async fn tell_values(&self) {
         if self.shared.sink.hears_values() && !self.changes.fields().is_empty() {
-            let state = Arc::clone(&self.shared.state);
-            self.shared.tell(EventKind::Values { state }).await;
+            let (state, changed) = (Arc::clone(&self.shared.state), self.names(&self.changes));
+            self.shared.tell(EventKind::Values { state, changed }).await;
         }
     }
 
@@ -124,8 +124,20 @@ impl<S: State> Driver<S> {
             state.apply(output.update.clone(), &mut changes);
         }
         if !changes.fields().is_empty() {
-            self.shared.tell(EventKind::Values { state: Arc::new(state) }).await;
+            let fields = self.names(&changes);
+            self.shared
+                .tell(EventKind::Values {
+                    state: Arc::new(state),
+                    changed: fields,
+                })
+                .await;
         }
+    }
+
+    fn names(&self, changes: &Changes) -> Vec<Cow<'static, str>> {
+        let fields = S::fields(&self.shared.parts.shape);
+        let written = changes.fields().iter().filter_map(|at| fields.get(at));
+        written.map(|field| field.name.clone()).collect()
     }
 
     /// Writes the state as it stands, as a snapshot or as this step's changes, and what is to run next.

@@ -73,7 +73,7 @@ impl<S: State> Opening<S> {
                     Frontier::decode(&checkpoint.info.frontier)?.load(&parts.topology, &parts.nodes)
                 {
                     waiting = kept;
-                    waiting.rearm(&parts.topology, dropped.iter().map(|task| task.node));
+                    waiting.rearm(&parts.topology, &dropped.iter().map(|task| task.node));
                 }
                 let state = decode::<S>(&parts.shape, &checkpoint)?;
                 (

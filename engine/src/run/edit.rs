@@ -150,7 +150,7 @@ impl<S: State> Opening<S> {
                 if let Ok((dropped, kept)) = Frontier::decode(&found.info.frontier)?.load(&parts.topology, &parts.nodes)
                 {
                     waiting = kept;
-                    waiting.rearm(&parts.topology, dropped.iter().map(|task| task.node));
+                    waiting.rearm(&parts.topology, &dropped.iter().map(|task| task.node));
                 }
                 let parent = self.options.at.map(|_| found.info.seq);
                 let state = decode::<S>(&parts.shape, &found)?;

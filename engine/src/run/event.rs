@@ -132,6 +132,8 @@ pub enum EventKind<S: State> {
     Values {
         /// The state.
         state: Arc<S>,
+        /// The fields that changed.
+        changed: Vec<Cow<'static, str>>,
     },
     /// A step's end is durable. Without a checkpointer, `checkpoint` is `None` and the step has just ended.
     Saved {

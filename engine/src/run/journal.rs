@@ -25,12 +25,6 @@ struct Inner {
 }
 
 impl Journal {
-    pub(crate) fn of(records: Vec<TaskRecord>) -> Self {
-        let journal = Self::default();
-        journal.keep(records);
-        journal
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -65,7 +65,7 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
     let mut opening = Opening::of(graph, key, options, sink);
     let found = match opening.take(Some(&beginning)).await? {
         Taken::Cancelled => return Ok(Opened::Ended(Outcome::Cancelled)),
-        Taken::Found(found) => found,
+        Taken::Found(found) => found.map(|found| *found),
     };
     match beginning {
         Beginning::Input(input) => opening
@@ -89,7 +89,7 @@ pub(super) async fn edit<S: State>(
     }
     match opening.take(None).await? {
         Taken::Cancelled => Err(opening.unknown()),
-        Taken::Found(found) => opening.write_edit(found, update, as_node).await,
+        Taken::Found(found) => opening.write_edit(found.map(|found| *found), update, as_node).await,
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn edit<S: State>(
 enum Taken {
     Cancelled,
     /// It is, with the checkpoint to begin from.
-    Found(Option<Checkpoint>),
+    Found(Option<Box<Checkpoint>>),
 }
 
 /// Everything a driver is made of, before the state is known.
@@ -149,10 +149,11 @@ impl<S: State> Opening<S> {
             store,
             epoch,
         });
-        Ok(Taken::Found(match self.options.at {
+        let found = match self.options.at {
             None => head,
             Some(at) => Some(self.addressed(at).await?),
-        }))
+        };
+        Ok(Taken::Found(found.map(Box::new)))
     }
 
     /// Waits for the thread's turn, or `None` if the run is cancelled meanwhile.

@@ -178,7 +178,7 @@ impl Waiting {
     }
 
     /// A join whose targets have run, or whose tasks were dropped, begins anew.
-    pub(crate) fn rearm(&mut self, topology: &Topology, ran: impl Iterator<Item = usize> + Clone) {
+    pub(crate) fn rearm(&mut self, topology: &Topology, ran: &(impl Iterator<Item = usize> + Clone)) {
         for (progress, join) in self.joins.iter_mut().zip(&topology.joins) {
             let over = || join.targets.is_empty() || ran.clone().any(|node| join.targets.contains(&node));
             if progress.fired && over() {
@@ -193,7 +193,7 @@ impl Waiting {
 /// which they were made. `departures` come in that same order of their own step, so who finished first plays no part.
 /// Deferred nodes wait until nothing else is triggered, and are then released together.
 pub(crate) fn plan<P>(topology: &Topology, departures: Vec<Departure<P>>, waiting: &mut Waiting) -> Vec<Seed<P>> {
-    waiting.rearm(topology, departures.iter().map(|departure| departure.node));
+    waiting.rearm(topology, &departures.iter().map(|departure| departure.node));
     let mut triggered = Vec::new();
     let mut sends = Vec::new();
     for departure in departures {

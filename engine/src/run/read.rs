@@ -106,7 +106,7 @@ impl<S: State> Graph<S> {
         let mut questions = Vec::new();
         if at == At::Head {
             let mut changes = Changes::default();
-            for (_, update) in self.kept_updates(&checkpoint)? {
+            for update in Self::kept_updates(&checkpoint)? {
                 state.apply(update, &mut changes);
             }
             tasks = task_states(&checkpoint)?;
@@ -125,7 +125,7 @@ impl<S: State> Graph<S> {
 
     /// What was written in the unfinished step, in the order in which it will be merged: commands, then nodes by name, then
     /// sends.
-    fn kept_updates(&self, checkpoint: &Checkpoint) -> Result<Vec<(Option<usize>, S::Update)>, RunError> {
+    fn kept_updates(checkpoint: &Checkpoint) -> Result<Vec<S::Update>, RunError> {
         let frontier = Frontier::decode(&checkpoint.info.frontier)?;
         let ids = task_ids(&frontier);
         let mut kept = Vec::new();
@@ -139,7 +139,7 @@ impl<S: State> Graph<S> {
             kept.push((at, stored.update));
         }
         kept.sort_by_key(|(at, _)| *at);
-        Ok(kept)
+        Ok(kept.into_iter().map(|(_, update)| update).collect())
     }
 
     /// A thread's checkpoints, newest first, without their states.

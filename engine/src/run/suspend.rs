@@ -11,6 +11,7 @@ use super::{
 use crate::{
     ask::Question,
     checkpoint::{Commit, RecordKind, RunStatus, TaskRecord},
+    dynamic::Compat,
     graph::{Goto, Leave, Output, Payload},
     node::{NodeError, StoreHandle},
     state::State,
@@ -33,6 +34,9 @@ impl<S: State> Driver<S> {
         let stored = journal.decode::<StoredOutput<S::Update>>(&id, RecordKind::Output, "")?;
         if let Some(stored) = stored {
             return Ok(Some(End::Output(self.output(stored)?)));
+        }
+        if self.shared.parts.compat == Compat::Recorded {
+            return Ok(None);
         }
         let open = journal.open_questions(&id);
         Ok((!open.is_empty()).then_some(End::Asked(open)))

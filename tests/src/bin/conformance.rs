@@ -37,7 +37,10 @@ async fn main() -> ExitCode {
     let report = match run_directory(&arguments.directory, &arguments.filter, store).await {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("{}: {error}: name a directory of recorded cases", arguments.directory.display());
+            eprintln!(
+                "{}: {error}: name a directory of recorded cases",
+                arguments.directory.display()
+            );
             return ExitCode::from(2);
         }
     };

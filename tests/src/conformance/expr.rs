@@ -43,7 +43,11 @@ impl Scope<'_> {
             "not" => (!truth(&self.eval(argument))).into(),
             "add" => list().iter().map(|expr| number(&self.eval(expr))).sum::<i64>().into(),
             "mul" => (number(&nth(0)) * number(&nth(1))).into(),
-            "concat" => list().iter().map(|expr| shown(&self.eval(expr))).collect::<String>().into(),
+            "concat" => list()
+                .iter()
+                .map(|expr| shown(&self.eval(expr)))
+                .collect::<String>()
+                .into(),
             "at" => at(&nth(0), &nth(1)),
             "or" => match nth(0) {
                 Value::Null => nth(1),
@@ -88,9 +92,9 @@ fn shown(value: &Value) -> String {
 fn at(container: &Value, key: &Value) -> Value {
     let found = match (container, key) {
         (Value::Object(map), Value::String(key)) => map.get(key),
-        (Value::Array(list), Value::Number(index)) => index
-            .as_u64()
-            .and_then(|index| list.get(usize::try_from(index).ok()?)),
+        (Value::Array(list), Value::Number(index)) => {
+            index.as_u64().and_then(|index| list.get(usize::try_from(index).ok()?))
+        }
         _ => None,
     };
     found.cloned().unwrap_or_default()

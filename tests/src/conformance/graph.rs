@@ -14,13 +14,17 @@ use stepgraph::{
 };
 
 use super::{
-    body::{self, Counters, Node},
     body::destinations,
+    body::{self, Counters, Node},
     expr::{Scope, truth},
 };
 
 /// Builds the graph `name` of a case, with the graphs it uses.
-pub(super) fn build(name: &str, case: &Value, counters: &Arc<Mutex<Counters>>) -> Result<Graph<JsonState>, BuildErrors> {
+pub(super) fn build(
+    name: &str,
+    case: &Value,
+    counters: &Arc<Mutex<Counters>>,
+) -> Result<Graph<JsonState>, BuildErrors> {
     let spec = &case["graphs"][name];
     let mut g = DynamicBuilder::with_compat(name, channels(spec), Compat::Recorded);
     for node in list(&spec["nodes"]) {
@@ -75,7 +79,11 @@ fn add_node(
             callable.insert(inner.clone(), build(&inner, case, counters)?);
         }
         let retried = spec["retry"]["on"].is_array().then(|| names(&spec["retry"]["on"]));
-        let path = if graph == "main" { name.clone() } else { format!("{graph}.{name}") };
+        let path = if graph == "main" {
+            name.clone()
+        } else {
+            format!("{graph}.{name}")
+        };
         let node = Arc::new(Node {
             path,
             name: name.clone(),
@@ -127,13 +135,17 @@ fn add_edge(g: &mut DynamicBuilder, edge: &Value) {
             channels: &channels,
             variables: &variables,
         };
-        let found = list(&cases["cases"]).iter().find(|case| truth(&scope.eval(&case["when"])));
+        let found = list(&cases["cases"])
+            .iter()
+            .find(|case| truth(&scope.eval(&case["when"])));
         let to = found.map_or(&cases["else"], |case| &case["to"]);
         destinations(to, &channels, &variables)
     };
     match edge["map"].as_object() {
         Some(map) => {
-            let ends = map.iter().map(|(label, to)| (label.clone(), to.as_str().unwrap_or_default().to_owned()));
+            let ends = map
+                .iter()
+                .map(|(label, to)| (label.clone(), to.as_str().unwrap_or_default().to_owned()));
             g.labelled_branch(from, ends, choose);
         }
         None => {
@@ -147,5 +159,8 @@ pub(super) fn list(value: &Value) -> &[Value] {
 }
 
 pub(super) fn names(value: &Value) -> Vec<String> {
-    list(value).iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    list(value)
+        .iter()
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
 }

@@ -1,6 +1,9 @@
 //! Directories of cases, run and told of.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 
@@ -26,7 +29,11 @@ impl Report {
     /// How many passed and how many did not.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        let failed = self.verdicts.iter().filter(|verdict| !verdict.differences.is_empty()).count();
+        let failed = self
+            .verdicts
+            .iter()
+            .filter(|verdict| !verdict.differences.is_empty())
+            .count();
         (self.verdicts.len() - failed, failed)
     }
 }
@@ -84,7 +91,11 @@ async fn judge(case: &Value, store: Store) -> Vec<String> {
     for (at, (step, found)) in steps.iter().zip(&found).enumerate() {
         let differences = differences(&step["expect"], found);
         if !differences.is_empty() {
-            let call = step.as_object().into_iter().flatten().filter(|(key, _)| *key != "expect");
+            let call = step
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(key, _)| *key != "expect");
             let call: Value = call.map(|(key, value)| (key.clone(), value.clone())).collect();
             let head = format!("step {at}: {call}");
             return std::iter::once(head).chain(differences).collect();

@@ -5,13 +5,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use stepgraph::{
-    Answers, AsNode, BuildErrors, Extra, Graph, Outcome, Run, RunError, RunEvent, Snapshot, TenantId, ThreadId, ThreadKey,
+    Answers, AsNode, BuildErrors, Extra, Graph, Outcome, Run, RunError, RunEvent, Snapshot, TenantId, ThreadId,
+    ThreadKey,
     checkpoint::{At, CheckpointSource, Page, Seq},
     dynamic::{Goto, JsonInput, JsonState, JsonUpdate},
 };
-use futures_util::StreamExt;
 
 use super::{
     body::{Counters, Failure, destinations},
@@ -124,7 +125,7 @@ impl Session {
     async fn run(&self, step: &Value, thread: &ThreadKey) -> Value {
         self.counters.lock().unwrap().runs.clear();
         let modes = names(&step["modes"]);
-        let mut groups = Groups::new(&self.case, &modes, step["subgraphs"] == true, step);
+        let mut groups = Groups::new(&self.case, &modes, step["subgraphs"] == true);
         let ended = match self.begun(step, thread).await {
             Ok(run) => {
                 let mut events = heard(run, &modes, step["subgraphs"] == true);
@@ -181,7 +182,8 @@ impl Session {
         let mut run = match step.get("input") {
             Some(Value::Object(input)) => {
                 let channels = self.channels();
-                self.graph.run(thread, channels.known_input(JsonInput::from(input.clone())))
+                self.graph
+                    .run(thread, channels.known_input(JsonInput::from(input.clone())))
             }
             _ => self.resumed(step, thread).await?,
         };
@@ -253,7 +255,10 @@ impl Session {
     }
 
     async fn snapshot(&self, thread: &ThreadKey) -> Value {
-        let Some(Snapshot { state, entry, tasks, .. }) = self.graph.state(thread, At::Head).await.unwrap() else {
+        let Some(Snapshot {
+            state, entry, tasks, ..
+        }) = self.graph.state(thread, At::Head).await.unwrap()
+        else {
             return json!({"values": {}, "next": [], "tasks": []});
         };
         let mut tasks: Vec<_> = tasks
@@ -268,7 +273,12 @@ impl Session {
     }
 
     async fn historic(&self, thread: &ThreadKey, at: At) -> Value {
-        let snapshot = self.graph.state(thread, at).await.unwrap().expect("the checkpoint is there");
+        let snapshot = self
+            .graph
+            .state(thread, at)
+            .await
+            .unwrap()
+            .expect("the checkpoint is there");
         json!({"values": snapshot.state.to_object(), "next": next(snapshot.entry.next)})
     }
 

@@ -8,7 +8,15 @@ use stepgraph::{Event, EventKind, InsideKind, StartedTask, checkpoint::Checkpoin
 use super::graph::{called, list, names};
 
 /// The kinds of events, in the order in which they stand in a group.
-const KINDS: [&str; 7] = ["task", "custom", "updates", "task_result", "interrupt", "values", "checkpoint"];
+const KINDS: [&str; 7] = [
+    "task",
+    "custom",
+    "updates",
+    "task_result",
+    "interrupt",
+    "values",
+    "checkpoint",
+];
 
 /// The events of one superstep.
 #[derive(Default)]
@@ -24,14 +32,13 @@ pub(super) struct Groups<'a> {
     modes: &'a [String],
     subgraphs: bool,
     groups: Vec<Group>,
-    /// What each graph's state was when its step began, and which channels were written since, by path.
+    /// What each graph's state was when its step began, by path.
     seen: BTreeMap<Vec<String>, Seen>,
 }
 
 #[derive(Default)]
 struct Seen {
     state: Map<String, Value>,
-    written: Vec<String>,
     asked: Option<(String, Vec<Value>)>,
 }
 
@@ -43,22 +50,19 @@ enum What {
     Failed(String),
     Asked(String, String, Value),
     Paused,
-    Values(Map<String, Value>),
+    Values(Map<String, Value>, Vec<String>),
     Saved(CheckpointSource, i64, Vec<String>, Option<Map<String, Value>>),
     Nothing,
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn new(case: &'a Value, modes: &'a [String], subgraphs: bool, step: &Value) -> Self {
-        let mut seen = Seen::default();
-        let written = step["input"].as_object().into_iter().flatten();
-        seen.written.extend(written.map(|(name, _)| name.clone()));
+    pub(super) fn new(case: &'a Value, modes: &'a [String], subgraphs: bool) -> Self {
         Self {
             case,
             modes,
             subgraphs,
             groups: vec![Group::default()],
-            seen: BTreeMap::from([(Vec::new(), seen)]),
+            seen: BTreeMap::new(),
         }
     }
 
@@ -81,10 +85,12 @@ impl<'a> Groups<'a> {
             What::Update(node, update) => {
                 let shown = self.output(path);
                 let writes = update.as_object().cloned().unwrap_or_default();
-                let seen = self.seen.entry(path.to_vec()).or_default();
-                seen.written.extend(writes.keys().cloned());
                 let visible: Map<_, _> = writes.into_iter().filter(|(name, _)| is_shown(&shown, name)).collect();
-                let updates = if visible.is_empty() { Value::Null } else { visible.clone().into() };
+                let updates = if visible.is_empty() {
+                    Value::Null
+                } else {
+                    visible.clone().into()
+                };
                 self.add(path, "updates", json!({&node: updates}));
                 let result = json!({"name": node, "error": false, "result": visible, "interrupts": []});
                 self.add(path, "task_result", result);
@@ -95,11 +101,9 @@ impl<'a> Groups<'a> {
             }
             What::Asked(task, node, payload) => self.asked(path, &task, node, payload),
             What::Paused => self.add(path, "interrupt", json!([])),
-            What::Values(state) => {
+            What::Values(state, changed) => {
                 let shown = self.output(path);
-                let seen = self.seen.entry(path.to_vec()).or_default();
-                let wrote = seen.written.drain(..).any(|name| is_shown(&shown, &name));
-                if wrote {
+                if changed.iter().any(|name| is_shown(&shown, name)) {
                     let state: Map<_, _> = state.into_iter().filter(|(name, _)| is_shown(&shown, name)).collect();
                     self.add(path, "values", state.into());
                 }
@@ -114,7 +118,6 @@ impl<'a> Groups<'a> {
             self.groups.push(Group::default());
         }
         let seen = self.seen.entry(path.to_vec()).or_default();
-        seen.written.clear();
         let state = Value::from(seen.state.clone());
         for task in tasks {
             let input = task.payload.unwrap_or_else(|| state.clone());
@@ -167,7 +170,9 @@ impl<'a> Groups<'a> {
 
     fn flush(&mut self, path: &[String]) {
         let seen = self.seen.entry(path.to_vec()).or_default();
-        let Some((key, questions)) = seen.asked.take() else { return };
+        let Some((key, questions)) = seen.asked.take() else {
+            return;
+        };
         let node = key.split('\n').nth(1).unwrap_or_default().to_owned();
         let result = json!({"name": node, "error": false, "result": {}, "interrupts": questions});
         self.add(path, "task_result", result);
@@ -217,16 +222,26 @@ impl<'a> Groups<'a> {
 }
 
 fn is_shown(output: &Option<Vec<String>>, name: &str) -> bool {
-    output.as_ref().is_none_or(|output| output.iter().any(|shown| shown == name))
+    output
+        .as_ref()
+        .is_none_or(|output| output.iter().any(|shown| shown == name))
 }
 
 impl Group {
     fn ordered(mut self) -> Vec<Value> {
         self.inside.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let inside = self.inside.into_iter().map(|(path, kind, payload)| json!([path, kind, payload]));
+        let inside = self
+            .inside
+            .into_iter()
+            .map(|(path, kind, payload)| json!([path, kind, payload]));
         let mut events: Vec<Value> = inside.collect();
         for kind in KINDS {
-            let mut own: Vec<_> = self.root.iter().filter(|(known, _)| *known == kind).map(|(_, p)| p.clone()).collect();
+            let mut own: Vec<_> = self
+                .root
+                .iter()
+                .filter(|(known, _)| *known == kind)
+                .map(|(_, p)| p.clone())
+                .collect();
             match kind {
                 "custom" => own.sort_by_key(|event| event["node"].as_str().unwrap_or_default().to_owned()),
                 "values" | "checkpoint" => {}
@@ -248,7 +263,9 @@ fn root(kind: EventKind<JsonState>) -> What {
         EventKind::Failed { node, .. } => What::Failed(node.into_owned()),
         EventKind::Asked { question } => asked(question),
         EventKind::Paused { .. } => What::Paused,
-        EventKind::Values { state } => What::Values(state.to_object()),
+        EventKind::Values { state, changed } => {
+            What::Values(state.to_object(), changed.iter().map(ToString::to_string).collect())
+        }
         EventKind::Saved {
             step,
             source,
@@ -270,7 +287,10 @@ fn inside(kind: InsideKind) -> What {
         InsideKind::Failed { node, .. } => What::Failed(node.into_owned()),
         InsideKind::Asked { question } => asked(question),
         InsideKind::Paused { .. } => What::Paused,
-        InsideKind::Values { state } => What::Values(state.as_object().cloned().unwrap_or_default()),
+        InsideKind::Values { state, changed } => {
+            let state = state.as_object().cloned().unwrap_or_default();
+            What::Values(state, changed.iter().map(ToString::to_string).collect())
+        }
         InsideKind::Saved {
             step,
             source,

@@ -68,6 +68,8 @@ pub enum InsideKind {
     Values {
         /// The state.
         state: Value,
+        /// The fields that changed.
+        changed: Vec<Cow<'static, str>>,
     },
     /// A step's end.
     Saved {
@@ -150,7 +152,10 @@ impl<E> Inside<E> {
             EventKind::Failed { node, task, error } => InsideKind::Failed { node, task, error },
             EventKind::Asked { question } => InsideKind::Asked { question },
             EventKind::Paused { at } => InsideKind::Paused { at },
-            EventKind::Values { state } => InsideKind::Values { state: json(&*state)? },
+            EventKind::Values { state, changed } => InsideKind::Values {
+                state: json(&*state)?,
+                changed,
+            },
             EventKind::Saved {
                 step,
                 source,

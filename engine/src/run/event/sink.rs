@@ -11,6 +11,7 @@ use crate::{
 
 /// What a reader has asked for beside the rest.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each extra, asked one by one")]
 pub(crate) struct Hears {
     values: bool,
     checkpoints: bool,

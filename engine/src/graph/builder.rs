@@ -1,0 +1,332 @@
+//! The builder: what can be declared.
+
+use std::{
+    any::{TypeId, type_name},
+    borrow::Cow,
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Graph,
+    check::{self, BuildError, BuildErrors},
+    id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, RouterId, Slot, WorkerId},
+    parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
+    topology::{Declared, Kind, Topology},
+};
+use crate::{
+    clock::SystemClock,
+    dynamic::Compat,
+    node::{IntoNode, NodeError, Policy},
+    route::{Command, Route},
+    run::{Breakpoints, Busy},
+    state::{FromState, State},
+};
+
+/// Declares a graph: nodes first, then the edges between them.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use stepgraph::{Graph, START, END, State};
+///
+/// #[derive(State, Clone, Serialize, Deserialize)]
+/// struct Count { #[state(input)] n: u64 }
+///
+/// let mut g = Graph::<Count>::builder("count");
+/// let add = g.node("add", |count: Count| async move { Ok(Count::update().n(count.n + 1)) });
+/// g.edge(START, add).edge(add, END);
+/// let graph = g.build()?;
+/// # Ok::<(), stepgraph::BuildErrors>(())
+/// ```
+#[must_use = "a graph is made by `build`"]
+pub struct GraphBuilder<S: State> {
+    tag: u32,
+    shape: S::Shape,
+    pub(crate) declared: Declared,
+    nodes: Vec<NodeSpec<S>>,
+    pub(crate) branches: Vec<Branch<S>>,
+    fan_outs: Vec<FanOut<S>>,
+    requires: Vec<(TypeId, &'static str)>,
+    pub(crate) compat: Compat,
+    pub(crate) breakpoints: Breakpoints,
+}
+
+/// Numbers builders, so that an id of one is not taken by another.
+static BUILDERS: AtomicU32 = AtomicU32::new(0);
+
+impl<S: State> GraphBuilder<S> {
+    /// Begins a graph whose fields are known only now.
+    pub fn with_shape(name: impl Into<Cow<'static, str>>, shape: S::Shape) -> Self {
+        Self {
+            tag: BUILDERS.fetch_add(1, Ordering::Relaxed),
+            shape,
+            declared: Declared::named(name.into()),
+            nodes: Vec::new(),
+            branches: Vec::new(),
+            fan_outs: Vec::new(),
+            requires: Vec::new(),
+            compat: Compat::Strict,
+            breakpoints: Breakpoints::default(),
+        }
+    }
+
+    /// Adds a node that reads the state and gives an update.
+    pub fn node<M, N>(&mut self, name: impl Into<Cow<'static, str>>, node: N) -> NodeId<S>
+    where
+        N: IntoNode<S, M>,
+        N::Input: FromState<S>,
+        N::Output: Into<S::Update>,
+    {
+        let node = Arc::new(node);
+        let call: Call<S> = Box::new(move |state, _, ctx| {
+            let running = N::enter(&node, N::Input::from_state(state), ctx);
+            Box::pin(async move { Ok(Output::of(running.await?.into())) })
+        });
+        NodeId(self.push(name.into(), Kind::Node, call, None), PhantomData)
+    }
+
+    /// Adds a node that also chooses where to go on, among routes of its own.
+    #[must_use = "a router needs `routes`"]
+    pub fn router<M, N, U, R>(&mut self, name: impl Into<Cow<'static, str>>, node: N) -> RouterId<S, R>
+    where
+        N: IntoNode<S, M, Output = Command<U, R>>,
+        N::Input: FromState<S>,
+        U: Into<S::Update> + Send + 'static,
+        R: Route,
+    {
+        let node = Arc::new(node);
+        let call: Call<S> = Box::new(move |state, _, ctx| {
+            let running = N::enter(&node, N::Input::from_state(state), ctx);
+            Box::pin(async move {
+                let Command { update, goto } = running.await?;
+                Ok(Output {
+                    route: Some(goto.index()),
+                    ..Output::of(update.into())
+                })
+            })
+        });
+        RouterId(self.push(name.into(), Kind::Router, call, None), PhantomData)
+    }
+
+    /// Adds a node that runs once for each item of a fan-out, fed with the item instead of the state.
+    #[must_use = "a worker is started by `fan_out`"]
+    pub fn worker<M, N>(&mut self, name: impl Into<Cow<'static, str>>, node: N) -> WorkerId<S, N::Input>
+    where
+        N: IntoNode<S, M>,
+        N::Input: Clone + Serialize + DeserializeOwned + Sync,
+        N::Output: Into<S::Update>,
+    {
+        let node = Arc::new(node);
+        let call: Call<S> = Box::new(move |_, payload, ctx| {
+            let input = payload.and_then(|payload| payload.downcast_ref::<N::Input>()).cloned();
+            let running = input.map(|input| N::enter(&node, input, ctx));
+            Box::pin(async move {
+                let Some(running) = running else {
+                    return Err(NodeError::terminal(format!(
+                        "a worker was started without its `{}`",
+                        type_name::<N::Input>()
+                    )));
+                };
+                Ok(Output::of(running.await?.into()))
+            })
+        });
+        let codec = PayloadCodec::of::<N::Input>();
+        WorkerId(self.push(name.into(), Kind::Worker, call, Some(codec)), PhantomData)
+    }
+
+    /// Leads from one place to another, always. Several edges from one place run their ends side by side.
+    pub fn edge(&mut self, from: impl EdgeFrom<S>, to: impl EdgeTo<S>) -> &mut Self {
+        let from = self.at(from.source().0);
+        for to in self.targets(to) {
+            self.declared.edge(from, to);
+        }
+        self
+    }
+
+    /// Leads on once every one of `all` has finished. A source that finishes twice meanwhile counts once.
+    pub fn join<F: EdgeFrom<S>>(&mut self, all: impl IntoIterator<Item = F>, to: impl EdgeTo<S>) -> &mut Self {
+        let sources = all.into_iter().map(|source| self.at(source.source().0)).collect();
+        let targets = self.targets(to);
+        self.declared.join(sources, targets);
+        self
+    }
+
+    /// Leads on where `choose` says, which sees the state at the step's start plus the task's own update. `wire` is
+    /// called once for every variant when the graph is built, so a variant without an end does not compile.
+    pub fn branch<R: Route, T: EdgeTo<S>>(
+        &mut self,
+        from: impl EdgeFrom<S>,
+        choose: impl Fn(&S) -> R + Send + Sync + 'static,
+        wire: impl Fn(R) -> T,
+    ) -> &mut Self {
+        let from = self.at(from.source().0);
+        let table = R::ALL
+            .iter()
+            .map(|route| (Cow::Borrowed(route.label()), self.targets(wire(*route))))
+            .collect();
+        self.declared.branch(from, table);
+        self.branches
+            .push(Branch::Routes(Box::new(move |state| choose(state).index())));
+        self
+    }
+
+    /// Says where each of a router's routes leads.
+    pub fn routes<R: Route, T: EdgeTo<S>>(&mut self, from: RouterId<S, R>, wire: impl Fn(R) -> T) -> &mut Self {
+        let from = self.at(At::Node(from.0));
+        let table = R::ALL
+            .iter()
+            .map(|route| (Cow::Borrowed(route.label()), self.targets(wire(*route))))
+            .collect();
+        self.declared.routes(from, table);
+        self
+    }
+
+    /// Starts a worker once for each item, side by side in the next step.
+    pub fn fan_out<I, It>(
+        &mut self,
+        from: impl EdgeFrom<S>,
+        to: WorkerId<S, I>,
+        items: impl Fn(&S) -> It + Send + Sync + 'static,
+    ) -> &mut Self
+    where
+        I: Send + Sync + 'static,
+        It: IntoIterator<Item = I>,
+    {
+        let (from, to) = (self.at(from.source().0), self.at(At::Node(to.0)));
+        self.declared.fan_out(from, to);
+        let spread = move |state: &S| items(state).into_iter().map(|item| Arc::new(item) as Payload).collect();
+        self.fan_outs.push(FanOut {
+            spread: Box::new(spread),
+        });
+        self
+    }
+
+    /// Says how a node, router or worker is run.
+    pub fn policy(&mut self, of: impl AnyNode<S>, policy: Policy) -> &mut Self {
+        if let At::Node(slot) = self.at(of.slot().0)
+            && slot.builder == self.tag
+        {
+            self.set_policy(slot, policy);
+        }
+        self
+    }
+
+    pub(crate) fn adopt(&mut self, slot: Slot, adopt: Adopt<S>) {
+        if let Some(node) = self.nodes.get_mut(slot.index) {
+            node.adopt = Some(adopt);
+        }
+    }
+
+    pub(crate) fn set_policy(&mut self, slot: Slot, policy: Policy) {
+        if let Some(node) = self.nodes.get_mut(slot.index) {
+            node.policy = policy;
+        }
+    }
+
+    /// Lets a node wait, once it is triggered, until a step leaves nothing else to run. However often it was triggered
+    /// meanwhile, it runs once.
+    pub fn defer(&mut self, node: impl AnyNode<S>) -> &mut Self {
+        if let At::Node(slot) = self.at(node.slot().0) {
+            self.declared.defer(slot.index);
+        }
+        self
+    }
+
+    /// Says that every run must be provided with a `T`, for nodes to read by [`Context::provided`].
+    pub fn requires<T: Send + Sync + 'static>(&mut self) -> &mut Self {
+        self.requires.push((TypeId::of::<T>(), type_name::<T>()));
+        self
+    }
+
+    /// Checks everything and makes the graph.
+    ///
+    /// # Errors
+    /// All problems at once, each with a code and its remedy.
+    pub fn build(self) -> Result<Graph<S>, BuildErrors> {
+        check::check(&self.declared)?;
+        Ok(self.made())
+    }
+
+    /// Checks of a dynamic graph only what would make no sense to run.
+    pub(crate) fn build_open(self, problems: Vec<BuildError>) -> Result<Graph<S>, BuildErrors> {
+        check::check_open(&self.declared, problems)?;
+        Ok(self.made())
+    }
+
+    fn made(self) -> Graph<S> {
+        let order = self.declared.order();
+        let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::VERSION);
+        let mut slots: Vec<Option<NodeSpec<S>>> = self.nodes.into_iter().map(Some).collect();
+        let nodes = order
+            .iter()
+            .filter_map(|old| slots.get_mut(*old).and_then(Option::take))
+            .collect();
+        Graph {
+            parts: Arc::new(Parts {
+                shape: self.shape,
+                topology: Arc::new(topology),
+                nodes,
+                branches: self.branches,
+                fan_outs: self.fan_outs,
+                requires: self.requires,
+                compat: self.compat,
+                breakpoints: self.breakpoints,
+            }),
+            store: None,
+            clock: Arc::new(SystemClock),
+            busy: Arc::new(Busy::default()),
+        }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        name: Cow<'static, str>,
+        kind: Kind,
+        call: Call<S>,
+        payload: Option<PayloadCodec>,
+    ) -> Slot {
+        self.nodes.push(NodeSpec {
+            call,
+            policy: Policy::default(),
+            payload,
+            adopt: None,
+        });
+        Slot {
+            builder: self.tag,
+            index: self.declared.node(name, kind),
+        }
+    }
+
+    /// Notes an id of another builder as an error.
+    fn at(&mut self, at: At) -> At {
+        if let At::Node(slot) = at
+            && slot.builder != self.tag
+        {
+            self.declared.foreign_id();
+        }
+        at
+    }
+
+    fn targets(&mut self, targets: impl EdgeTo<S>) -> Vec<At> {
+        targets
+            .targets()
+            .into_ends()
+            .into_iter()
+            .map(|end| self.at(end))
+            .collect()
+    }
+}
+
+impl<S: State> fmt::Debug for GraphBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GraphBuilder")
+            .field("declared", &self.declared)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! What a built graph is made of: the nodes ready to run, and the closures that lead on from them.
+
+use std::{
+    any::{Any, TypeId, type_name},
+    borrow::Cow,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::topology::Topology;
+use crate::{
+    dynamic::Compat,
+    node::{Context, NodeError, Policy},
+    run::{Breakpoints, decode_record, encode_record},
+    state::{State, StateError},
+};
+
+/// What a task is fed with beside the state: the payload of a fan-out.
+pub(crate) type Payload = Arc<dyn Any + Send + Sync>;
+
+/// What a task gives back.
+pub(crate) struct Output<S: State> {
+    pub(crate) update: S::Update,
+    /// Position of the route a router has chosen.
+    pub(crate) route: Option<usize>,
+    /// Where a node of a dynamic graph goes besides its edges.
+    pub(crate) goto: Vec<Goto>,
+    /// Set when the node ends its whole graph, in favour of the graph around it.
+    pub(crate) leave: Option<Box<Leave>>,
+}
+
+impl<S: State> Output<S> {
+    pub(crate) const fn of(update: S::Update) -> Self {
+        Self {
+            update,
+            route: None,
+            goto: Vec::new(),
+            leave: None,
+        }
+    }
+}
+
+/// Where to go on, by name; with a payload, one more task that is fed with it.
+#[derive(Clone)]
+pub(crate) struct Goto {
+    pub(crate) to: Cow<'static, str>,
+    pub(crate) payload: Option<Payload>,
+}
+
+/// What a node that ends its graph leaves to the graph around it: writes and destinations there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leave {
+    pub(crate) update: Value,
+    pub(crate) goto: Vec<(String, Option<Value>)>,
+}
+
+pub(crate) type OutputFuture<S> = Pin<Box<dyn Future<Output = Result<Output<S>, NodeError>> + Send>>;
+pub(crate) type Call<S> =
+    Box<dyn Fn(&Arc<S>, Option<&Payload>, Context<<S as State>::Event>) -> OutputFuture<S> + Send + Sync>;
+pub(super) type Choose<S> = Box<dyn Fn(&S) -> usize + Send + Sync>;
+pub(super) type Name<S> = Box<dyn Fn(&S) -> Result<Vec<Goto>, UnknownTarget> + Send + Sync>;
+pub(super) type Spread<S> = Box<dyn Fn(&S) -> Vec<Payload> + Send + Sync>;
+
+/// How a worker's payload is written down and read back.
+pub(crate) struct PayloadCodec {
+    pub(crate) encode: fn(&Payload) -> Result<Arc<[u8]>, StateError>,
+    pub(crate) decode: fn(&[u8]) -> Result<Payload, StateError>,
+    /// As JSON, for whoever listens to the run.
+    pub(crate) show: fn(&Payload) -> Result<Value, StateError>,
+}
+
+impl PayloadCodec {
+    pub(crate) fn of<I: Serialize + DeserializeOwned + Send + Sync + 'static>() -> Self {
+        Self {
+            encode: encode_payload::<I>,
+            decode: decode_payload::<I>,
+            show: show_payload::<I>,
+        }
+    }
+}
+
+/// One node, ready to run.
+pub(crate) struct NodeSpec<S: State> {
+    pub(crate) call: Call<S>,
+    pub(crate) policy: Policy,
+    pub(crate) payload: Option<PayloadCodec>,
+    /// What becomes of what a graph inside has left to this one, if that means anything here.
+    pub(crate) adopt: Option<Adopt<S>>,
+}
+
+pub(crate) type Adopt<S> = Box<dyn Fn(Leave) -> Result<Output<S>, NodeError> + Send + Sync>;
+
+/// A branch: the closure that says where it leads.
+pub(crate) enum Branch<S> {
+    /// To a position in the topology's table of targets.
+    Routes(Choose<S>),
+    /// To places by name.
+    Named(Name<S>),
+}
+
+/// A destination that the graph does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnknownTarget(pub(crate) String);
+
+/// A fan-out: the closure that makes the payloads.
+pub(crate) struct FanOut<S> {
+    pub(crate) spread: Spread<S>,
+}
+/// What never changes after the build.
+pub(crate) struct Parts<S: State> {
+    pub(crate) shape: S::Shape,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) nodes: Vec<NodeSpec<S>>,
+    pub(crate) branches: Vec<Branch<S>>,
+    pub(crate) fan_outs: Vec<FanOut<S>>,
+    pub(crate) requires: Vec<(TypeId, &'static str)>,
+    pub(crate) compat: Compat,
+    pub(crate) breakpoints: Breakpoints,
+}
+
+fn encode_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Arc<[u8]>, StateError> {
+    match payload.downcast_ref::<I>() {
+        Some(item) => encode_record(item),
+        None => Err(StateError::Encode(format!(
+            "a worker's payload is not a `{}`",
+            type_name::<I>()
+        ))),
+    }
+}
+
+fn show_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Value, StateError> {
+    let item = payload.downcast_ref::<I>();
+    serde_json::to_value(item).map_err(|error| StateError::Encode(error.to_string()))
+}
+
+fn decode_payload<I: DeserializeOwned + Send + Sync + 'static>(bytes: &[u8]) -> Result<Payload, StateError> {
+    decode_record::<I>(bytes).map(|item| Arc::new(item) as Payload)
+}
