@@ -1,0 +1,147 @@
+//! B1, B2 and B12: steps one after another.
+
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use stepgraph::{END, Graph, Route, START, State, TenantId, ThreadId, ThreadKey};
+
+use super::{
+    floor,
+    measure::{Figures, Moment, as_f64, beside, repeat, rounded},
+};
+
+/// How often a state was copied.
+static COPIES: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Counted;
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        COPIES.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+#[derive(State, Clone, Debug, Serialize, Deserialize)]
+struct Number {
+    #[state(untracked)]
+    counted: Counted,
+    #[state(input)]
+    n: u64,
+}
+
+#[derive(Route, Clone, Copy, Debug)]
+enum Next {
+    Again,
+    Enough,
+}
+
+pub(super) fn thread() -> ThreadKey {
+    ThreadKey::new(
+        TenantId::authenticated("bench").unwrap(),
+        ThreadId::new("bench").unwrap(),
+    )
+}
+
+fn add(number: &Number) -> std::future::Ready<Result<NumberUpdate, stepgraph::NodeError>> {
+    ready(Ok(Number::update().n(number.n + 1)))
+}
+
+fn chain(nodes: u64) -> Graph<Number> {
+    let mut g = Graph::<Number>::builder("chain");
+    let mut before = None;
+    for at in 0..nodes {
+        let node = g.node(format!("n{at:05}"), |number: Arc<Number>| add(&number));
+        match before.replace(node) {
+            None => g.edge(START, node),
+            Some(before) => g.edge(before, node),
+        };
+    }
+    g.edge(before.unwrap(), END);
+    g.build().unwrap()
+}
+
+fn circle(times: u64) -> Graph<Number> {
+    let mut g = Graph::<Number>::builder("circle");
+    let node = g.node("add", |number: Arc<Number>| add(&number));
+    g.edge(START, node);
+    g.branch(
+        node,
+        move |number| if number.n < times { Next::Again } else { Next::Enough },
+        move |next| match next {
+            Next::Again => stepgraph::to(node),
+            Next::Enough => stepgraph::to(END),
+        },
+    );
+    g.build().unwrap()
+}
+
+async fn run(graph: &Graph<Number>, steps: u64) {
+    let limit = u32::try_from(steps + 1).unwrap();
+    let outcome = graph.run(&thread(), NumberInput { n: 0 }).step_limit(limit).await;
+    assert_eq!(outcome.unwrap().done().unwrap().n, steps);
+}
+
+async fn figures(part: &str, graph: Graph<Number>, steps: u64, nodes: usize) -> Figures {
+    let (time, least) = beside(|| repeat(|| run(&graph, steps)), || floor::chain(nodes, steps)).await;
+    let before = COPIES.load(Ordering::Relaxed);
+    run(&graph, steps).await;
+    Figures {
+        part: part.to_owned(),
+        steps,
+        time,
+        floor: Some(least),
+        state_clones: Some(COPIES.load(Ordering::Relaxed) - before),
+        ..Figures::default()
+    }
+}
+
+pub(super) async fn chains() -> Vec<Figures> {
+    let mut all = Vec::new();
+    for nodes in [1_000, 10, 10_000] {
+        let part = if nodes == 1_000 { "" } else { &format!("{nodes} nodes") };
+        all.push(figures(part, chain(nodes), nodes, usize::try_from(nodes).unwrap()).await);
+    }
+    all
+}
+
+pub(super) async fn looped() -> Vec<Figures> {
+    const TIMES: u64 = 10_000;
+    vec![figures("", circle(TIMES), TIMES, 1).await]
+}
+
+pub(super) async fn builds() -> Vec<Figures> {
+    let mut all = Vec::new();
+    for nodes in [10, 1_000, 10_000] {
+        let begun = Moment::now();
+        let mut built = 0_u32;
+        while begun.spent().wall < 0.3 {
+            assert_eq!(chain(nodes).name(), "chain");
+            built += 1;
+        }
+        let spent = begun.spent();
+        let milliseconds = spent.cpu * 1e3 / f64::from(built);
+        all.push(Figures {
+            part: format!("{nodes} nodes"),
+            steps: nodes,
+            time: super::measure::Spent {
+                wall: spent.wall / f64::from(built),
+                cpu: spent.cpu / f64::from(built),
+            },
+            more: vec![
+                ("build_ms", rounded(milliseconds)),
+                ("ns_per_node", json!((milliseconds * 1e6 / as_f64(nodes)).round())),
+            ],
+            ..Figures::default()
+        });
+    }
+    all
+}

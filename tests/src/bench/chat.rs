@@ -1,0 +1,145 @@
+//! B5, B6 and B7: many short runs of three nodes.
+
+use std::{future::ready, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use stepgraph::{END, Graph, Memory, START, State, TenantId, ThreadId, ThreadKey};
+use stepgraph_checkpoint::Sqlite;
+
+use super::{
+    floor,
+    measure::{Figures, Spent, as_f64, beside, concurrent, folder_bytes, once, repeat, rounded},
+};
+
+const QUESTION: &str = "what are your opening hours?";
+const RUNS: usize = 10_000;
+const RUNS_ON_DISK: usize = 1_000;
+
+#[derive(State, Clone, Debug, Serialize, Deserialize)]
+struct Chat {
+    #[state(input)]
+    question: String,
+    docs: Vec<String>,
+    answer: String,
+    logged: u32,
+}
+
+fn graph() -> Graph<Chat> {
+    let mut g = Graph::<Chat>::builder("chat");
+    let retrieve = g.node("retrieve", |_: Arc<Chat>| {
+        ready(Ok(Chat::update().docs(["d1", "d2", "d3"].map(str::to_owned))))
+    });
+    let generate = g.node("generate", |_: Arc<Chat>| {
+        ready(Ok(Chat::update().answer("the answer")))
+    });
+    let log = g.node("log", |_: Arc<Chat>| ready(Ok(Chat::update().logged(1_u32))));
+    g.edge(START, retrieve)
+        .edge(retrieve, generate)
+        .edge(generate, log)
+        .edge(log, END);
+    g.build().unwrap()
+}
+
+async fn chat(graph: &Graph<Chat>, thread: &ThreadKey) {
+    let input = ChatInput {
+        question: QUESTION.to_owned(),
+    };
+    let state = graph.run(thread, input).await.unwrap().done().unwrap();
+    assert_eq!((state.logged, state.docs.len()), (1, 3));
+}
+
+fn thread(at: usize) -> ThreadKey {
+    ThreadKey::new(
+        TenantId::authenticated("bench").unwrap(),
+        ThreadId::new(at.to_string()).unwrap(),
+    )
+}
+
+fn job(graph: Graph<Chat>) -> impl Fn(usize) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Clone + Send {
+    move |at| {
+        let graph = graph.clone();
+        Box::pin(async move { chat(&graph, &thread(at)).await })
+    }
+}
+
+fn figures(part: &str, runs: usize, (time, least): (Spent, Spent)) -> Figures {
+    let runs_a_second = as_f64(u64::try_from(runs).unwrap()) / time.wall;
+    Figures {
+        part: part.to_owned(),
+        steps: u64::try_from(runs * 3).unwrap(),
+        time,
+        floor: Some(least),
+        more: vec![("runs_per_second", rounded(runs_a_second))],
+        ..Figures::default()
+    }
+}
+
+pub(super) async fn unkept() -> Vec<Figures> {
+    let job = job(graph());
+    let times = beside(
+        || repeat(|| concurrent(RUNS, 64, job.clone())),
+        || floor::chats(RUNS, QUESTION, false),
+    );
+    vec![figures("", RUNS, times.await)]
+}
+
+pub(super) async fn in_memory() -> Vec<Figures> {
+    let mut all = Vec::new();
+    for runs in [RUNS, RUNS * 10] {
+        let times = beside(
+            || once(concurrent(runs, 64, job(graph().checkpointer(Memory::new())))),
+            || floor::chats(runs, QUESTION, true),
+        );
+        let part = if runs == RUNS { "" } else { "ten times the threads" };
+        all.push(figures(part, runs, times.await));
+    }
+    all
+}
+
+pub(super) async fn on_sqlite() -> Vec<Figures> {
+    let rows = rows();
+    let raw = tempfile::tempdir().unwrap();
+    let least = floor::inserts(&raw.path().join("raw.db"), &rows).await;
+    let mut all = Vec::new();
+    for at_once in [1, 64] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path().join("threads.db")).await.unwrap();
+        let job = job(graph().checkpointer(store));
+        let time = once(concurrent(RUNS_ON_DISK, at_once, job)).await;
+        let part = format!("{at_once} at a time");
+        let mut figures = figures(&part, RUNS_ON_DISK, (time, least));
+        figures.bytes = Some(folder_bytes(folder.path(), "threads.db").await);
+        figures.floor_bytes = Some(folder_bytes(raw.path(), "raw.db").await);
+        figures.more.push(("floor_wall_ratio", rounded(time.wall / least.wall)));
+        all.push(figures);
+    }
+    all
+}
+
+/// What the floor writes for the same runs: the whole state four times each.
+fn rows() -> Vec<(String, i64, Vec<u8>)> {
+    #[derive(Default, Serialize)]
+    struct Whole {
+        question: &'static str,
+        docs: Vec<&'static str>,
+        answer: &'static str,
+        logged: u32,
+    }
+    let mut rows = Vec::new();
+    for run in 0..RUNS_ON_DISK {
+        let mut state = Whole {
+            question: QUESTION,
+            ..Whole::default()
+        };
+        for step in 0..4 {
+            match step {
+                1 => state.docs = vec!["d1", "d2", "d3"],
+                2 => state.answer = "the answer",
+                3 => state.logged = 1,
+                _ => {}
+            }
+            rows.push((run.to_string(), step, serde_json::to_vec(&state).unwrap()));
+        }
+    }
+    rows
+}

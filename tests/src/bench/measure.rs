@@ -1,0 +1,203 @@
+//! Clocks and counters.
+
+use std::{fs, path::Path, time::Duration};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Map, Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+/// What one part of a workload has cost.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Which part, if there are several.
+    pub part: String,
+    /// Steps, or whatever is counted, of one call.
+    pub steps: u64,
+    /// The engine's time for one call.
+    pub time: Spent,
+    /// The floor's time for the same, if there is one.
+    pub floor: Option<Spent>,
+    /// Copies of a state that one call has made.
+    pub state_clones: Option<u64>,
+    /// Bytes left on disk.
+    pub bytes: Option<u64>,
+    /// The floor's bytes.
+    pub floor_bytes: Option<u64>,
+    /// Anything else worth knowing.
+    pub more: Vec<(&'static str, Value)>,
+}
+
+/// Time spent, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// By the clock on the wall.
+    pub wall: f64,
+    /// By all threads of this process together.
+    pub cpu: f64,
+}
+
+impl Spent {
+    fn per(self, calls: f64) -> Self {
+        Self {
+            wall: self.wall / calls,
+            cpu: self.cpu / calls,
+        }
+    }
+}
+
+impl Figures {
+    pub(super) fn to_json(&self) -> Map<String, Value> {
+        let steps = as_f64(self.steps.max(1));
+        let mut line = Map::new();
+        let mut put = |name: &str, value: Value| {
+            line.insert(name.to_owned(), value);
+        };
+        put("steps", self.steps.into());
+        put("cpu_ns_per_step", rounded(self.time.cpu * 1e9 / steps));
+        put("ns_per_step", rounded(self.time.wall * 1e9 / steps));
+        if let Some(floor) = self.floor {
+            put("floor_cpu_ns_per_step", rounded(floor.cpu * 1e9 / steps));
+            put("ratio", rounded(self.time.cpu / floor.cpu));
+        }
+        put("peak_rss_mb", rounded(peak_rss_mb()));
+        put("bytes_on_disk", json!(self.bytes));
+        if let Some(floor) = self.floor_bytes {
+            put("floor_bytes_on_disk", floor.into());
+        }
+        put("state_clones", json!(self.state_clones));
+        for (name, value) in &self.more {
+            put(name, value.clone());
+        }
+        line
+    }
+}
+
+pub(super) fn rounded(value: f64) -> Value {
+    json!((value * 100.0).round() / 100.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub(super) const fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self {
+            wall: seconds(ClockId::Monotonic),
+            cpu: seconds(ClockId::ProcessCPUTime),
+        }
+    }
+
+    pub(super) fn spent(self) -> Spent {
+        let now = Self::now();
+        Spent {
+            wall: now.wall - self.wall,
+            cpu: now.cpu - self.cpu,
+        }
+    }
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
+    .as_secs_f64()
+}
+
+/// How long a repeated measurement goes on, in seconds.
+const LONG_ENOUGH: f64 = 0.5;
+
+/// One call to warm up, then calls until half a second has passed: the time of one.
+pub(super) async fn repeat<F: Future<Output = ()>>(mut call: impl FnMut() -> F) -> Spent {
+    call().await;
+    let begun = Moment::now();
+    let mut calls = 0.0;
+    loop {
+        call().await;
+        calls += 1.0;
+        let spent = begun.spent();
+        if spent.wall >= LONG_ENOUGH {
+            return spent.per(calls);
+        }
+    }
+}
+
+/// The time of one call.
+pub(super) async fn once(call: impl Future<Output = ()>) -> Spent {
+    let begun = Moment::now();
+    call.await;
+    begun.spent()
+}
+
+/// The engine's and the floor's times, measured in turns so that both see the same machine; of each the median.
+pub(super) async fn beside<E: Future<Output = Spent>, F: Future<Output = Spent>>(
+    mut engine: impl FnMut() -> E,
+    mut floor: impl FnMut() -> F,
+) -> (Spent, Spent) {
+    const TURNS: usize = 5;
+    let (mut engines, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        floors.push(floor().await);
+        engines.push(engine().await);
+    }
+    (median(engines), median(floors))
+}
+
+fn median(mut times: Vec<Spent>) -> Spent {
+    times.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Runs `count` jobs, `at_once` of them at a time.
+pub(super) async fn concurrent<F: Future<Output = ()> + Send + 'static>(
+    count: usize,
+    at_once: usize,
+    job: impl Fn(usize) -> F + Clone + Send + 'static,
+) {
+    let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut set = tokio::task::JoinSet::new();
+    for _ in 0..at_once {
+        let (next, job) = (std::sync::Arc::clone(&next), job.clone());
+        set.spawn(async move {
+            loop {
+                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if at >= count {
+                    break;
+                }
+                job(at).await;
+            }
+        });
+    }
+    while let Some(ended) = set.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// The largest memory this process has held so far, in MB.
+fn peak_rss_mb() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or_default() / 1024.0
+}
+
+/// Bytes of the files in a folder, once the write-ahead log of its database is folded in.
+pub(super) async fn folder_bytes(folder: &Path, database: &str) -> u64 {
+    let options = SqliteConnectOptions::new().filename(folder.join(database));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let fold = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+    fold.execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
