@@ -22,7 +22,7 @@ pub trait WriteFields {
     const STORED: &'static [usize];
 
     /// Writes the effect of one stored field.
-    fn write_field(&self, field: usize, mark: Mark, out: &mut FieldWriter<'_>) -> Result<(), StateError>;
+    fn write_field(&self, field: usize, mark: &Mark, out: &mut FieldWriter<'_>) -> Result<(), StateError>;
 }
 
 /// The fields of a state that is being read, each perhaps not there yet.
@@ -56,7 +56,7 @@ pub fn encode<S: WriteFields>(state: &S) -> Result<Vec<u8>, StateError> {
     write(
         state,
         S::STORED.len(),
-        S::STORED.iter().map(|field| (*field, Mark::WHOLE)),
+        S::STORED.iter().map(|field| (*field, &Mark::WHOLE)),
     )
 }
 
@@ -70,10 +70,10 @@ pub fn encode_changes<S: WriteFields>(state: &S, changes: &Changes) -> Result<Ve
     write(state, stored().count(), stored())
 }
 
-fn write<S: WriteFields>(
+fn write<'a, S: WriteFields>(
     state: &S,
     count: usize,
-    fields: impl Iterator<Item = (usize, Mark)>,
+    fields: impl Iterator<Item = (usize, &'a Mark)>,
 ) -> Result<Vec<u8>, StateError> {
     let failed = |error: rmp_serde::encode::Error| StateError::Encode(error.to_string());
     let mut bytes = Vec::new();

@@ -103,8 +103,8 @@ pub use run::{
     STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, TaskState, events,
 };
 pub use state::{
-    Append, Changes, Field, FieldSet, FromState, Mark, Max, Reducer, Replace, State, StateError, Sum, Update,
-    restore_whole,
+    Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,
+    State, StateError, StoredItem, Sum, Union, Update, Upsert, restore_whole,
 };
 pub use stepgraph_macros::{Ask, Route, State, View};
 

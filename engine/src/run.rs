@@ -20,6 +20,7 @@ mod step;
 mod stream;
 mod subgraph;
 mod suspend;
+mod view;
 
 use std::{
     borrow::Cow,

@@ -1,6 +1,7 @@
 //! The typed state of a graph, and what `#[derive(State)]` promises of it.
 
 mod changes;
+mod collection;
 mod fields;
 mod read;
 mod reducer;
@@ -9,9 +10,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::{
     changes::{Changes, StateError},
+    collection::{Change, Keyed, MergeMap, StoredItem, Union, Upsert},
     fields::{Field, FieldSet},
     read::FromState,
-    reducer::{Append, Mark, Max, Reducer, Replace, Sum, restore_whole},
+    reducer::{Append, Mark, Max, NOTES_MAX, Reducer, Replace, Sum, restore_whole},
 };
 
 /// The state that flows through a graph: named fields, each with a reducer that merges updates into it.
@@ -49,6 +51,19 @@ pub use self::{
 /// | `reducer = R` | how updates merge; [`Replace`] otherwise |
 /// | `per_run` | reset to its default when new input arrives on the thread |
 /// | `untracked` | never stored; its default after a reload |
+///
+/// | reducer | fields | an update | stored of a step |
+/// |---|---|---|---|
+/// | [`Replace`] | any | is the new value; one writer a step | the value |
+/// | [`Append`] | `Vec` | goes behind the list | the new tail |
+/// | [`Sum`], [`Max`] | numbers, ordered types | is added; stays if it is the largest | the value |
+/// | [`Union`] | `BTreeSet`, `HashSet`, `Vec` (kept sorted) | adds what is not there | what was added |
+/// | [`MergeMap`] | `BTreeMap`, `HashMap` | its keys replace | the written entries |
+/// | [`Upsert`] | `Vec` of [`Keyed`] items | puts and removes by key | the changed items |
+/// | your own [`Reducer`] | | | the value, unless it says otherwise |
+///
+/// A node may pass any of them but `Replace` over: `Chat::update().overwrite_sources(vec![])` sets the value outright. What
+/// else the step writes to that field is dropped, and two such writes in one step are a conflict.
 ///
 /// The derive writes `{Name}Update` (every field optional, in its reducer's update type, with a setter each) and
 /// `{Name}Input`.

@@ -100,6 +100,7 @@ fn updates() -> impl Strategy<Value = ChatUpdate> {
         sources: lists.1,
         attached: more.0,
         scratch: more.1,
+        ..ChatUpdate::default()
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod implement;
 mod input;
+mod overwrite;
 mod parse;
 mod update;
 

@@ -13,7 +13,7 @@ use super::{
     error::RunError,
     event::EventKind,
     frontier::Frontier,
-    merge::{Conflict, merge},
+    merge::{Conflict, merge, overlay},
     open::guarded,
     plan::{Departure, plan},
 };
@@ -120,9 +120,8 @@ impl<S: State> Driver<S> {
             return;
         }
         let (mut state, mut changes) = (S::clone(&self.shared.state), Changes::default());
-        for (_, output) in outputs {
-            state.apply(output.update.clone(), &mut changes);
-        }
+        let updates = outputs.iter().map(|(_, output)| output.update.clone()).collect();
+        overlay(&mut state, S::fields(&self.shared.parts.shape), updates, &mut changes);
         if !changes.fields().is_empty() {
             let fields = self.names(&changes);
             self.shared

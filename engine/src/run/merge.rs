@@ -23,16 +23,30 @@ pub(crate) fn merge<S: State>(
 ) -> Result<(), Conflict> {
     if updates.len() > 1 {
         conflict(fields, &updates).map_or(Ok(()), Err)?;
-        let overwrites = overwrites(fields, &updates)?;
-        for (field, only) in overwrites {
-            let others = updates.iter_mut().enumerate().filter(|(at, _)| *at != only);
-            for (_, update) in others {
-                update.forget(fields, field);
-            }
-        }
+        drop_overwritten(fields, &mut updates)?;
     }
     for update in updates {
         state.apply(update, changes);
+    }
+    Ok(())
+}
+
+/// What the updates of an unfinished step make of a state, to be shown: a conflict is for its end to tell.
+pub(crate) fn overlay<S: State>(state: &mut S, fields: &[Field], mut updates: Vec<S::Update>, changes: &mut Changes) {
+    // With a conflict all writes are shown.
+    let _conflict = drop_overwritten(fields, &mut updates);
+    for update in updates {
+        state.apply(update, changes);
+    }
+}
+
+/// Takes out what others write to a field that one update overwrites.
+fn drop_overwritten<U: Update>(fields: &[Field], updates: &mut [U]) -> Result<(), Conflict> {
+    for (field, only) in overwrites(fields, updates)? {
+        let others = updates.iter_mut().enumerate().filter(|(at, _)| *at != only);
+        for (_, update) in others {
+            update.forget(fields, field);
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::{
     answer::open_questions,
     error::RunError,
     frontier::{Frontier, StoredTask},
+    merge::overlay,
     open::decode,
     step::StoredOutput,
 };
@@ -106,9 +107,11 @@ impl<S: State> Graph<S> {
         let mut questions = Vec::new();
         if at == At::Head {
             let mut changes = Changes::default();
-            for update in Self::kept_updates(&checkpoint)? {
-                state.apply(update, &mut changes);
+            let kept = Self::kept_updates(&checkpoint)?;
+            for command in kept.commands {
+                state.apply(command, &mut changes);
             }
+            overlay(&mut state, S::fields(&self.parts.shape), kept.tasks, &mut changes);
             tasks = task_states(&checkpoint)?;
             let left = tasks.iter().filter(|task| !task.finished);
             entry.next = left.map(|task| task.node.clone()).collect();
@@ -123,9 +126,9 @@ impl<S: State> Graph<S> {
         }))
     }
 
-    /// What was written in the unfinished step, in the order in which it will be merged: commands, then nodes by name, then
-    /// sends.
-    fn kept_updates(checkpoint: &Checkpoint) -> Result<Vec<S::Update>, RunError> {
+    /// What was written in the unfinished step: by commands, which have acted already; and by tasks, in the order in which
+    /// it will be merged, nodes by name, then sends.
+    fn kept_updates(checkpoint: &Checkpoint) -> Result<Kept<S::Update>, RunError> {
         let frontier = Frontier::decode(&checkpoint.info.frontier)?;
         let ids = task_ids(&frontier);
         let mut kept = Vec::new();
@@ -139,7 +142,13 @@ impl<S: State> Graph<S> {
             kept.push((at, stored.update));
         }
         kept.sort_by_key(|(at, _)| *at);
-        Ok(kept.into_iter().map(|(_, update)| update).collect())
+        let tasks = kept.partition_point(|(at, _)| at.is_none());
+        let tasks = kept.split_off(tasks);
+        let updates = |kept: Vec<(_, S::Update)>| kept.into_iter().map(|(_, update)| update).collect();
+        Ok(Kept {
+            commands: updates(kept),
+            tasks: updates(tasks),
+        })
     }
 
     /// A thread's checkpoints, newest first, without their states.
@@ -168,6 +177,12 @@ impl<S: State> Graph<S> {
             graph: self.name().to_owned(),
         })
     }
+}
+
+/// What was written in an unfinished step, in the order in which it acts.
+struct Kept<U> {
+    commands: Vec<U>,
+    tasks: Vec<U>,
 }
 
 /// The ids of a frontier's tasks.

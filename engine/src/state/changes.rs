@@ -14,7 +14,7 @@ impl Changes {
     pub fn touch(&mut self, field: usize, mark: impl FnOnce() -> Mark) {
         if self.fields.insert(field) {
             if self.marks.len() <= field {
-                self.marks.resize(field + 1, Mark::WHOLE);
+                self.marks.resize_with(field + 1, Mark::default);
             }
             if let Some(slot) = self.marks.get_mut(field) {
                 *slot = mark();
@@ -30,11 +30,16 @@ impl Changes {
         }
     }
 
+    /// The mark of a field, for notes on what is about to be written.
+    pub fn mark(&mut self, field: usize) -> Option<&mut Mark> {
+        self.marks.get_mut(field)
+    }
+
     /// The touched fields and their marks, lowest position first.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, Mark)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Mark)> + '_ {
         self.fields
             .iter()
-            .map(|field| (field, self.marks.get(field).copied().unwrap_or(Mark::WHOLE)))
+            .map(|field| (field, self.marks.get(field).unwrap_or(&Mark::WHOLE)))
     }
 
     /// The touched fields.

@@ -1,6 +1,6 @@
 //! Reducers: how the updates of a step merge into a field, and what of it the store keeps.
 
-use std::ops::AddAssign;
+use std::{any::Any, fmt, ops::AddAssign};
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
@@ -26,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot reduce a field of type `{T}`",
     label = "this reducer does not fit the field",
-    note = "`Replace` fits every type, `Append` a `Vec`, `Sum` numbers, `Max` ordered types; or implement `Reducer<{T}>` for `{Self}`"
+    note = "`Replace` fits every type, `Append` a `Vec`, `Sum` numbers, `Max` ordered types, `Union` sets, `MergeMap` maps, `Upsert` a `Vec` of `Keyed` items; or implement `Reducer<{T}>` for `{Self}`"
 )]
 pub trait Reducer<T> {
     /// What a node gives for the field.
@@ -48,8 +48,11 @@ pub trait Reducer<T> {
         Mark::WHOLE
     }
 
+    /// Notes in the mark what an update is about to write, if the effect is to name what was written.
+    fn note(_mark: &mut Mark, _update: &Self::Update) {}
+
     /// The effect of a step on the field, to be stored.
-    fn effect(current: &T, _mark: Mark) -> impl Serialize
+    fn effect(current: &T, _mark: &Mark) -> impl Serialize
     where
         T: Serialize,
     {
@@ -65,32 +68,90 @@ pub trait Reducer<T> {
     }
 }
 
-/// What was remembered of a field before a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark(usize);
+/// What was remembered of a field before a step, and noted of it during the step.
+#[derive(Default)]
+pub struct Mark(Remembered);
+
+#[derive(Default)]
+enum Remembered {
+    #[default]
+    Nothing,
+    Len(usize),
+    Notes(Box<dyn Any + Send + Sync>),
+}
+
+/// So many keys are noted of a field in one step; beyond them the whole value is stored.
+pub const NOTES_MAX: usize = 1024;
 
 impl Mark {
     /// Nothing: the effect is the whole new value.
-    pub const WHOLE: Self = Self(usize::MAX);
+    pub const WHOLE: Self = Self(Remembered::Nothing);
 
     /// The length of a list before the step.
     #[must_use]
     pub const fn len(len: usize) -> Self {
-        Self(len)
+        Self(Remembered::Len(len))
+    }
+
+    /// Room for notes on what is written in the step, at most [`NOTES_MAX`] of them.
+    #[must_use]
+    pub fn notes<N: Send + Sync + 'static>() -> Self {
+        Self(Remembered::Notes(Box::new(Vec::<N>::new())))
+    }
+
+    /// Adds notes, if this mark has room for such; too many make it [`WHOLE`](Self::WHOLE).
+    pub fn add_notes<N: Send + Sync + 'static>(&mut self, notes: impl IntoIterator<Item = N>) {
+        let Remembered::Notes(kept) = &mut self.0 else {
+            return;
+        };
+        let Some(kept) = kept.downcast_mut::<Vec<N>>() else {
+            return;
+        };
+        let room = NOTES_MAX.saturating_sub(kept.len());
+        let mut notes = notes.into_iter();
+        kept.extend(notes.by_ref().take(room));
+        if notes.next().is_some() {
+            *self = Self::WHOLE;
+        }
+    }
+
+    /// What was noted in the step, in order, if notes of this type were kept.
+    #[must_use]
+    pub fn noted<N: Send + Sync + 'static>(&self) -> Option<&[N]> {
+        match &self.0 {
+            Remembered::Notes(notes) => notes.downcast_ref::<Vec<N>>().map(Vec::as_slice),
+            Remembered::Nothing | Remembered::Len(_) => None,
+        }
     }
 
     /// The length it was made from, if it was.
-    pub(crate) const fn len_before(self) -> Option<usize> {
-        if self.0 == usize::MAX { None } else { Some(self.0) }
+    #[must_use]
+    pub const fn len_before(&self) -> Option<usize> {
+        match self.0 {
+            Remembered::Len(len) => Some(len),
+            Remembered::Nothing | Remembered::Notes(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Remembered::Nothing => f.write_str("Mark::WHOLE"),
+            Remembered::Len(len) => write!(f, "Mark::len({len})"),
+            Remembered::Notes(_) => f.write_str("Mark::notes(..)"),
+        }
     }
 }
 
 /// The stored form of an effect.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Effect<T, A> {
+pub(super) enum Effect<T, A> {
     Set(T),
     Append(A),
+    /// What was written, to be merged once more into the value before the step.
+    Merge(A),
 }
 
 /// Restores an effect that is a whole value.
@@ -103,6 +164,11 @@ pub fn restore_whole<'de, T: DeserializeOwned, D: Deserializer<'de>>(
         Effect::Append(_) => {
             return Err(serde::de::Error::custom(
                 "an appended tail is stored for a field that is replaced as a whole",
+            ));
+        }
+        Effect::Merge(_) => {
+            return Err(serde::de::Error::custom(
+                "a merged part is stored for a field that is replaced as a whole",
             ));
         }
     }
@@ -148,11 +214,11 @@ impl<T: Serialize + DeserializeOwned> Reducer<Vec<T>> for Append {
         Mark::len(current.len())
     }
 
-    fn effect(current: &Vec<T>, mark: Mark) -> impl Serialize
+    fn effect(current: &Vec<T>, mark: &Mark) -> impl Serialize
     where
         Vec<T>: Serialize,
     {
-        match current.get(mark.0..) {
+        match mark.len_before().and_then(|len| current.get(len..)) {
             Some(tail) => Effect::<&[T], &[T]>::Append(tail),
             None => Effect::Set(current.as_slice()),
         }
@@ -167,6 +233,9 @@ impl<T: Serialize + DeserializeOwned> Reducer<Vec<T>> for Append {
             (Effect::Append(tail), Some(list)) => list.extend(tail),
             (Effect::Append(_), None) => {
                 return Err(serde::de::Error::custom("an appended tail is stored before any list"));
+            }
+            (Effect::Merge(_), _) => {
+                return Err(serde::de::Error::custom("a merged part is stored for an appended list"));
             }
         }
         Ok(())

@@ -106,7 +106,16 @@ fn apply(item: &Item) -> TokenStream {
     let merges = item.fields.iter().enumerate().map(|(position, field)| {
         let name = &field.name;
         let merge = merge(position, field, &quote!(value));
+        let overwrite = field.overwrite().map(|overwrite| {
+            quote! {
+                if let ::core::option::Option::Some(value) = update.#overwrite {
+                    changes.set(#position);
+                    self.#name = value;
+                } else
+            }
+        });
         quote! {
+            #overwrite
             if let ::core::option::Option::Some(value) = update.#name {
                 #merge
             }
@@ -121,8 +130,17 @@ fn apply(item: &Item) -> TokenStream {
 
 fn merge(position: usize, field: &StateField, value: &TokenStream) -> TokenStream {
     let (name, reducer) = (&field.name, field.reducer());
+    // Only a reducer that folds has anything to note.
+    let note = field.overwrite().map(|_| {
+        quote! {
+            if let ::core::option::Option::Some(mark) = changes.mark(#position) {
+                #reducer::note(mark, &#value);
+            }
+        }
+    });
     quote! {
         changes.touch(#position, || #reducer::mark(&self.#name));
+        #note
         #reducer::reduce(&mut self.#name, #value);
     }
 }
@@ -143,7 +161,7 @@ fn write_fields(item: &Item) -> TokenStream {
             fn write_field(
                 &self,
                 field: usize,
-                mark: ::stepgraph::Mark,
+                mark: &::stepgraph::Mark,
                 out: &mut ::stepgraph::derive_support::FieldWriter<'_>,
             ) -> ::core::result::Result<(), ::stepgraph::StateError> {
                 match field {

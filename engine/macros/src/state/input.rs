@@ -16,7 +16,8 @@ pub(super) fn expand(item: &Item) -> TokenStream {
         .collect();
     let fields = inputs.iter().map(|(field, kind)| declare(item, field, kind));
     let names: Vec<_> = inputs.iter().map(|(field, _)| &field.name).collect();
-    let rest = (names.len() < item.fields.len()).then(|| quote!(..<Self as ::core::default::Default>::default()));
+    let others = names.len() < item.fields.len() || item.fields.iter().any(|field| field.overwrite().is_some());
+    let rest = others.then(|| quote!(..<Self as ::core::default::Default>::default()));
     let construct = construct(item, &inputs);
     let debug = debug(item);
     quote! {

@@ -10,7 +10,16 @@ use syn::{
 use crate::attribute::{Errors, named_fields, once, unknown, without_generics};
 
 /// Methods of an update that a setter of the same name would hide.
-const TAKEN: [&str; 6] = ["clone", "default", "from", "into", "is_empty", "touched"];
+const TAKEN: [&str; 8] = [
+    "clone",
+    "default",
+    "forget",
+    "from",
+    "into",
+    "is_empty",
+    "overwritten",
+    "touched",
+];
 
 /// A state.
 pub(super) struct Item {
@@ -70,8 +79,28 @@ impl Item {
             .iter()
             .filter_map(|field| errors.keep(StateField::parse(field)))
             .collect();
+        for field in &parsed.fields {
+            errors.keep(parsed.overwrite_is_free(field));
+        }
         errors.finish()?;
         Ok(parsed)
+    }
+
+    /// No other field has the name under which this one is overwritten.
+    fn overwrite_is_free(&self, field: &StateField) -> Result<()> {
+        let Some(overwrite) = field.overwrite() else {
+            return Ok(());
+        };
+        match self.fields.iter().find(|other| overwrite == other.label) {
+            None => Ok(()),
+            Some(other) => Err(Error::new_spanned(
+                &other.name,
+                format!(
+                    "`{overwrite}` is how an update overwrites `{}`: rename the field",
+                    field.label
+                ),
+            )),
+        }
     }
 
     fn read_attributes(&mut self, attributes: &[Attribute]) -> Result<()> {
@@ -169,6 +198,16 @@ impl StateField {
             }
             None => self.ty.to_token_stream(),
         }
+    }
+
+    /// The name under which an update overwrites the field, if it has a reducer that folds.
+    pub(super) fn overwrite(&self) -> Option<Ident> {
+        let replaces = |reducer: &Type| match reducer {
+            Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == "Replace"),
+            _ => false,
+        };
+        let reducer = self.reducer.as_ref().filter(|reducer| !replaces(reducer))?;
+        Some(Ident::new(&format!("overwrite_{}", self.label), reducer.span()))
     }
 
     /// Where a reducer that does not fit is told of.

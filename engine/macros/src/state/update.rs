@@ -3,29 +3,29 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 
-use super::parse::{Item, StateField};
+use super::{
+    overwrite::{self, unwritten, written},
+    parse::{Item, StateField},
+};
 
 pub(super) fn expand(item: &Item) -> TokenStream {
     let (visibility, name, update) = (&item.visibility, &item.name, &item.update);
     let about = format!("Some of the fields of [`{name}`], to be merged into it.");
-    let fields = item.fields.iter().map(declare);
-    let setters = item.fields.iter().map(setter);
-    let touched = item.fields.iter().enumerate().map(|(position, field)| {
-        let name = &field.name;
-        quote! {
-            if self.#name.is_some() {
-                fields.insert(#position);
-            }
-        }
-    });
-    let empty = item.fields.iter().map(|field| {
-        let name = &field.name;
-        quote!(self.#name.is_none())
-    });
+    let fields = item
+        .fields
+        .iter()
+        .map(declare)
+        .chain(item.fields.iter().filter_map(overwrite::declare));
+    let setters = item
+        .fields
+        .iter()
+        .map(setter)
+        .chain(item.fields.iter().filter_map(overwrite::setter));
+    let implement = implement(item);
     let shown = item.fields.iter().map(|field| {
-        let (name, label) = (&field.name, &field.label);
+        let (written, label) = (written(field), &field.label);
         quote! {
-            if self.#name.is_some() {
+            if #written {
                 shown.field(#label, &::core::format_args!(".."));
             }
         }
@@ -45,18 +45,7 @@ pub(super) fn expand(item: &Item) -> TokenStream {
 
         impl #update { #(#setters)* }
 
-        #[automatically_derived]
-        impl ::stepgraph::Update for #update {
-            fn touched(&self, _: &[::stepgraph::Field]) -> ::stepgraph::FieldSet {
-                let mut fields = ::stepgraph::FieldSet::new();
-                #(#touched)*
-                fields
-            }
-
-            fn is_empty(&self) -> bool {
-                true #(&& #empty)*
-            }
-        }
+        #implement
 
         #[automatically_derived]
         impl ::core::convert::From<()> for #update {
@@ -73,6 +62,37 @@ pub(super) fn expand(item: &Item) -> TokenStream {
                 #(#shown)*
                 shown.finish()
             }
+        }
+    }
+}
+
+/// `impl Update`.
+fn implement(item: &Item) -> TokenStream {
+    let update = &item.update;
+    let touched = item.fields.iter().enumerate().map(|(position, field)| {
+        let written = written(field);
+        quote! {
+            if #written {
+                fields.insert(#position);
+            }
+        }
+    });
+    let empty = item.fields.iter().map(unwritten);
+    let overwritten = overwrite::overwritten(item);
+    quote! {
+        #[automatically_derived]
+        impl ::stepgraph::Update for #update {
+            fn touched(&self, _: &[::stepgraph::Field]) -> ::stepgraph::FieldSet {
+                let mut fields = ::stepgraph::FieldSet::new();
+                #(#touched)*
+                fields
+            }
+
+            fn is_empty(&self) -> bool {
+                true #(&& #empty)*
+            }
+
+            #overwritten
         }
     }
 }
