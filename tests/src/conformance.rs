@@ -10,6 +10,6 @@ mod stream;
 
 pub use self::{
     compare::differences,
-    report::{Report, Verdict, cases, run_directory},
+    report::{Report, Verdict, cases, judge, run_directory},
     session::{Store, run_case},
 };

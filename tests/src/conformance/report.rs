@@ -1,10 +1,13 @@
 //! Directories of cases, run and told of.
 
 use std::{
+    any::Any,
     fs, io,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
 };
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use super::{differences, run_case, session::Store};
@@ -82,12 +85,27 @@ pub async fn run_directory(directory: &Path, filter: &str, store: Store) -> io::
     Ok(report)
 }
 
-async fn judge(case: &Value, store: Store) -> Vec<String> {
+/// Where a case differs from what was recorded. A panic is a failure of its case, not the end of the others.
+pub async fn judge(case: &Value, store: Store) -> Vec<String> {
+    let judged = AssertUnwindSafe(compared(case, store)).catch_unwind().await;
+    judged.unwrap_or_else(|panic| vec![format!("panicked: {}", message(panic.as_ref()))])
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}
+
+async fn compared(case: &Value, store: Store) -> Vec<String> {
     let (build, found) = run_case(case, store).await;
     if build != case["build"] {
         return vec![format!("build: expected {}, found {build}", case["build"])];
     }
     let steps = case["script"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if build == "ok" && steps.len() != found.len() {
+        return vec![format!("{} steps of {} were run", found.len(), steps.len())];
+    }
     for (at, (step, found)) in steps.iter().zip(&found).enumerate() {
         let differences = differences(&step["expect"], found);
         if !differences.is_empty() {

@@ -1,0 +1,73 @@
+//! The recorded cases of `tests/conformance`, run on both stores of one process.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use stepgraph_tests::conformance::{Report, Store, judge, run_directory};
+
+/// How many cases of the other engine lie in the repository.
+const RECORDED: usize = 271;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// One line of outcome, after what differs.
+fn tell(report: &Report) -> (usize, usize) {
+    let told: Vec<_> = report
+        .verdicts
+        .iter()
+        .filter(|verdict| !verdict.differences.is_empty())
+        .map(|verdict| format!("FAILED {}\n  {}", verdict.name, verdict.differences.join("\n  ")))
+        .collect();
+    let (passed, failed) = report.counts();
+    assert!(told.is_empty(), "{}\n{passed} passed, {failed} failed", told.join("\n"));
+    (passed, failed)
+}
+
+#[tokio::test]
+async fn every_recorded_case_is_repeated_in_memory() {
+    let report = run_directory(&folder("conformance"), "", Store::Memory).await.unwrap();
+    assert_eq!(tell(&report), (RECORDED, 0));
+}
+
+#[tokio::test]
+async fn every_recorded_case_is_repeated_over_a_file() {
+    let report = run_directory(&folder("conformance"), "", Store::Sqlite).await.unwrap();
+    assert_eq!(tell(&report), (RECORDED, 0));
+}
+
+#[tokio::test]
+async fn a_panic_inside_a_case_is_that_case_s_failure() {
+    let case = json!({
+        "name": "unknown-reducer",
+        "graphs": {"main": {"channels": {"x": "no such reducer"}, "nodes": [], "edges": []}},
+        "build": "ok",
+        "script": [],
+    });
+    let differences = judge(&case, Store::Memory).await;
+    assert_eq!(differences, ["panicked: unknown reducer `no such reducer`"]);
+}
+
+#[tokio::test]
+async fn a_difference_names_the_step_the_place_and_both_values() {
+    let case = json!({
+        "name": "wrong",
+        "graphs": {"main": {
+            "channels": {"n": "add"},
+            "nodes": [{"name": "a", "ops": [{"op": "set", "ch": "n", "value": 2}]}],
+            "edges": [["START", "a"]],
+        }},
+        "build": "ok",
+        "script": [{"do": "run", "input": {}, "expect": {"status": "done", "output": {"n": 3}}}],
+    });
+    let differences = judge(&case, Store::Memory).await;
+    assert_eq!(
+        differences,
+        [
+            r#"step 0: {"do":"run","input":{}}"#,
+            "output.n:\n    expected 3\n    found    2"
+        ]
+    );
+}
