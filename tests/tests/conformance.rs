@@ -1,5 +1,4 @@
 //! The recorded cases of `tests/conformance`, run on both stores of one process.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
 //! Runs a directory of recorded cases on the engine and says which of them it does not repeat.
+#![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
 use std::{path::PathBuf, process::ExitCode};
 

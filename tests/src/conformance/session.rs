@@ -41,6 +41,9 @@ struct Session {
 const STEPS_MAX: u32 = 10_000;
 
 /// Runs a case and gives what came of its build and of each step, in the form in which a case expects it.
+///
+/// # Panics
+/// If the case is not in the recorded form, or a store cannot be opened.
 pub async fn run_case(case: &Value, store: Store) -> (Value, Vec<Value>) {
     let counters = Arc::default();
     let graph = match build("main", case, &counters) {
@@ -269,7 +272,7 @@ impl Session {
             })
             .collect();
         tasks.sort_by_key(Value::to_string);
-        json!({"values": state.to_object(), "next": next(entry.next), "tasks": tasks})
+        json!({"values": state.to_object(), "next": next(&entry.next), "tasks": tasks})
     }
 
     async fn historic(&self, thread: &ThreadKey, at: At) -> Value {
@@ -279,7 +282,7 @@ impl Session {
             .await
             .unwrap()
             .expect("the checkpoint is there");
-        json!({"values": snapshot.state.to_object(), "next": next(snapshot.entry.next)})
+        json!({"values": snapshot.state.to_object(), "next": next(&snapshot.entry.next)})
     }
 
     async fn history(&self, thread: &ThreadKey) -> Value {
@@ -298,7 +301,7 @@ impl Session {
                 "source": source,
                 "step": entry.step,
                 "values": state.map(|snapshot| snapshot.state.to_object()),
-                "next": next(entry.next),
+                "next": next(&entry.next),
             }));
         }
         json!({"entries": entries})
@@ -353,7 +356,7 @@ fn shown(node: &str) -> &str {
 }
 
 /// Names of tasks, sorted.
-fn next(nodes: Vec<String>) -> Vec<String> {
+fn next(nodes: &[String]) -> Vec<String> {
     let mut nodes: Vec<_> = nodes.iter().map(|node| shown(node).to_owned()).collect();
     nodes.sort();
     nodes

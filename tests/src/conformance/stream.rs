@@ -31,7 +31,7 @@ pub(super) struct Groups<'a> {
     case: &'a Value,
     modes: &'a [String],
     subgraphs: bool,
-    groups: Vec<Group>,
+    all: Vec<Group>,
     /// What each graph's state was when its step began, by path.
     seen: BTreeMap<Vec<String>, Seen>,
 }
@@ -61,7 +61,7 @@ impl<'a> Groups<'a> {
             case,
             modes,
             subgraphs,
-            groups: vec![Group::default()],
+            all: vec![Group::default()],
             seen: BTreeMap::new(),
         }
     }
@@ -85,7 +85,10 @@ impl<'a> Groups<'a> {
             What::Update(node, update) => {
                 let shown = self.output(path);
                 let writes = update.as_object().cloned().unwrap_or_default();
-                let visible: Map<_, _> = writes.into_iter().filter(|(name, _)| is_shown(&shown, name)).collect();
+                let visible: Map<_, _> = writes
+                    .into_iter()
+                    .filter(|(name, _)| is_shown(shown.as_deref(), name))
+                    .collect();
                 let updates = if visible.is_empty() {
                     Value::Null
                 } else {
@@ -99,12 +102,15 @@ impl<'a> Groups<'a> {
                 let result = json!({"name": node, "error": true, "result": {}, "interrupts": []});
                 self.add(path, "task_result", result);
             }
-            What::Asked(task, node, payload) => self.asked(path, &task, node, payload),
+            What::Asked(task, node, payload) => self.asked(path, &task, &node, payload),
             What::Paused => self.add(path, "interrupt", json!([])),
             What::Values(state, changed) => {
                 let shown = self.output(path);
-                if changed.iter().any(|name| is_shown(&shown, name)) {
-                    let state: Map<_, _> = state.into_iter().filter(|(name, _)| is_shown(&shown, name)).collect();
+                if changed.iter().any(|name| is_shown(shown.as_deref(), name)) {
+                    let state: Map<_, _> = state
+                        .into_iter()
+                        .filter(|(name, _)| is_shown(shown.as_deref(), name))
+                        .collect();
                     self.add(path, "values", state.into());
                 }
             }
@@ -115,7 +121,7 @@ impl<'a> Groups<'a> {
 
     fn step(&mut self, path: &[String], tasks: Vec<StartedTask>) {
         if path.is_empty() {
-            self.groups.push(Group::default());
+            self.all.push(Group::default());
         }
         let seen = self.seen.entry(path.to_vec()).or_default();
         let state = Value::from(seen.state.clone());
@@ -155,7 +161,7 @@ impl<'a> Groups<'a> {
     }
 
     /// Questions of one task are told one after the other, but are one event.
-    fn asked(&mut self, path: &[String], task: &str, node: String, payload: Value) {
+    fn asked(&mut self, path: &[String], task: &str, node: &str, payload: Value) {
         let key = format!("{task}\n{node}");
         let seen = self.seen.entry(path.to_vec()).or_default();
         match &mut seen.asked {
@@ -189,7 +195,7 @@ impl<'a> Groups<'a> {
         if !self.modes.iter().any(|wanted| wanted == mode) {
             return;
         }
-        let Some(group) = self.groups.last_mut() else { return };
+        let Some(group) = self.all.last_mut() else { return };
         if path.is_empty() {
             group.root.push((kind, payload));
         } else if self.subgraphs {
@@ -216,15 +222,13 @@ impl<'a> Groups<'a> {
         for path in self.seen.keys().cloned().collect::<Vec<_>>() {
             self.flush(&path);
         }
-        let groups = self.groups.into_iter().map(Group::ordered);
+        let groups = self.all.into_iter().map(Group::ordered);
         groups.filter(|group| !group.is_empty()).collect()
     }
 }
 
-fn is_shown(output: &Option<Vec<String>>, name: &str) -> bool {
-    output
-        .as_ref()
-        .is_none_or(|output| output.iter().any(|shown| shown == name))
+fn is_shown(output: Option<&[String]>, name: &str) -> bool {
+    output.is_none_or(|output| output.iter().any(|shown| shown == name))
 }
 
 impl Group {
