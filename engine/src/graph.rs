@@ -1,5 +1,6 @@
 //! Graphs: declared by a builder, checked whole, then run any number of times.
 
+mod around;
 mod builder;
 mod check;
 mod draw;

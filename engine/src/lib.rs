@@ -59,6 +59,7 @@
 //! | an outside effect that must not happen twice | [`Context::once`] |
 //! | to see what happens as it happens | [`Run::events`], [`Run::stream`] |
 //! | retries and timeouts | [`Policy`] |
+//! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
 //! | a store of your own | [`Checkpointer`] |
 //!
 //! # How a run goes
@@ -93,8 +94,8 @@ pub use graph::{
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use node::{
-    Context, Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer, IntoNode, Node, NodeError, Policy, Retry,
-    Terminal,
+    Context, Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer, IntoNode, Limiter, LimiterFull, Node,
+    NodeError, PermitHeld, Policy, Retry, Terminal,
 };
 pub use route::{Command, Route};
 pub use run::{

@@ -4,6 +4,7 @@ mod context;
 mod effect;
 mod error;
 mod into;
+mod limiter;
 mod policy;
 
 use async_trait::async_trait;
@@ -13,11 +14,13 @@ pub use self::{
     effect::{Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer},
     error::{NodeError, Terminal},
     into::IntoNode,
+    limiter::{Limiter, LimiterFull, PermitHeld},
     policy::{Policy, Retry},
 };
 pub(crate) use self::{
     context::{Emit, Emitter, InFlight, RunContext, StoreHandle, TaskContext, TypeMap},
     error::NodeErrorKind,
+    limiter::{Held, Seat},
 };
 
 /// A reusable node: it speaks of its own input, output and events, never of a graph's state.

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod frontier;
 mod journal;
+mod limits;
 mod merge;
 mod open;
 mod plan;
@@ -26,6 +27,7 @@ use std::{
     borrow::Cow,
     fmt,
     future::{Future, IntoFuture},
+    num::NonZeroU32,
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -41,6 +43,7 @@ pub(crate) use self::{
     driver::RunEnd,
     event::{Hears, Inside},
     journal::{Journal, decode_record, encode_record},
+    limits::RunLimit,
     subgraph::enter,
 };
 pub use self::{
@@ -58,7 +61,7 @@ use crate::{
     checkpoint::{At, OutboxMessage},
     graph::{Goto, Graph},
     id::{RunId, ThreadKey},
-    node::TypeMap,
+    node::{Held, TypeMap},
     state::State,
 };
 
@@ -161,6 +164,8 @@ pub(crate) struct Options<S: State> {
     pub(crate) provided: TypeMap,
     pub(crate) outbox: Vec<OutboxMessage>,
     pub(crate) reader_gone: Option<CancellationToken>,
+    pub(crate) concurrency: Option<NonZeroU32>,
+    pub(crate) held: Option<Arc<Held>>,
 }
 
 impl<S: State> Default for Options<S> {
@@ -180,6 +185,8 @@ impl<S: State> Default for Options<S> {
             provided: TypeMap::default(),
             outbox: Vec::new(),
             reader_gone: None,
+            concurrency: None,
+            held: None,
         }
     }
 }
@@ -287,6 +294,13 @@ impl<S: State> Run<S> {
     /// Ends the run with [`RunError::TimeLimit`] after this time.
     pub const fn time_limit(mut self, limit: Duration) -> Self {
         self.options.time_limit = Some(limit);
+        self
+    }
+
+    /// Lets so many tasks of a step be in flight at once; the others wait for their turn, in their order. A graph inside a node
+    /// has the same limit for its own steps.
+    pub const fn concurrency(mut self, tasks: NonZeroU32) -> Self {
+        self.options.concurrency = Some(tasks);
         self
     }
 

@@ -15,6 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Graph,
+    around::{self, Around},
     check::{self, BuildError, BuildErrors},
     id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, RouterId, Slot, WorkerId},
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
@@ -46,10 +47,10 @@ use crate::{
 /// ```
 #[must_use = "a graph is made by `build`"]
 pub struct GraphBuilder<S: State> {
-    tag: u32,
+    pub(super) tag: u32,
     shape: S::Shape,
     pub(crate) declared: Declared,
-    nodes: Vec<NodeSpec<S>>,
+    pub(super) nodes: Vec<NodeSpec<S>>,
     pub(crate) branches: Vec<Branch<S>>,
     fan_outs: Vec<FanOut<S>>,
     requires: Vec<(TypeId, &'static str)>,
@@ -262,7 +263,10 @@ impl<S: State> GraphBuilder<S> {
     fn made(self) -> Graph<S> {
         let order = self.declared.order();
         let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::VERSION);
-        let mut slots: Vec<Option<NodeSpec<S>>> = self.nodes.into_iter().map(Some).collect();
+        let named = self.nodes.into_iter().zip(&self.declared.nodes);
+        let mut slots: Vec<Option<NodeSpec<S>>> = named
+            .map(|(spec, (name, _))| Some(around::within_policy(spec, name.clone())))
+            .collect();
         let nodes = order
             .iter()
             .filter_map(|old| slots.get_mut(*old).and_then(Option::take))
@@ -296,6 +300,7 @@ impl<S: State> GraphBuilder<S> {
             policy: Policy::default(),
             payload,
             adopt: None,
+            around: Around::default(),
         });
         Slot {
             builder: self.tag,
@@ -304,7 +309,7 @@ impl<S: State> GraphBuilder<S> {
     }
 
     /// Notes an id of another builder as an error.
-    fn at(&mut self, at: At) -> At {
+    pub(super) fn at(&mut self, at: At) -> At {
         if let At::Node(slot) = at
             && slot.builder != self.tag
         {

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::topology::Topology;
+use super::{around::Around, topology::Topology};
 use crate::{
     dynamic::Compat,
     node::{Context, NodeError, Policy},
@@ -90,6 +90,7 @@ pub(crate) struct NodeSpec<S: State> {
     pub(crate) payload: Option<PayloadCodec>,
     /// What becomes of what a graph inside has left to this one, if that means anything here.
     pub(crate) adopt: Option<Adopt<S>>,
+    pub(crate) around: Around<S>,
 }
 
 pub(crate) type Adopt<S> = Box<dyn Fn(Leave) -> Result<Output<S>, NodeError> + Send + Sync>;

@@ -22,14 +22,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Effect, NodeError};
+use super::{Effect, Held, NodeError};
 use crate::{
     ask::{Ask, Question},
     checkpoint::{CheckpointError, Checkpointer, Commit, Epoch, Seq, TaskRecord},
     clock::Clock,
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
-    run::{Hears, Inside, Journal},
+    run::{Hears, Inside, Journal, RunLimit},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -50,6 +50,8 @@ pub(crate) struct TaskContext {
     pub(crate) attempt: u32,
     /// When the step began, as its checkpoint recorded it; without a store, nobody recorded it.
     pub(crate) recorded_at: Option<DateTime<Utc>>,
+    /// The permits that it and the nodes around it hold.
+    pub(crate) held: Option<Arc<Held>>,
 }
 
 /// What all tasks of a run share.
@@ -68,6 +70,9 @@ pub(crate) struct RunContext {
     /// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.
     pub(crate) in_flight: AtomicUsize,
     pub(crate) landed: Notify,
+    pub(crate) limit: Option<RunLimit>,
+    /// The permits of the nodes around this run.
+    pub(crate) held: Option<Arc<Held>>,
 }
 
 impl RunContext {

@@ -10,6 +10,7 @@ use rand::Rng;
 pub struct Policy {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Retry,
+    pub(crate) concurrency: Option<NonZeroU32>,
 }
 
 impl Policy {
@@ -27,6 +28,13 @@ impl Policy {
     /// Tries again after retryable errors.
     pub const fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Lets so many tasks of the node run at once, over all runs of its graph in this process; the others wait in the order
+    /// in which they came. A limit shared with other nodes is a [`Limiter`](crate::Limiter).
+    pub const fn concurrency(mut self, tasks: NonZeroU32) -> Self {
+        self.concurrency = Some(tasks);
         self
     }
 }

@@ -18,6 +18,7 @@ use super::{
     error::RunError,
     event::Sink,
     frontier::Frontier,
+    limits::RunLimit,
     plan::Waiting,
     step::{Shared, panic_message},
 };
@@ -266,6 +267,8 @@ impl<S: State> Opening<S> {
             journal,
             in_flight: AtomicUsize::new(0),
             landed: Notify::new(),
+            limit: options.concurrency.map(RunLimit::new),
+            held: options.held,
         };
         Driver {
             shared: Shared {

@@ -10,6 +10,7 @@ use super::{
     error::{NodePanic, NodeTimeout},
     event::{EventKind, Sink},
     frontier::StoredGoto,
+    limits,
     plan::Seed,
 };
 use crate::{
@@ -107,6 +108,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         step: shared.step,
         attempt: 1,
         recorded_at: shared.recorded_at,
+        held: None,
     };
     let Some(spec) = shared.parts.nodes.get(task.node) else {
         return End::Failed {
@@ -115,7 +117,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         };
     };
     loop {
-        let error = match attempt(shared, spec, &ctx, payload).await {
+        let error = match limits::within(shared, spec, &ctx, payload).await {
             Ok(end) => return end,
             Err(error) => error,
         };
@@ -141,7 +143,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
 }
 
 /// One attempt: the task's end, or an error that another attempt may mend.
-async fn attempt<S: State>(
+pub(super) async fn attempt<S: State>(
     shared: &Shared<S>,
     spec: &NodeSpec<S>,
     ctx: &TaskContext,

@@ -129,6 +129,8 @@ fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginni
         time_limit: ctx.time_left(),
         step_limit: outer.step_limit,
         on_busy: OnBusy::Reject,
+        concurrency: outer.limit.as_ref().map(|limit| limit.at_once),
+        held: ctx.task.held.clone().or_else(|| outer.held.clone()),
         ..Options::default()
     };
     Run {
