@@ -15,7 +15,7 @@ use super::{
     frontier::Frontier,
     merge::{Conflict, merge, overlay},
     open::guarded,
-    plan::{Departure, plan},
+    plan::{Departure, plan, plan_lone},
 };
 use crate::{
     checkpoint::{
@@ -43,6 +43,13 @@ impl Sizes {
     }
 }
 
+/// What the tasks of a step gave, in their order.
+pub(super) enum Outputs<S: State> {
+    /// Of its only task.
+    Lone(Output<S>),
+    Crowd(Vec<Output<S>>),
+}
+
 /// Why a step's updates did not become a new state.
 pub(super) enum Unmerged {
     Conflict(Conflict),
@@ -52,9 +59,12 @@ pub(super) enum Unmerged {
 
 impl<S: State> Driver<S> {
     /// All tasks have finished: their updates become the new state, and the next tasks follow from it.
-    pub(super) async fn barrier(&mut self, outputs: Vec<Output<S>>) -> Result<(), RunError> {
+    pub(super) async fn barrier(&mut self, outputs: Outputs<S>) -> Result<(), RunError> {
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
-        let merged = guarded(self.shared.step, || self.merge_and_plan(outputs));
+        let merged = guarded(self.shared.step, || match outputs {
+            Outputs::Lone(output) => self.merge_lone(output),
+            Outputs::Crowd(outputs) => self.merge_and_plan(outputs),
+        });
         if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
             return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
         }
@@ -245,6 +255,27 @@ impl<S: State> Driver<S> {
             .commit(&self.shared.run.key, handle.epoch, handle.head(), commit)
             .await?;
         handle.head.store(head.map_or(0, |Seq(seq)| seq), Ordering::Release);
+        Ok(())
+    }
+
+    /// The same as [`merge_and_plan`](Self::merge_and_plan) for one task, without its lists: most steps have one.
+    fn merge_lone(&mut self, output: Output<S>) -> Result<(), Unmerged> {
+        let Some(node) = self.tasks.first().map(|task| task.node) else {
+            return Ok(());
+        };
+        let mut departure = std::mem::take(&mut self.departure);
+        departure.node = node;
+        let topology = &self.shared.parts.topology;
+        let routes = &topology.exits(node).routes;
+        if let Some(targets) = output.route.and_then(|route| routes.get(route)) {
+            departure.chosen.extend_from_slice(targets);
+        }
+        lead(topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(0, target))?;
+        Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
+        self.route(&self.shared.state, &mut departure)?;
+        let topology = &self.shared.parts.topology;
+        plan_lone(topology, &mut departure, &mut self.waiting, &mut self.tasks);
+        self.departure = departure;
         Ok(())
     }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{
     Outcome, StalledJoin,
-    barrier::Sizes,
+    barrier::{Outputs, Sizes},
     breakpoint::{Breakpoints, Stop},
     busy::Hold,
     error::RunError,
     event::{EventKind, StartedTask},
     owned,
-    plan::{Seed, Waiting},
+    plan::{Departure, Seed, Waiting},
     step::{Crowd, End, Shared, run_one},
 };
 use crate::{
@@ -32,6 +32,8 @@ pub(crate) struct Driver<S: State> {
     pub(crate) time_limit: Option<Duration>,
     pub(crate) sizes: Sizes,
     pub(crate) changes: Changes,
+    /// Where a step's only task leads, kept for its memory.
+    pub(crate) departure: Departure<Payload>,
     /// The checkpoint that the next one grows from, if not the head.
     pub(crate) parent: Option<Seq>,
     /// Outputs that earlier runs of this step have left behind are looked up only when there are any.
@@ -153,8 +155,16 @@ impl<S: State> Driver<S> {
         let ends = match self.tasks.as_slice() {
             [task] if !self.has_records => {
                 let end = run_one(&self.shared, task).await;
-                self.tell_end(0, &end).await;
-                vec![end]
+                if self.shared.sink.is_heard() {
+                    self.tell_end(0, &end).await;
+                }
+                match end {
+                    End::Output(output) if output.leave.is_none() => {
+                        self.barrier(Outputs::Lone(output)).await?;
+                        return Ok(StepEnd::Merged);
+                    }
+                    other => vec![other],
+                }
             }
             _ => self.run_crowd().await?,
         };
@@ -173,7 +183,7 @@ impl<S: State> Driver<S> {
         }
         if others.is_empty() {
             let outputs = outputs.into_iter().map(|(_, output)| output).collect();
-            self.barrier(outputs).await?;
+            self.barrier(Outputs::Crowd(outputs)).await?;
             return Ok(StepEnd::Merged);
         }
         self.suspend(outputs, others).await

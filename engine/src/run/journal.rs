@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,7 +19,11 @@ use crate::{
 
 /// The records of the step under way, as loaded from the store and as added since.
 #[derive(Default)]
-pub(crate) struct Journal(Mutex<Inner>);
+pub(crate) struct Journal {
+    /// Whether anything was written since it was last cleared: most steps leave nothing behind, and take no lock.
+    used: AtomicBool,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -25,13 +32,23 @@ struct Inner {
 }
 
 impl Journal {
+    fn is_unused(&self) -> bool {
+        !self.used.load(Ordering::Acquire)
+    }
+
+    /// To be written to.
+    fn open(&self) -> MutexGuard<'_, Inner> {
+        self.used.store(true, Ordering::Release);
+        self.lock()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds records; a later one of the same task, kind and key replaces the earlier.
     pub(crate) fn keep(&self, records: Vec<TaskRecord>) {
-        let mut inner = self.lock();
+        let mut inner = self.open();
         for record in records {
             inner
                 .records
@@ -40,11 +57,13 @@ impl Journal {
     }
 
     fn body(&self, task: &str, kind: RecordKind, key: &str) -> Option<Arc<[u8]>> {
-        let inner = self.lock();
-        if inner.records.is_empty() {
+        if self.is_unused() {
             return None;
         }
-        inner.records.get(&(task.to_owned(), kind, key.to_owned())).cloned()
+        self.lock()
+            .records
+            .get(&(task.to_owned(), kind, key.to_owned()))
+            .cloned()
     }
 
     pub(crate) fn decode<T: DeserializeOwned>(
@@ -93,7 +112,7 @@ impl Journal {
     }
 
     pub(crate) fn ask(&self, task: &str, question: Question) {
-        let mut inner = self.lock();
+        let mut inner = self.open();
         inner
             .asked
             .retain(|(owner, asked)| owner != task || asked.name != question.name);
@@ -114,11 +133,14 @@ impl Journal {
 
     /// Whether anything was asked in this step.
     pub(crate) fn has_asked(&self) -> bool {
-        !self.lock().asked.is_empty()
+        !self.is_unused() && !self.lock().asked.is_empty()
     }
 
     /// Forgets everything: the step has ended.
     pub(crate) fn clear(&self) {
+        if !self.used.swap(false, Ordering::AcqRel) {
+            return;
+        }
         let mut inner = self.lock();
         inner.records.clear();
         inner.asked.clear();

@@ -19,7 +19,7 @@ use super::{
     event::Sink,
     frontier::Frontier,
     limits::RunLimit,
-    plan::Waiting,
+    plan::{Departure, Waiting},
     step::{Shared, panic_message},
 };
 use crate::{
@@ -287,6 +287,7 @@ impl<S: State> Opening<S> {
             time_limit: options.time_limit,
             sizes: Sizes::default(),
             changes: Changes::default(),
+            departure: Departure::default(),
             parent: None,
             has_records: false,
             breakpoints,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Join, Topology};
 
 /// What has finished, and where the state led it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Departure<P> {
     /// The node, or [`Topology::start`].
     pub(crate) node: usize,
@@ -15,6 +15,16 @@ pub(crate) struct Departure<P> {
     pub(crate) chosen: Vec<usize>,
     /// Workers to start, each with its payload, in order.
     pub(crate) sends: Vec<(usize, P)>,
+}
+
+impl<P> Default for Departure<P> {
+    fn default() -> Self {
+        Self {
+            node: 0,
+            chosen: Vec::new(),
+            sends: Vec::new(),
+        }
+    }
 }
 
 /// A task of the next step.
@@ -228,6 +238,27 @@ pub(crate) fn plan<P>(topology: &Topology, departures: Vec<Departure<P>>, waitin
     nodes.chain(workers).collect()
 }
 
+/// The same for a step with one task, into `tasks`: without any list where nothing but edges leads on.
+pub(crate) fn plan_lone<P>(
+    topology: &Topology,
+    departure: &mut Departure<P>,
+    waiting: &mut Waiting,
+    tasks: &mut Vec<Seed<P>>,
+) {
+    if !topology.joins.is_empty() || topology.defers() || !departure.sends.is_empty() {
+        *tasks = plan(topology, vec![std::mem::take(departure)], waiting);
+        return;
+    }
+    let edges = topology.exits(departure.node).edges.iter().copied();
+    let nodes = edges.chain(departure.chosen.drain(..));
+    tasks.clear();
+    tasks.extend(nodes.map(|node| Seed { node, send: None }));
+    if tasks.len() > 1 {
+        tasks.sort_unstable_by_key(|task| task.node);
+        tasks.dedup_by_key(|task| task.node);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -371,6 +402,19 @@ mod tests {
                 let sends: Vec<_> = sends.iter().map(|task| (task.node, task.send.unwrap())).collect();
                 let numbered: Vec<_> = sent.into_iter().zip(0..).map(|((node, p), number)| (node, (number, p))).collect();
                 prop_assert_eq!(sends, numbered);
+            }
+        }
+
+        #[test]
+        fn a_lone_task_is_followed_by_what_would_follow_it_among_others((wiring, rounds) in rounds()) {
+            let topology = wiring.topology();
+            let (mut waiting, mut lone) = (Waiting::new(&topology), Waiting::new(&topology));
+            let mut tasks = Vec::new();
+            for departure in rounds.iter().flat_map(|round| departures(&topology, round)) {
+                let expected = plan(&topology, vec![departure.clone()], &mut waiting);
+                plan_lone(&topology, &mut departure.clone(), &mut lone, &mut tasks);
+                prop_assert_eq!(&tasks, &expected);
+                prop_assert_eq!(&lone, &waiting);
             }
         }
 

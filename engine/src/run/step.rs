@@ -161,11 +161,16 @@ pub(super) async fn attempt<S: State>(
         );
         call.await
     };
-    let result = tokio::select! {
-        biased;
-        result = limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout) => result,
-        () = ctx.stopped() => return Ok(End::Cancelled),
-        () = shared.run.timed_out() => return Ok(End::TimeLimit),
+    let mut body = std::pin::pin!(limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout));
+    // Most nodes end without waiting: only one that waits need look out for a stop.
+    let result = match std::future::poll_fn(|cx| Poll::Ready(body.as_mut().poll(cx))).await {
+        Poll::Ready(result) => result,
+        Poll::Pending => tokio::select! {
+            biased;
+            result = body => result,
+            () = ctx.stopped() => return Ok(End::Cancelled),
+            () = shared.run.timed_out() => return Ok(End::TimeLimit),
+        },
     };
     let journal = &shared.run.journal;
     if journal.has_asked() {

@@ -91,7 +91,9 @@ impl FieldSet {
     /// Takes all fields out, keeping the memory.
     pub fn clear(&mut self) {
         self.first = 0;
-        self.rest.fill(0);
+        if !self.rest.is_empty() {
+            self.rest.fill(0);
+        }
     }
 
     /// The fields, lowest position first.
