@@ -5,6 +5,7 @@ mod builder;
 mod check;
 mod draw;
 mod id;
+mod join;
 mod parts;
 mod topology;
 
@@ -16,11 +17,12 @@ pub use self::{
     builder::GraphBuilder,
     check::{BuildError, BuildErrors},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
+    join::JoinRule,
 };
 pub(crate) use self::{
     id::{At, Slot},
     parts::{Branch, Call, Goto, Leave, NodeSpec, Output, Parts, Payload, PayloadCodec, UnknownTarget},
-    topology::{Join, Kind, Topology},
+    topology::{Exits, Join, Kind, Topology},
 };
 use crate::{
     checkpoint::Checkpointer,

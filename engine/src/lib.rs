@@ -53,6 +53,7 @@
 //! | a node with its own types, to be used in several graphs | [`Node`], [`FromState`] |
 //! | a way that depends on the state | [`GraphBuilder::branch`], [`GraphBuilder::router`] |
 //! | the same node for many items, and to wait for all | [`GraphBuilder::fan_out`], [`GraphBuilder::join`] |
+//! | to wait for some of them only, or so long and no longer | [`GraphBuilder::join_when`], [`GraphBuilder::race`] |
 //! | a graph inside a graph | [`Graph::as_node`] |
 //! | to keep every step, and go on after a crash | [`Graph::checkpointer`], [`Graph::resume`] |
 //! | to ask a person | [`Context::ask`] |
@@ -89,8 +90,8 @@ pub use async_trait::async_trait;
 pub use checkpoint::{CheckpointError, Checkpointer, Memory};
 pub use clock::{Clock, SystemClock};
 pub use graph::{
-    AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, NodeId, RouterId, START, Source,
-    Start, Targets, WorkerId, from, to,
+    AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, JoinRule, NodeId, RouterId,
+    START, Source, Start, Targets, WorkerId, from, to,
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use node::{

@@ -16,12 +16,14 @@ mod limits;
 mod merge;
 mod open;
 mod plan;
+mod race;
 mod read;
 mod step;
 mod stream;
 mod subgraph;
 mod suspend;
 mod view;
+mod waiting;
 
 use std::{
     borrow::Cow,

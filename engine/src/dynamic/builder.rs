@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{Channels, Compat, Goto, JsonInput, JsonState, JsonUpdate, Leave, Reply, TaskInput};
 use crate::{
     graph::{
-        At, Branch, BuildError, BuildErrors, Call, Graph, GraphBuilder, Kind, Output, Payload, PayloadCodec, Slot,
-        UnknownTarget, {self as core},
+        At, Branch, BuildError, BuildErrors, Call, Graph, GraphBuilder, JoinRule, Kind, Output, Payload, PayloadCodec,
+        Slot, UnknownTarget, {self as core},
     },
     node::{Context, NodeError, Policy},
     run::{Breakpoints, Outcome, Run, RunEnd, enter},
@@ -45,7 +45,7 @@ pub struct DynamicBuilder {
 /// A way, by names.
 enum Way {
     Edge(String, String),
-    Join(Vec<String>, String),
+    Join(JoinRule, Vec<String>, String),
     Branch(String, Vec<(String, String)>, ChooseGotos),
 }
 
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Edge(from, to) => write!(f, "{from} -> {to}"),
-            Self::Join(all, to) => write!(f, "{all:?} -> {to}"),
+            Self::Join(_, all, to) => write!(f, "{all:?} -> {to}"),
             Self::Branch(from, ends, _) => write!(f, "{from} -> one of {ends:?}"),
         }
     }
@@ -146,8 +146,18 @@ impl DynamicBuilder {
 
     /// Leads on once every one of `all` has finished.
     pub fn join<N: Into<String>>(&mut self, all: impl IntoIterator<Item = N>, to: impl Into<String>) -> &mut Self {
+        self.join_when(JoinRule::all(), all, to)
+    }
+
+    /// Leads on once enough of `all` have finished, or time is up.
+    pub fn join_when<N: Into<String>>(
+        &mut self,
+        rule: JoinRule,
+        all: impl IntoIterator<Item = N>,
+        to: impl Into<String>,
+    ) -> &mut Self {
         let all = all.into_iter().map(Into::into).collect();
-        self.ways.push(Way::Join(all, to.into()));
+        self.ways.push(Way::Join(rule, all, to.into()));
         self
     }
 
@@ -231,10 +241,10 @@ impl DynamicBuilder {
                     self.inner.declared.edge(from, to);
                 }
             }
-            Way::Join(all, to) => {
+            Way::Join(rule, all, to) => {
                 let all: Vec<_> = all.iter().filter_map(|name| self.source(name)).collect();
                 if let Some(to) = self.target(&to) {
-                    self.inner.declared.join(all, vec![to]);
+                    self.inner.declared.join(rule, all, vec![to]);
                 }
             }
             Way::Branch(from, ends, choose) => {

@@ -18,6 +18,7 @@ use super::{
     around::{self, Around},
     check::{self, BuildError, BuildErrors},
     id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, RouterId, Slot, WorkerId},
+    join::JoinRule,
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
     topology::{Declared, Kind, Topology},
 };
@@ -152,10 +153,63 @@ impl<S: State> GraphBuilder<S> {
 
     /// Leads on once every one of `all` has finished. A source that finishes twice meanwhile counts once.
     pub fn join<F: EdgeFrom<S>>(&mut self, all: impl IntoIterator<Item = F>, to: impl EdgeTo<S>) -> &mut Self {
+        self.join_when(JoinRule::all(), all, to)
+    }
+
+    /// Leads on once enough of `all` have finished, or time is up: `rule` says when. A join that has led on takes nothing
+    /// until what it leads to has run, and then begins anew: a source that finishes later counts for the next time. Which
+    /// sources had finished, the nodes it leads to learn from [`Context::arrived`](crate::Context::arrived).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use stepgraph::{Append, Graph, START, END, State};
+    /// use stepgraph::JoinRule;
+    ///
+    /// # #[derive(State, Clone, Serialize, Deserialize)]
+    /// # struct Search { #[state(reducer = Append)] found: Vec<String> }
+    /// # let mut g = Graph::<Search>::builder("search");
+    /// let [web, files, mail] = ["web", "files", "mail"].map(|name| {
+    ///     g.node(name, move |_: Arc<Search>| async move { Ok(Search::update().found([name.to_owned()])) })
+    /// });
+    /// let show = g.node("show", |_: Arc<Search>| async { Ok(()) });
+    /// g.edge(START, web).edge(START, files).edge(START, mail);
+    /// g.join_when(JoinRule::quorum(2), [web, files, mail], show).edge(show, END);
+    /// # g.build()?;
+    /// # Ok::<(), stepgraph::BuildErrors>(())
+    /// ```
+    pub fn join_when<F: EdgeFrom<S>>(
+        &mut self,
+        rule: JoinRule,
+        all: impl IntoIterator<Item = F>,
+        to: impl EdgeTo<S>,
+    ) -> &mut Self {
         let sources = all.into_iter().map(|source| self.at(source.source().0)).collect();
         let targets = self.targets(to);
-        self.declared.join(sources, targets);
+        self.declared.join(rule, sources, targets);
         self
+    }
+
+    /// Leads on as soon as one of `any` has finished, and cancels the others that still run in the same step: short for
+    /// `join_when(JoinRule::any().cancel_others(), ..)`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use stepgraph::{Graph, START, END, State};
+    /// # #[derive(State, Clone, Serialize, Deserialize)]
+    /// # struct Ask { answer: Option<String> }
+    /// # let mut g = Graph::<Ask>::builder("ask");
+    /// let [here, there] = ["here", "there"].map(|name| {
+    ///     g.node(name, move |_: Arc<Ask>| async move { Ok(Ask::update().answer(name.to_owned())) })
+    /// });
+    /// g.edge(START, here).edge(START, there);
+    /// g.race([here, there], END);
+    /// # g.build()?;
+    /// # Ok::<(), stepgraph::BuildErrors>(())
+    /// ```
+    pub fn race<F: EdgeFrom<S>>(&mut self, any: impl IntoIterator<Item = F>, to: impl EdgeTo<S>) -> &mut Self {
+        self.join_when(JoinRule::any().cancel_others(), any, to)
     }
 
     /// Leads on where `choose` says, which sees the state at the step's start plus the task's own update. `wire` is
@@ -188,7 +242,9 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
-    /// Starts a worker once for each item, side by side in the next step.
+    /// Starts a worker once for each item, side by side in the next step. Without items the worker counts as finished at
+    /// once: what always follows from it, edges and joins, follows in the next step. Branches of the worker are asked for
+    /// each item, and so not at all.
     pub fn fan_out<I, It>(
         &mut self,
         from: impl EdgeFrom<S>,

@@ -10,7 +10,7 @@ use petgraph::{
 
 use super::{
     id::At,
-    topology::{Declared, Kind, Way},
+    topology::{Declared, DeclaredJoin, Kind, Way},
 };
 
 /// One thing that is wrong with a graph.
@@ -51,6 +51,14 @@ pub enum BuildError {
         to: String,
         /// What never runs.
         source_node: Cow<'static, str>,
+    },
+    /// A join whose rule can never do what it says.
+    #[error("the join into `{to}` {problem}")]
+    ImpossibleRule {
+        /// What it leads to.
+        to: String,
+        /// What is wrong, and the remedy.
+        problem: String,
     },
     /// A branch without a single route.
     #[error("a branch at `{0}` has an enum of routes without variants: add one")]
@@ -93,6 +101,7 @@ impl BuildError {
             Self::NoExit(_) => "graph::no_exit",
             Self::EmptyJoin(_) => "graph::empty_join",
             Self::ImpossibleJoin { .. } => "graph::impossible_join",
+            Self::ImpossibleRule { .. } => "graph::impossible_rule",
             Self::EmptyBranch(_) => "graph::empty_branch",
             Self::ForeignId => "graph::foreign_id",
         }
@@ -129,10 +138,20 @@ impl std::error::Error for BuildErrors {}
 pub(super) fn check_open(declared: &Declared, mut problems: Vec<BuildError>) -> Result<(), BuildErrors> {
     let edges = declared.edges.iter().map(|(from, _)| *from);
     let branches = declared.branches.iter().map(|(from, _)| *from);
-    let joins = declared.joins.iter().flat_map(|(sources, _)| sources.iter().copied());
+    let joins = declared.joins.iter().flat_map(|join| join.sources.iter().copied());
     if !edges.chain(branches).chain(joins).any(|from| from == At::Start) {
         problems.push(BuildError::NoStart);
     }
+    let name = |at: &At| match at {
+        At::Node(slot) => declared.nodes.get(slot.index).map_or("?", |(name, _)| name.as_ref()),
+        At::Start => "START",
+        At::End => "END",
+    };
+    problems.extend(declared.joins.iter().filter_map(|join| {
+        let to = join.targets.iter().map(name).collect::<Vec<_>>().join(", ");
+        let problem = join.rule.problem(join.sources.len())?;
+        Some(BuildError::ImpossibleRule { to, problem })
+    }));
     let names = declared.nodes.iter().map(|(name, _)| name);
     problems.extend(
         names
@@ -194,23 +213,7 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
             .filter(|(_, table)| table.is_empty())
             .map(|(at, _)| BuildError::EmptyBranch(map.name(*at).into_owned())),
     );
-    for (sources, targets) in &declared.joins {
-        let to = targets
-            .iter()
-            .map(|target| map.name(*target))
-            .collect::<Vec<_>>()
-            .join(", ");
-        if sources.is_empty() {
-            errors.push(BuildError::EmptyJoin(to.clone()));
-        }
-        let unreached = sources
-            .iter()
-            .filter(|source| !map.startable.contains(&map.index(**source)));
-        errors.extend(unreached.map(|source| BuildError::ImpossibleJoin {
-            to: to.clone(),
-            source_node: map.name(*source),
-        }));
-    }
+    errors.extend(declared.joins.iter().flat_map(|join| map.join_problems(join)));
     if errors.is_empty() { Ok(()) } else { fail(errors) }
 }
 
@@ -222,7 +225,7 @@ struct Map<'a> {
     end: NodeIndex,
     /// What some way leads to.
     reached: HashSet<NodeIndex>,
-    /// What can run if a join waits for all its sources.
+    /// What can run if joins keep their rules.
     startable: HashSet<NodeIndex>,
     ending: HashSet<NodeIndex>,
 }
@@ -264,7 +267,7 @@ impl<'a> Map<'a> {
         let mut graph = self.graph.clone();
         graph.clear_edges();
         for (from, to, way) in self.declared.ways() {
-            if way != Way::Join {
+            if !matches!(way, Way::Join | Way::JoinWhen(_)) {
                 graph.update_edge(self.index(from), self.index(to), ());
             }
         }
@@ -272,10 +275,10 @@ impl<'a> Map<'a> {
         loop {
             let reached = reached(&graph, self.start);
             let before = waiting.len();
-            waiting.retain(|(sources, targets)| {
-                let fires = sources.iter().all(|source| reached.contains(&self.index(*source)));
+            waiting.retain(|join| {
+                let fires = self.fires(join, &reached);
                 if fires {
-                    for target in targets {
+                    for target in &join.targets {
                         graph.update_edge(self.start, self.index(*target), ());
                     }
                 }
@@ -285,6 +288,37 @@ impl<'a> Map<'a> {
                 return reached;
             }
         }
+    }
+
+    /// Whether a join leads on if just these places are reached.
+    fn fires(&self, join: &DeclaredJoin, reached: &HashSet<NodeIndex>) -> bool {
+        let sources = join
+            .sources
+            .iter()
+            .filter(|source| reached.contains(&self.index(**source)));
+        let (here, all) = (sources.count(), join.sources.len());
+        here >= join.rule.needed(all) || (here > 0 && join.rule.within.is_some())
+    }
+
+    fn join_problems(&self, join: &DeclaredJoin) -> Vec<BuildError> {
+        let names = join.targets.iter().map(|target| self.name(*target));
+        let to = names.collect::<Vec<_>>().join(", ");
+        if join.sources.is_empty() {
+            return vec![BuildError::EmptyJoin(to)];
+        }
+        if let Some(problem) = join.rule.problem(join.sources.len()) {
+            return vec![BuildError::ImpossibleRule { to, problem }];
+        }
+        if self.fires(join, &self.startable) {
+            return Vec::new();
+        }
+        let sources = join.sources.iter().copied();
+        let unreached = sources.filter(|source| !self.startable.contains(&self.index(*source)));
+        let problem = |source| BuildError::ImpossibleJoin {
+            to: to.clone(),
+            source_node: self.name(source),
+        };
+        unreached.map(problem).collect()
     }
 
     fn index(&self, at: At) -> NodeIndex {

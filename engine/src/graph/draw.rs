@@ -22,6 +22,7 @@ pub(super) fn mermaid(topology: &Topology) -> String {
         match way {
             Way::Always => line(&mut out, format_args!("    {from} --> {to}")),
             Way::Join => line(&mut out, format_args!("    {from} -->|join| {to}")),
+            Way::JoinWhen(rule) => line(&mut out, format_args!("    {from} -->|{}| {to}", quoted(rule))),
             Way::Route(label) => line(&mut out, format_args!("    {from} -.->|{}| {to}", quoted(label))),
             Way::FanOut => line(&mut out, format_args!("    {from} ==>|each| {to}")),
         }

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -31,6 +32,8 @@ pub(crate) struct Output<S: State> {
     pub(crate) goto: Vec<Goto>,
     /// Set when the node ends its whole graph, in favour of the graph around it.
     pub(crate) leave: Option<Box<Leave>>,
+    /// When a join has cancelled the task, if one has: it has given nothing, and nothing follows from it.
+    pub(crate) cancelled: Option<DateTime<Utc>>,
 }
 
 impl<S: State> Output<S> {
@@ -40,6 +43,15 @@ impl<S: State> Output<S> {
             route: None,
             goto: Vec::new(),
             leave: None,
+            cancelled: None,
+        }
+    }
+
+    /// Of a task that a join has cancelled.
+    pub(crate) fn cancelled(at: DateTime<Utc>) -> Self {
+        Self {
+            cancelled: Some(at),
+            ..Self::of(S::Update::default())
         }
     }
 }

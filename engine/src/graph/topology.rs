@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
-use super::id::At;
+use super::{id::At, join::JoinRule};
 use crate::state::Field;
 
 /// What may run in a step.
@@ -20,13 +21,21 @@ pub(crate) enum Kind {
 /// A table of routes: label and ends, by the route's position.
 pub(crate) type Table = Vec<(Cow<'static, str>, Vec<At>)>;
 
+/// A join as it was declared.
+#[derive(Debug)]
+pub(crate) struct DeclaredJoin {
+    pub(crate) sources: Vec<At>,
+    pub(crate) targets: Vec<At>,
+    pub(crate) rule: JoinRule,
+}
+
 /// Wiring in the order in which it was declared.
 #[derive(Debug)]
 pub(crate) struct Declared {
     pub(crate) graph: Cow<'static, str>,
     pub(crate) nodes: Vec<(Cow<'static, str>, Kind)>,
     pub(crate) edges: Vec<(At, At)>,
-    pub(crate) joins: Vec<(Vec<At>, Vec<At>)>,
+    pub(crate) joins: Vec<DeclaredJoin>,
     pub(crate) branches: Vec<(At, Table)>,
     pub(crate) routes: Vec<(At, Table)>,
     pub(crate) fan_outs: Vec<(At, At)>,
@@ -59,8 +68,15 @@ impl Declared {
         self.edges.push((from, to));
     }
 
-    pub(crate) fn join(&mut self, sources: Vec<At>, targets: Vec<At>) {
-        self.joins.push((sources, targets));
+    /// A source that is named twice counts once.
+    pub(crate) fn join(&mut self, rule: JoinRule, all: Vec<At>, targets: Vec<At>) {
+        let mut sources = Vec::with_capacity(all.len());
+        for source in all {
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        self.joins.push(DeclaredJoin { sources, targets, rule });
     }
 
     pub(crate) fn branch(&mut self, from: At, table: Table) {
@@ -94,12 +110,10 @@ impl Declared {
     pub(crate) fn ways(&self) -> Vec<(At, At, Way)> {
         let mut ways = Vec::new();
         ways.extend(self.edges.iter().map(|(from, to)| (*from, *to, Way::Always)));
-        for (sources, targets) in &self.joins {
-            ways.extend(
-                sources
-                    .iter()
-                    .flat_map(|from| targets.iter().map(|to| (*from, *to, Way::Join))),
-            );
+        for DeclaredJoin { sources, targets, rule } in &self.joins {
+            let way = rule.label(sources.len()).map_or(Way::Join, Way::JoinWhen);
+            let pairs = sources.iter().flat_map(|from| targets.iter().map(move |to| (from, to)));
+            ways.extend(pairs.map(|(from, to)| (*from, *to, way.clone())));
         }
         for (from, table) in self.branches.iter().chain(&self.routes) {
             for (label, ends) in table {
@@ -116,6 +130,8 @@ impl Declared {
 pub(crate) enum Way {
     Always,
     Join,
+    /// By a join with a rule of its own.
+    JoinWhen(Cow<'static, str>),
     Route(Cow<'static, str>),
     FanOut,
 }
@@ -155,6 +171,12 @@ impl Exits {
 pub(crate) struct Join {
     pub(crate) sources: Vec<usize>,
     pub(crate) targets: Vec<usize>,
+    /// Tells joins of one shape apart where they are written down; `None` for the plain rule.
+    pub(crate) rule: Option<Cow<'static, str>>,
+    /// How many of the sources it takes.
+    pub(crate) needed: usize,
+    pub(crate) within: Option<TimeDelta>,
+    pub(crate) cancel_others: bool,
 }
 
 /// The wiring for the planner: nodes are numbered in the order of their names.
@@ -262,15 +284,22 @@ impl Topology {
             self.change_exits(ranks.begin(*from), |exits| exits.fan_outs.push(at));
             self.fan_outs.extend(ranks.nodes(&[*to]));
         }
-        for (sources, targets) in &declared.joins {
+        for DeclaredJoin { sources, targets, rule } in &declared.joins {
             let at = self.joins.len();
             let sources: Vec<usize> = sources.iter().map(|source| ranks.begin(*source)).collect();
             for (position, source) in sources.iter().enumerate() {
                 self.change_exits(*source, |exits| exits.joins.push((at, position)));
             }
             self.joins.push(Join {
+                rule: rule.stored(sources.len()),
+                needed: rule.needed(sources.len()),
                 sources,
                 targets: ranks.nodes(targets),
+                // Longer than times can be told apart is never.
+                within: rule
+                    .within
+                    .map(|limit| TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX)),
+                cancel_others: rule.cancel_others,
             });
         }
     }
@@ -336,6 +365,18 @@ impl Topology {
     /// Whether any node is deferred.
     pub(crate) const fn defers(&self) -> bool {
         !self.deferred.is_empty()
+    }
+
+    /// Whether any join may cancel tasks.
+    pub(crate) fn races(&self) -> bool {
+        self.joins
+            .iter()
+            .any(|join| join.cancel_others || join.within.is_some())
+    }
+
+    /// Whether any join waits for some time only.
+    pub(crate) fn times(&self) -> bool {
+        self.joins.iter().any(|join| join.within.is_some())
     }
 
     pub(crate) fn is_deferred(&self, node: usize) -> bool {

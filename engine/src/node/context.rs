@@ -40,6 +40,9 @@ pub struct Context<E> {
     pub(crate) emitter: Option<Emitter<E>>,
 }
 
+/// Who had arrived at the joins that have led to a step: each target with its sources.
+pub(crate) type Arrived = Arc<[(usize, Vec<usize>)]>;
+
 /// Where a task stands. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct TaskContext {
@@ -52,6 +55,10 @@ pub(crate) struct TaskContext {
     pub(crate) recorded_at: Option<DateTime<Utc>>,
     /// The permits that it and the nodes around it hold.
     pub(crate) held: Option<Arc<Held>>,
+    /// Who had arrived at the joins that have led to this step: each target with its sources.
+    pub(crate) arrived: Option<Arrived>,
+    /// Set where a join may cancel the task.
+    pub(crate) cut: Option<Arc<Cut>>,
 }
 
 /// What all tasks of a run share.
@@ -67,12 +74,52 @@ pub(crate) struct RunContext {
     pub(crate) provided: TypeMap,
     pub(crate) store: Option<StoreHandle>,
     pub(crate) journal: Journal,
-    /// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.
-    pub(crate) in_flight: AtomicUsize,
-    pub(crate) landed: Notify,
+    pub(crate) flights: Flights,
     pub(crate) limit: Option<RunLimit>,
     /// The permits of the nodes around this run.
     pub(crate) held: Option<Arc<Held>>,
+}
+
+/// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.
+#[derive(Default)]
+pub(crate) struct Flights {
+    in_flight: AtomicUsize,
+    landed: Notify,
+}
+
+/// How one task of a step is cancelled while the others go on.
+pub(crate) struct Cut {
+    pub(crate) token: CancellationToken,
+    flights: Flights,
+}
+
+impl Cut {
+    /// For a task of a run; the cancellation of the run reaches it as well.
+    pub(crate) fn of(run: &RunContext) -> Self {
+        Self {
+            token: run.cancel.child_token(),
+            flights: Flights::default(),
+        }
+    }
+}
+
+impl Flights {
+    /// Waits until everything has landed, or for so long at most.
+    async fn landed(&self) {
+        /// How long a cancellation waits for outside effects of class other that have begun.
+        const EFFECTS_WAIT_MAX: Duration = Duration::from_secs(10);
+        let ended = async {
+            loop {
+                let next = self.landed.notified();
+                if self.in_flight.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                next.await;
+            }
+        };
+        // Past the limit the effect's intent stays open in the journal, and a resume asks what became of it.
+        let _waited_long_enough = tokio::time::timeout(EFFECTS_WAIT_MAX, ended).await;
+    }
 }
 
 impl RunContext {
@@ -102,19 +149,28 @@ impl RunContext {
 }
 
 /// Lets a cancellation wait while it lives.
-pub(crate) struct InFlight(Arc<RunContext>);
+pub(crate) struct InFlight(Arc<RunContext>, Option<Arc<Cut>>);
 
 impl InFlight {
-    pub(crate) fn enter(run: &Arc<RunContext>) -> Self {
-        run.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(run))
+    pub(crate) fn enter(task: &TaskContext) -> Self {
+        let entered = Self(Arc::clone(&task.run), task.cut.clone());
+        for flights in entered.flights() {
+            flights.in_flight.fetch_add(1, Ordering::AcqRel);
+        }
+        entered
+    }
+
+    fn flights(&self) -> impl Iterator<Item = &Flights> {
+        std::iter::once(&self.0.flights).chain(self.1.as_ref().map(|cut| &cut.flights))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.0.landed.notify_waiters();
+        for flights in self.flights() {
+            flights.in_flight.fetch_sub(1, Ordering::AcqRel);
+            flights.landed.notify_waiters();
+        }
     }
 }
 
@@ -241,22 +297,27 @@ impl TaskContext {
         Ok(())
     }
 
-    /// Resolves when the run is to stop: at once, or when what is in flight has landed.
+    /// Whether the run is cancelled, or this task by a join.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.run.is_cancelled() || self.cut.as_ref().is_some_and(|cut| cut.token.is_cancelled())
+    }
+
+    /// What cancels this task.
+    pub(crate) fn cancel_token(&self) -> &CancellationToken {
+        self.cut.as_ref().map_or(&self.run.cancel, |cut| &cut.token)
+    }
+
+    /// Resolves when the task is to stop: at once, or when what is in flight has landed.
     pub(crate) async fn stopped(&self) {
-        /// How long a cancellation waits for outside effects of class other that have begun.
-        const EFFECTS_WAIT_MAX: Duration = Duration::from_secs(10);
-        self.run.cancelled().await;
-        let ended = async {
-            loop {
-                let next = self.run.landed.notified();
-                if self.run.in_flight.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                next.await;
-            }
+        let Some(cut) = &self.cut else {
+            self.run.cancelled().await;
+            return self.run.flights.landed().await;
         };
-        // Past the limit the effect's intent stays open in the journal, and a resume asks what became of it.
-        let _waited_long_enough = tokio::time::timeout(EFFECTS_WAIT_MAX, ended).await;
+        tokio::select! {
+            biased;
+            () = self.run.cancelled() => self.run.flights.landed().await,
+            () = cut.token.cancelled() => cut.flights.landed().await,
+        }
     }
 }
 
@@ -306,15 +367,40 @@ impl<E: Send + 'static> Context<E> {
             .map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Resolves when the run is cancelled. The node is dropped soon after; wait on it only to leave earlier.
+    /// Resolves when the run is cancelled, or this task by a join that waits for it no longer. The node is dropped soon after; wait on it only to leave earlier.
     pub async fn cancelled(&self) {
         self.task.stopped().await;
     }
 
-    /// Whether the run is cancelled.
+    /// Whether the run is cancelled, or this task by a join that waits for it no longer.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.task.run.is_cancelled()
+        self.task.is_cancelled()
+    }
+
+    /// Which sources had finished at the joins that led to this task, by name and in the order in which the joins name
+    /// them: the same whenever this task is entered again. Empty for a task that no join led to.
+    ///
+    /// ```no_run
+    /// # use stepgraph::{Context, NodeError};
+    /// # async fn node(ctx: Context<()>) -> Result<(), NodeError> {
+    /// if !ctx.arrived().contains(&"web".into()) {
+    ///     println!("nothing came from the web in time");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn arrived(&self) -> Vec<Cow<'static, str>> {
+        let task = &self.task;
+        let all = task.arrived.iter().flat_map(|arrived| arrived.iter());
+        let mut names = Vec::new();
+        for source in all.filter(|(to, _)| *to == task.node).flat_map(|(_, sources)| sources) {
+            let name = task.run.topology.name(*source);
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// A value that the caller of the run has provided; a graph says by `requires` which it needs.

@@ -213,7 +213,7 @@ impl<F> Effect<F> {
             EffectClass::Read | EffectClass::Idempotent => Ok(None),
             EffectClass::Other if ctx.is_cancelled() => Err(NodeError::cancelled()),
             EffectClass::Other => {
-                let in_flight = InFlight::enter(&ctx.task.run);
+                let in_flight = InFlight::enter(&ctx.task);
                 intend(ctx, key, Intent { begun: true, retries }).await?;
                 Ok(Some(in_flight))
             }

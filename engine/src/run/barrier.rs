@@ -106,13 +106,10 @@ impl<S: State> Driver<S> {
     /// The tasks that follow from START.
     pub(super) fn follow_start(&mut self) -> Result<(), Unmerged> {
         let parts = Arc::clone(&self.shared.parts);
-        let mut departure = Departure {
-            node: parts.topology.start(),
-            chosen: Vec::new(),
-            sends: Vec::new(),
-        };
+        let mut departure = Departure::of(parts.topology.start());
         self.route(&self.shared.state, &mut departure)?;
-        self.tasks = plan(&parts.topology, vec![departure], &mut self.waiting);
+        let now = self.shared.time(&[]);
+        self.tasks = plan(&parts.topology, vec![departure], &mut self.waiting, now);
         Ok(())
     }
 
@@ -274,7 +271,8 @@ impl<S: State> Driver<S> {
         Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
         self.route(&self.shared.state, &mut departure)?;
         let topology = &self.shared.parts.topology;
-        plan_lone(topology, &mut departure, &mut self.waiting, &mut self.tasks);
+        let now = self.shared.time(&[]);
+        plan_lone(topology, &mut departure, &mut self.waiting, now, &mut self.tasks);
         self.departure = departure;
         Ok(())
     }
@@ -283,20 +281,18 @@ impl<S: State> Driver<S> {
         let parts = Arc::clone(&self.shared.parts);
         let fields = S::fields(&parts.shape);
         let crowd = outputs.len() > 1;
+        let now = self.shared.time(&outputs);
         let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
         let mut updates = Vec::with_capacity(outputs.len());
         for (at, (task, output)) in self.tasks.iter().zip(outputs).enumerate() {
-            let mut departure = Departure {
-                node: task.node,
-                chosen: Vec::new(),
-                sends: Vec::new(),
-            };
+            let mut departure = Departure::of(task.node);
             let exits = parts.topology.exits(task.node);
             if let Some(targets) = output.route.and_then(|route| exits.routes.get(route)) {
                 departure.chosen.extend_from_slice(targets);
             }
             lead(&parts.topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(at, target))?;
-            if crowd && exits.is_conditional() {
+            departure.cancelled = output.cancelled.is_some();
+            if crowd && exits.is_conditional() && !departure.cancelled {
                 // Routing sees the state at the step's start plus the task's own update, not its siblings'.
                 let mut own = S::clone(&self.shared.state);
                 own.apply(output.update.clone(), &mut Changes::default());
@@ -312,10 +308,12 @@ impl<S: State> Driver<S> {
             &mut self.changes,
         )
         .map_err(Unmerged::Conflict)?;
-        if let [departure] = departures.as_mut_slice() {
+        if let [departure] = departures.as_mut_slice()
+            && !departure.cancelled
+        {
             self.route(&self.shared.state, departure)?;
         }
-        self.tasks = plan(&parts.topology, departures, &mut self.waiting);
+        self.tasks = plan(&parts.topology, departures, &mut self.waiting, now);
         Ok(())
     }
 
@@ -348,9 +346,13 @@ impl<S: State> Driver<S> {
             let (Some(fan_out), Some(worker)) = (parts.fan_outs.get(*at), topology.fan_outs.get(*at)) else {
                 continue;
             };
+            let payloads = (fan_out.spread)(state);
+            if payloads.is_empty() {
+                departure.idle.push(*worker);
+            }
             departure
                 .sends
-                .extend((fan_out.spread)(state).into_iter().map(|payload| (*worker, payload)));
+                .extend(payloads.into_iter().map(|payload| (*worker, payload)));
         }
         Ok(())
     }

@@ -54,10 +54,8 @@ impl<S: State> Driver<S> {
             ..Output::of(update)
         };
         let body = super::encode_record(&StoredOutput {
-            update: &output.update,
-            route: None,
             goto: self.stored_gotos(&output.goto)?,
-            leave: None,
+            ..StoredOutput::of(&output.update)
         })?;
         self.obey(output)?;
         Ok(Some(TaskRecord {
@@ -74,11 +72,7 @@ impl<S: State> Driver<S> {
         guarded(step, || {
             Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
         })?;
-        let mut departure = Departure {
-            node: parts.topology.start(),
-            chosen: Vec::new(),
-            sends: Vec::new(),
-        };
+        let mut departure = Departure::of(parts.topology.start());
         lead(&parts.topology, output.goto, &mut departure).map_err(|target| RunError::UnknownNode {
             graph: parts.topology.graph.clone().into_owned(),
             node: target.0,

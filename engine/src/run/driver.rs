@@ -11,6 +11,7 @@ use super::{
     event::{EventKind, StartedTask},
     owned,
     plan::{Departure, Seed, Waiting},
+    race::{Watch, wait_for},
     step::{Crowd, End, Shared, run_one},
 };
 use crate::{
@@ -152,9 +153,11 @@ impl<S: State> Driver<S> {
         if let Some(end) = self.shared.stop() {
             return self.suspend(Vec::new(), vec![(0, end)]).await;
         }
+        self.note_arrivals();
+        let watch = self.watch();
         let ends = match self.tasks.as_slice() {
-            [task] if !self.has_records => {
-                let end = run_one(&self.shared, task).await;
+            [task] if !self.has_records && watch.is_none() => {
+                let end = run_one(&self.shared, task, None).await;
                 if self.shared.sink.is_heard() {
                     self.tell_end(0, &end).await;
                 }
@@ -166,7 +169,7 @@ impl<S: State> Driver<S> {
                     other => vec![other],
                 }
             }
-            _ => self.run_crowd().await?,
+            _ => self.run_crowd(watch).await?,
         };
         let mut outputs = Vec::with_capacity(ends.len());
         let mut others = Vec::new();
@@ -210,39 +213,41 @@ impl<S: State> Driver<S> {
         tasks.collect()
     }
 
-    /// Runs the tasks side by side. With a store, each result is durable before the next is waited for.
-    async fn run_crowd(&mut self) -> Result<Vec<End<S>>, RunError> {
+    /// Runs the tasks side by side. With a store, each result is durable before the next is waited for, and with it whom the
+    /// joins cancel because of it.
+    async fn run_crowd(&mut self, mut watch: Option<Watch>) -> Result<Vec<End<S>>, RunError> {
         let mut ends: Vec<Option<End<S>>> = Vec::new();
         for task in &self.tasks {
             ends.push(if self.has_records { self.recorded(task)? } else { None });
         }
+        let mut fresh = self.cancel_others(watch.as_mut(), &mut ends);
+        self.keep_and_tell(watch.as_ref(), &ends, &fresh, !fresh.is_empty())
+            .await?;
         let open = self
             .tasks
             .iter()
             .enumerate()
-            .filter(|(at, _)| ends.get(*at).is_some_and(Option::is_none));
+            .filter(|(at, _)| ends.get(*at).is_some_and(Option::is_none))
+            .map(|(at, task)| (at, task, watch.as_ref().and_then(|watch| watch.cut(at))));
         let (mut crowd, mut ended) = Crowd::start(&self.shared, open).await;
         loop {
-            if !crowd.is_empty() {
-                self.keep_outputs(ended.iter().filter_map(|(at, end)| {
-                    if let End::Output(output) = end {
-                        Some((*at, output))
-                    } else {
-                        None
-                    }
-                }))
-                .await?;
-            }
+            fresh.clear();
             for (at, end) in ended {
-                self.tell_end(at, &end).await;
-                if let Some(slot) = ends.get_mut(at) {
+                // What a cancelled task still comes to counts no more.
+                if let Some(slot @ None) = ends.get_mut(at) {
                     *slot = Some(end);
+                    fresh.push(at);
                 }
             }
+            let cancelled = self.cancel_others(watch.as_mut(), &mut ends);
+            let keep = !crowd.is_empty() || !cancelled.is_empty();
+            fresh.extend(cancelled);
+            self.keep_and_tell(watch.as_ref(), &ends, &fresh, keep).await?;
             if crowd.is_empty() {
                 break;
             }
-            ended = crowd.next().await.map_err(|message| RunError::Panic {
+            let next = wait_for(&mut crowd, watch.as_mut(), &self.tasks, &ends).await;
+            ended = next.map_err(|message| RunError::Panic {
                 step: self.shared.step,
                 message,
             })?;
@@ -255,13 +260,17 @@ impl<S: State> Driver<S> {
     }
 
     /// Tells how a task has ended, as it ends.
-    async fn tell_end(&self, at: usize, end: &End<S>) {
+    pub(super) async fn tell_end(&self, at: usize, end: &End<S>) {
         let Some(task) = self.tasks.get(at) else { return };
         if !self.shared.sink.is_heard() {
             return;
         }
         let node = self.shared.parts.topology.name(task.node).clone();
         match end {
+            End::Output(Output { cancelled: Some(_), .. }) => {
+                let task = self.task_id(task);
+                self.shared.tell(EventKind::Cancelled { node, task }).await;
+            }
             End::Output(Output { update, .. }) => {
                 let (task, update) = (self.task_id(task), update.clone());
                 self.shared.tell(EventKind::Update { node, task, update }).await;

@@ -166,14 +166,15 @@ impl<S: State> Opening<S> {
         let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
         let mut driver = self.driver(state, step, run, Journal::default());
         (driver.changes, driver.sizes, driver.parent, driver.waiting) = (changes, sizes, parent, waiting);
-        let mut departure = Departure {
-            node,
-            chosen: Vec::new(),
-            sends: Vec::new(),
-        };
+        let mut departure = Departure::of(node);
         guarded(step, || driver.route(&driver.shared.state, &mut departure))?
             .map_err(|unmerged| driver.unmerged(&unmerged))?;
-        driver.tasks = plan(&parts.topology, vec![departure], &mut driver.waiting);
+        driver.tasks = plan(
+            &parts.topology,
+            vec![departure],
+            &mut driver.waiting,
+            driver.shared.time(&[]),
+        );
         let status = if driver.tasks.is_empty() {
             RunStatus::Done
         } else {

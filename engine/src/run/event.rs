@@ -117,6 +117,13 @@ pub enum EventKind<S: State> {
         /// Why.
         error: String,
     },
+    /// A join has cancelled a task: it waits for it no longer.
+    Cancelled {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The task.
+        task: String,
+    },
     /// A task asks.
     Asked {
         /// What it asks.
@@ -184,6 +191,7 @@ impl<S: State> fmt::Debug for EventKind<S> {
             Self::Custom { node, .. } => write!(f, "custom of {node}"),
             Self::Retry { node, attempt, .. } => write!(f, "retry of {node} after attempt {attempt}"),
             Self::Failed { task, .. } => write!(f, "failure of {task}"),
+            Self::Cancelled { task, .. } => write!(f, "cancellation of {task}"),
             Self::Asked { question } => write!(f, "asked {}", question.id),
             Self::Paused { at } => write!(f, "paused {at:?}"),
             Self::Values { .. } => f.write_str("values"),

@@ -2,10 +2,10 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicU64, atomic::AtomicUsize},
+    sync::{Arc, atomic::AtomicU64},
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Beginning, Journal, OnPending, Options, Outcome, Run,
@@ -27,7 +27,7 @@ use crate::{
     dynamic::Compat,
     graph::Graph,
     id::{RunId, ThreadKey},
-    node::{RunContext, StoreHandle},
+    node::{Flights, RunContext, StoreHandle},
     state::{Changes, State},
 };
 
@@ -265,8 +265,7 @@ impl<S: State> Opening<S> {
             provided: options.provided,
             store: handle,
             journal,
-            in_flight: AtomicUsize::new(0),
-            landed: Notify::new(),
+            flights: Flights::default(),
             limit: options.concurrency.map(RunLimit::new),
             held: options.held,
         };
@@ -279,6 +278,7 @@ impl<S: State> Opening<S> {
                 sink: Arc::new(sink),
                 step,
                 recorded_at: None,
+                arrived: None,
             },
             tasks: Vec::new(),
             waiting: Waiting::new(&topology),

@@ -1,6 +1,7 @@
 //! Reading a thread: its state at any checkpoint, and its history.
 
 use chrono::{DateTime, Utc};
+use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use super::{
@@ -45,6 +46,8 @@ pub struct TaskState {
     pub task: String,
     /// Whether it has finished; it will not run again.
     pub finished: bool,
+    /// Whether a join has cancelled it; it will not run again.
+    pub cancelled: bool,
     /// Why it failed, if it did and has not finished since.
     pub error: Option<String>,
     /// What it asks.
@@ -197,19 +200,23 @@ fn task_ids(frontier: &Frontier) -> Vec<String> {
 fn task_states(checkpoint: &Checkpoint) -> Result<Vec<TaskState>, RunError> {
     let frontier = Frontier::decode(&checkpoint.info.frontier)?;
     let open = open_questions(&checkpoint.records);
-    let state = |(id, stored): (String, &StoredTask)| {
+    let state = |(id, task): (String, &StoredTask)| {
         let has = |kind| checkpoint.records.iter().find(|r| r.kind == kind && r.task == id);
-        let finished = has(RecordKind::Output).is_some();
+        let stored = has(RecordKind::Output).map(|record| super::decode_record(&record.body));
+        let output: Option<StoredOutput<IgnoredAny>> = stored.transpose()?;
+        let cancelled = output.as_ref().is_some_and(|output| output.cancelled.is_some());
+        let finished = output.is_some();
         let error = match has(RecordKind::Failure) {
             Some(record) if !finished => Some(super::decode_record(&record.body)?),
             _ => None,
         };
         let own = open.iter().filter(|(task, _)| *task == id && !finished);
         Ok(TaskState {
-            node: stored.node.clone(),
+            node: task.node.clone(),
             questions: own.map(|(_, question)| question.clone()).collect(),
             task: id,
-            finished,
+            finished: finished && !cancelled,
+            cancelled,
             error,
         })
     };

@@ -2,6 +2,7 @@
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     ask::Question,
     graph::{Leave, NodeSpec, Output, Parts, Payload},
-    node::{Context, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
+    node::{Arrived, Context, Cut, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
     state::State,
 };
 
@@ -44,6 +45,20 @@ pub(crate) struct StoredOutput<U> {
     pub(crate) goto: Vec<StoredGoto>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leave: Option<Box<Leave>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cancelled: Option<DateTime<Utc>>,
+}
+
+impl<U> StoredOutput<U> {
+    pub(crate) const fn of(update: U) -> Self {
+        Self {
+            update,
+            route: None,
+            goto: Vec::new(),
+            leave: None,
+            cancelled: None,
+        }
+    }
 }
 
 /// Everything that the tasks of a step share.
@@ -54,7 +69,9 @@ pub(crate) struct Shared<S: State> {
     pub(crate) sink: Arc<Sink<S>>,
     pub(crate) emitter: Option<Emitter<S::Event>>,
     pub(crate) step: i64,
-    pub(crate) recorded_at: Option<chrono::DateTime<chrono::Utc>>,
+    pub(crate) recorded_at: Option<DateTime<Utc>>,
+    /// Who had arrived at the joins that have led to this step: each target with its sources.
+    pub(crate) arrived: Option<Arrived>,
 }
 
 impl<S: State> Shared<S> {
@@ -91,6 +108,7 @@ impl<S: State> Clone for Shared<S> {
             emitter: self.emitter.clone(),
             step: self.step,
             recorded_at: self.recorded_at,
+            arrived: self.arrived.clone(),
         }
     }
 }
@@ -98,7 +116,7 @@ impl<S: State> Clone for Shared<S> {
 type TaskFuture<S> = Pin<Box<dyn Future<Output = End<S>> + Send>>;
 
 /// Runs one task in the caller's own future: nothing is spawned.
-pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) -> End<S> {
+pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, cut: Option<Arc<Cut>>) -> End<S> {
     let send = task.send.as_ref().map(|(number, _)| *number);
     let payload = task.send.as_ref().map(|(_, payload)| payload);
     let mut ctx = TaskContext {
@@ -109,6 +127,8 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>) 
         attempt: 1,
         recorded_at: shared.recorded_at,
         held: None,
+        arrived: shared.arrived.clone(),
+        cut,
     };
     let Some(spec) = shared.parts.nodes.get(task.node) else {
         return End::Failed {
@@ -182,7 +202,7 @@ pub(super) async fn attempt<S: State>(
     match result {
         Ok(output) => Ok(End::Output(output)),
         // A node that notices the cancellation has no other way to leave.
-        Err(_) if shared.run.is_cancelled() => Ok(End::Cancelled),
+        Err(_) if ctx.is_cancelled() => Ok(End::Cancelled),
         Err(error) => match error.kind() {
             NodeErrorKind::Asked => Err(NodeError::terminal(
                 "a question of another run was passed on as this node's",
@@ -247,15 +267,15 @@ impl<S: State> Crowd<S> {
     /// Starts the tasks; those that end without waiting are returned at once.
     pub(crate) async fn start(
         shared: &Shared<S>,
-        tasks: impl Iterator<Item = (usize, &Seed<Payload>)>,
+        tasks: impl Iterator<Item = (usize, &Seed<Payload>, Option<Arc<Cut>>)>,
     ) -> (Self, Vec<(usize, End<S>)>) {
         let mut crowd = Self {
             waiting: JoinSet::new(),
         };
         let mut ended = Vec::new();
-        for (at, task) in tasks {
+        for (at, task, cut) in tasks {
             let (shared, task) = (shared.clone(), task.clone());
-            let mut future: TaskFuture<S> = Box::pin(async move { run_one(&shared, &task).await });
+            let mut future: TaskFuture<S> = Box::pin(async move { run_one(&shared, &task, cut).await });
             match std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
                 Poll::Ready(end) => ended.push((at, end)),
                 Poll::Pending => {

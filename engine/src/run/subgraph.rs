@@ -106,7 +106,7 @@ pub(crate) async fn enter<S: State>(
         Sink::Host(hosted(emitter, ctx.node(), Arc::clone(&graph.parts.topology)))
     });
     // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
-    let _in_flight = InFlight::enter(&ctx.task.run);
+    let _in_flight = InFlight::enter(&ctx.task);
     let opened = open_with(run, sink).await.map_err(failed_inside)?;
     match Box::pin(opened.finish()).await.map_err(failed_inside)? {
         RunEnd::Outcome(Outcome::Asked(questions)) => Err(pass_on(ctx, key, questions)),
@@ -123,7 +123,7 @@ fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginni
     graph.clock = Arc::clone(&outer.clock);
     let options = Options {
         run: Some(outer.run),
-        cancel: Cancel(outer.cancel.clone()),
+        cancel: Cancel(ctx.task.cancel_token().clone()),
         reader_gone: outer.reader_gone.clone(),
         provided: outer.provided.clone(),
         time_limit: ctx.time_left(),

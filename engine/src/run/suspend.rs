@@ -62,6 +62,7 @@ impl<S: State> Driver<S> {
             route: stored.route,
             goto: stored.goto.into_iter().map(goto).collect::<Result<_, RunError>>()?,
             leave: stored.leave,
+            cancelled: stored.cancelled,
         })
     }
 
@@ -77,10 +78,11 @@ impl<S: State> Driver<S> {
             .filter_map(|(at, output)| self.tasks.get(at).map(|task| (task, output)))
             .map(|(task, output)| {
                 let body = super::encode_record(&StoredOutput {
-                    update: &output.update,
                     route: output.route,
                     goto: self.stored_gotos(&output.goto)?,
                     leave: output.leave.clone(),
+                    cancelled: output.cancelled,
+                    ..StoredOutput::of(&output.update)
                 })?;
                 Ok(TaskRecord {
                     task: self.task_id(task),

@@ -54,6 +54,13 @@ pub enum InsideKind {
         /// Why.
         error: String,
     },
+    /// A join has cancelled a task.
+    Cancelled {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The task.
+        task: String,
+    },
     /// A task asks.
     Asked {
         /// What it asks.
@@ -95,6 +102,7 @@ impl InsideKind {
             Self::Update { .. } => "update",
             Self::Retry { .. } => "retry",
             Self::Failed { .. } => "failed",
+            Self::Cancelled { .. } => "cancelled",
             Self::Asked { .. } => "asked",
             Self::Paused { .. } => "paused",
             Self::Values { .. } => "values",
@@ -150,6 +158,7 @@ impl<E> Inside<E> {
                 delay,
             },
             EventKind::Failed { node, task, error } => InsideKind::Failed { node, task, error },
+            EventKind::Cancelled { node, task } => InsideKind::Cancelled { node, task },
             EventKind::Asked { question } => InsideKind::Asked { question },
             EventKind::Paused { at } => InsideKind::Paused { at },
             EventKind::Values { state, changed } => InsideKind::Values {
