@@ -27,6 +27,7 @@ pub(crate) use self::{
 use crate::{
     checkpoint::Checkpointer,
     clock::Clock,
+    layer::Layer,
     run::{Busy, Subgraph},
     state::{FromState, State},
 };
@@ -37,6 +38,7 @@ pub struct Graph<S: State> {
     pub(crate) store: Option<Arc<dyn Checkpointer>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) busy: Arc<Busy>,
+    pub(crate) layers: Arc<[Arc<dyn Layer>]>,
 }
 impl<S: State> Graph<S> {
     /// Begins a graph. Its name stands in checkpoints, logs and drawings, and must not change while threads of it live.
@@ -64,6 +66,15 @@ impl<S: State> Graph<S> {
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Wraps a layer around every node, step and run of this graph; graphs inside its nodes have layers of their own. The
+    /// first to be given is the outermost.
+    #[must_use]
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        let more: Arc<dyn Layer> = Arc::new(layer);
+        self.layers = self.layers.iter().cloned().chain([more]).collect();
         self
     }
 
@@ -99,6 +110,7 @@ impl<S: State> Clone for Graph<S> {
             store: self.store.clone(),
             clock: Arc::clone(&self.clock),
             busy: Arc::clone(&self.busy),
+            layers: Arc::clone(&self.layers),
         }
     }
 }

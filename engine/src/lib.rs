@@ -60,6 +60,7 @@
 //! | an outside effect that must not happen twice | [`Context::once`] |
 //! | to see what happens as it happens | [`Run::events`], [`Run::stream`] |
 //! | retries and timeouts | [`Policy`] |
+//! | something around every node: traces, times, a refusal | [`Layer`], [`Tracing`], [`Timing`] |
 //! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
 //! | a store of your own | [`Checkpointer`] |
 //!
@@ -79,6 +80,7 @@ pub mod derive_support;
 pub mod dynamic;
 mod graph;
 mod id;
+mod layer;
 mod node;
 pub mod prelude;
 mod route;
@@ -94,6 +96,7 @@ pub use graph::{
     START, Source, Start, Targets, WorkerId, from, to,
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
+pub use layer::{Layer, Next, Ran, RunInfo, StepInfo, TaskInfo, Times, Timing, Tracing, Whole};
 pub use node::{
     Context, Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer, IntoNode, Limiter, LimiterFull, Node,
     NodeError, PermitHeld, Policy, Retry, Terminal,

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod frontier;
 mod journal;
+mod layers;
 mod limits;
 mod merge;
 mod open;

@@ -341,6 +341,7 @@ impl<S: State> GraphBuilder<S> {
             store: None,
             clock: Arc::new(SystemClock),
             busy: Arc::new(Busy::default()),
+            layers: Arc::default(),
         }
     }
 

@@ -29,6 +29,7 @@ use crate::{
     clock::Clock,
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
+    layer::Layer,
     run::{Hears, Inside, Journal, RunLimit},
 };
 
@@ -78,6 +79,7 @@ pub(crate) struct RunContext {
     pub(crate) limit: Option<RunLimit>,
     /// The permits of the nodes around this run.
     pub(crate) held: Option<Arc<Held>>,
+    pub(crate) layers: Arc<[Arc<dyn Layer>]>,
 }
 
 /// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.

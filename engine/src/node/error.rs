@@ -94,6 +94,33 @@ impl NodeError {
         self.kind == NodeErrorKind::Retryable
     }
 
+    /// For layers: a stand-in for an error that is how a node stops, and none that it failed with.
+    pub(crate) fn shadow(&self) -> Option<Self> {
+        match self.kind {
+            NodeErrorKind::Retryable | NodeErrorKind::Terminal => None,
+            kind @ (NodeErrorKind::Asked
+            | NodeErrorKind::Paused
+            | NodeErrorKind::Left
+            | NodeErrorKind::Cancelled
+            | NodeErrorKind::TimeLimit) => Some(Self {
+                kind,
+                source: self.source.to_string().into(),
+            }),
+        }
+    }
+
+    /// In a word, for traces.
+    pub(crate) const fn outcome(&self) -> &'static str {
+        match self.kind {
+            NodeErrorKind::Retryable => "retryable",
+            NodeErrorKind::Terminal => "failed",
+            NodeErrorKind::Asked => "asked",
+            NodeErrorKind::Paused | NodeErrorKind::Left | NodeErrorKind::Cancelled | NodeErrorKind::TimeLimit => {
+                "stopped"
+            }
+        }
+    }
+
     pub(crate) const fn kind(&self) -> NodeErrorKind {
         self.kind
     }

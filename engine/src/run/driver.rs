@@ -9,7 +9,7 @@ use super::{
     busy::Hold,
     error::RunError,
     event::{EventKind, StartedTask},
-    owned,
+    layers, owned,
     plan::{Departure, Seed, Waiting},
     race::{Watch, wait_for},
     step::{Crowd, End, Shared, run_one},
@@ -87,7 +87,12 @@ impl<S: State> Driver<S> {
             self.steps_left -= 1;
             let ran = self.breakpoints.after.matches(&topology, &self.tasks);
             let ran = ran.then(|| pausing(&self.tasks));
-            match self.superstep().await? {
+            let end = if self.shared.run.layers.is_empty() {
+                self.superstep().await?
+            } else {
+                layers::superstep(&mut self).await?
+            };
+            match end {
                 StepEnd::Merged => {}
                 StepEnd::Asked(questions) => return Ok(RunEnd::Outcome(Outcome::Asked(questions))),
                 StepEnd::Paused => return Ok(RunEnd::Outcome(Outcome::Breakpoint(Stop::Inside))),
@@ -138,7 +143,7 @@ impl<S: State> Driver<S> {
         }
     }
 
-    async fn superstep(&mut self) -> Result<StepEnd, RunError> {
+    pub(super) async fn superstep(&mut self) -> Result<StepEnd, RunError> {
         self.shared.step += 1;
         if self.shared.sink.is_heard() {
             self.shared

@@ -18,6 +18,7 @@ use super::{
     error::RunError,
     event::Sink,
     frontier::Frontier,
+    layers,
     limits::RunLimit,
     plan::{Departure, Waiting},
     step::{Shared, panic_message},
@@ -42,7 +43,7 @@ impl<S: State> Opened<S> {
     pub(crate) async fn finish(self) -> Result<RunEnd<S>, RunError> {
         match self {
             Self::Ended(outcome) => Ok(RunEnd::Outcome(outcome)),
-            Self::Open(driver) => driver.drive().await,
+            Self::Open(driver) => layers::drive(driver).await,
         }
     }
 }
@@ -268,6 +269,7 @@ impl<S: State> Opening<S> {
             flights: Flights::default(),
             limit: options.concurrency.map(RunLimit::new),
             held: options.held,
+            layers: graph.layers,
         };
         Driver {
             shared: Shared {

@@ -6,12 +6,13 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::{
     error::{NodePanic, NodeTimeout},
     event::{EventKind, Sink},
     frontier::StoredGoto,
-    limits,
+    layers, limits,
     plan::Seed,
 };
 use crate::{
@@ -171,15 +172,15 @@ pub(super) async fn attempt<S: State>(
 ) -> Result<End<S>, NodeError> {
     // Inside the future, so that a panic before the node's first await is caught as well.
     let body = async {
-        let call = (spec.call)(
-            &shared.state,
-            payload,
-            Context {
-                task: ctx.clone(),
-                emitter: shared.emitter.clone(),
-            },
-        );
-        call.await
+        let ctx = Context {
+            task: ctx.clone(),
+            emitter: shared.emitter.clone(),
+        };
+        if shared.run.layers.is_empty() {
+            (spec.call)(&shared.state, payload, ctx).await
+        } else {
+            Box::pin(layers::call(shared, spec, payload, ctx)).await
+        }
     };
     let mut body = std::pin::pin!(limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout));
     // Most nodes end without waiting: only one that waits need look out for a stop.
@@ -279,7 +280,8 @@ impl<S: State> Crowd<S> {
             match std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
                 Poll::Ready(end) => ended.push((at, end)),
                 Poll::Pending => {
-                    crowd.waiting.spawn(async move { (at, future.await) });
+                    // What waits goes on in the span of its step.
+                    crowd.waiting.spawn(async move { (at, future.await) }.in_current_span());
                 }
             }
         }
