@@ -278,6 +278,19 @@ impl Default for Page {
     }
 }
 
+/// What a finished commit of a store survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StoreDurability {
+    /// A crash of the machine, as far as its disks keep their word.
+    #[default]
+    Machine,
+    /// A crash of the process. A crash of the machine may take the newest commits, never part of one.
+    Process,
+    /// Nothing, on purpose: what it keeps lives as long as the process.
+    Memory,
+}
+
 /// Keeps the checkpoints of threads.
 ///
 /// Every method takes the [`ThreadKey`] with its tenant, or a tenant; none can reach another tenant's rows but
@@ -285,6 +298,12 @@ impl Default for Page {
 /// a crash. `stepgraph-checkpoint` has a suite that says what "works" means; run it on a store of your own.
 #[async_trait]
 pub trait Checkpointer: Send + Sync + 'static {
+    /// What a finished commit survives. A run of [`Durability::Sync`](crate::Durability::Sync) is refused by a store that
+    /// survives a crash of the process and not one of the machine.
+    fn durability(&self) -> StoreDurability {
+        StoreDurability::Machine
+    }
+
     /// Takes a thread: raises its epoch, so that every commit under an older one is refused. Makes the thread if it is
     /// not there. A thread's epochs only grow, even if it is deleted and made anew in between: a worker from before stays
     /// fenced off.

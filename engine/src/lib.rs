@@ -56,6 +56,7 @@
 //! | to wait for some of them only, or so long and no longer | [`GraphBuilder::join_when`], [`GraphBuilder::race`] |
 //! | a graph inside a graph | [`Graph::as_node`] |
 //! | to keep every step, and go on after a crash | [`Graph::checkpointer`], [`Graph::resume`] |
+//! | to say how soon each step is durable | [`Run::durability`] |
 //! | to ask a person | [`Context::ask`] |
 //! | an outside effect that must not happen twice | [`Context::once`] |
 //! | to see what happens as it happens | [`Run::events`], [`Run::stream`] |
@@ -103,9 +104,9 @@ pub use node::{
 };
 pub use route::{Command, Route};
 pub use run::{
-    AsNode, Breakpoints, Cancel, Event, EventKind, EventReader, EventSender, Extra, HistoryEntry, InsideKind,
-    NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, ReaderGone, Run, RunError, RunEvent, RunStream,
-    STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, TaskState, events,
+    AsNode, Breakpoints, Cancel, Durability, Event, EventKind, EventReader, EventSender, Extra, HistoryEntry,
+    InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, ReaderGone, Run, RunError, RunEvent,
+    RunStream, STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, TaskState, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

@@ -18,7 +18,7 @@ pub use self::{
     policy::{Policy, Retry},
 };
 pub(crate) use self::{
-    context::{Arrived, Cut, Emit, Emitter, Flights, InFlight, RunContext, StoreHandle, TaskContext, TypeMap},
+    context::{Arrived, Cut, Emit, Emitter, Flights, InFlight, RunContext, TaskContext, TypeMap},
     error::NodeErrorKind,
     limiter::{Held, Seat},
 };

@@ -3,6 +3,7 @@
 mod answer;
 mod barrier;
 mod begin;
+mod behind;
 mod breakpoint;
 mod busy;
 mod command;
@@ -19,6 +20,7 @@ mod open;
 mod plan;
 mod race;
 mod read;
+mod saver;
 mod step;
 mod stream;
 mod subgraph;
@@ -39,17 +41,8 @@ use std::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{
-    breakpoint::Nodes,
-    busy::Busy,
-    command::Command,
-    driver::RunEnd,
-    event::{Hears, Inside},
-    journal::{Journal, decode_record, encode_record},
-    limits::RunLimit,
-    subgraph::enter,
-};
 pub use self::{
+    behind::Durability,
     breakpoint::{Breakpoints, Stop},
     busy::OnBusy,
     edit::AsNode,
@@ -59,12 +52,23 @@ pub use self::{
     stream::{RunEvent, RunStream},
     subgraph::Subgraph,
 };
+pub(crate) use self::{
+    behind::StoreHandle,
+    breakpoint::Nodes,
+    busy::Busy,
+    command::Command,
+    driver::RunEnd,
+    event::{Hears, Inside},
+    journal::{Journal, decode_record, encode_record},
+    limits::RunLimit,
+    subgraph::enter,
+};
 use crate::{
     ask::{Answers, Ask, Question},
     checkpoint::{At, OutboxMessage},
     graph::{Goto, Graph},
     id::{RunId, ThreadKey},
-    node::{Held, TypeMap},
+    node::{Held, TaskContext, TypeMap},
     state::State,
 };
 
@@ -156,6 +160,7 @@ pub(crate) struct Options<S: State> {
     pub(crate) run: Option<RunId>,
     pub(crate) step_limit: u32,
     pub(crate) time_limit: Option<Duration>,
+    pub(crate) durability: Durability,
     pub(crate) cancel: Cancel,
     pub(crate) events: Option<EventSender<S>>,
     pub(crate) on_busy: OnBusy,
@@ -169,6 +174,8 @@ pub(crate) struct Options<S: State> {
     pub(crate) reader_gone: Option<CancellationToken>,
     pub(crate) concurrency: Option<NonZeroU32>,
     pub(crate) held: Option<Arc<Held>>,
+    /// The task that the run is part of, if its graph is inside another.
+    pub(crate) outer: Option<TaskContext>,
 }
 
 impl<S: State> Default for Options<S> {
@@ -177,6 +184,7 @@ impl<S: State> Default for Options<S> {
             run: None,
             step_limit: STEP_LIMIT_DEFAULT,
             time_limit: None,
+            durability: Durability::default(),
             cancel: Cancel::new(),
             events: None,
             on_busy: OnBusy::default(),
@@ -190,6 +198,7 @@ impl<S: State> Default for Options<S> {
             reader_gone: None,
             concurrency: None,
             held: None,
+            outer: None,
         }
     }
 }
@@ -304,6 +313,19 @@ impl<S: State> Run<S> {
     /// has the same limit for its own steps.
     pub const fn concurrency(mut self, tasks: NonZeroU32) -> Self {
         self.options.concurrency = Some(tasks);
+        self
+    }
+
+    /// When its steps are durable, [`Durability::Sync`] otherwise. Graphs inside it do as it does.
+    ///
+    /// ```
+    /// # use stepgraph::{Durability, Graph, State, ThreadKey};
+    /// # async fn work<S: State>(graph: Graph<S>, thread: &ThreadKey, input: S::Input) -> Result<(), stepgraph::RunError> {
+    /// graph.run(thread, input).durability(Durability::Async).await?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
         self
     }
 

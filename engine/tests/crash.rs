@@ -20,8 +20,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stepgraph::{
-    Answers, Append, Ask, Context, END, Effect, FromState, Graph, NodeError, Outcome, Route, RunError, START, State,
-    Sum, from, to,
+    Answers, Append, Ask, Context, Durability, END, Effect, FromState, Graph, NodeError, Outcome, Route, RunError,
+    START, State, Sum, from, to,
 };
 use support::{store::Watched, threads::thread};
 
@@ -123,11 +123,15 @@ fn outer(ledger: &Ledger) -> Graph<Tale> {
 }
 
 /// Brings a thread to its end, whatever was left of it.
-async fn finish(graph: &Graph<Tale>) -> Result<Tale, RunError> {
+async fn finish(graph: &Graph<Tale>, durability: Durability) -> Result<Tale, RunError> {
     let mut answers = Answers::None;
     for _ in 0..20 {
-        let outcome = match graph.resume(&thread("t")).answers(std::mem::take(&mut answers)).await {
-            Err(RunError::UnknownThread { .. }) => graph.run(&thread("t"), TaleInput { items: 3 }).await,
+        let resumed = graph.resume(&thread("t")).answers(std::mem::take(&mut answers));
+        let outcome = match resumed.durability(durability).await {
+            Err(RunError::UnknownThread { .. }) => {
+                let run = graph.run(&thread("t"), TaleInput { items: 3 });
+                run.durability(durability).await
+            }
             outcome => outcome,
         };
         match outcome? {
@@ -147,62 +151,75 @@ async fn finish(graph: &Graph<Tale>) -> Result<Tale, RunError> {
 }
 
 /// What must come out, and how many commits it takes.
-async fn undisturbed() -> (Tale, usize) {
+async fn undisturbed(durability: Durability) -> (Tale, usize) {
     let (ledger, store) = (Ledger::default(), Watched::default());
-    let tale = finish(&outer(&ledger).checkpointer(store.clone())).await.unwrap();
+    let tale = finish(&outer(&ledger).checkpointer(store.clone()), durability)
+        .await
+        .unwrap();
     assert_eq!(tale.log.len(), 2 * (3 + 2 + 1));
     assert_eq!(ledger.lock().unwrap().len(), 4);
     (tale, store.commits())
 }
 
+const EVERY: [Durability; 3] = [Durability::Sync, Durability::Async, Durability::Exit];
+
 #[tokio::test]
 async fn whichever_commit_fails_the_thread_ends_the_same() {
-    let (expected, commits) = undisturbed().await;
-    let mut failed = 0;
-    for commit in 1..=commits {
-        let (ledger, store) = (Ledger::default(), Watched::default());
-        let graph = outer(&ledger).checkpointer(store.clone());
-        store.fail_at(commit);
-        // Results that come together are kept together, so that there may be one commit fewer.
-        let tale = if let Ok(tale) = finish(&graph).await {
-            tale
-        } else {
-            failed += 1;
-            finish(&graph).await.unwrap()
-        };
-        assert_eq!(tale, expected, "commit {commit}");
-        let ledger = ledger.lock().unwrap();
-        assert_eq!(ledger.len(), 4, "commit {commit}: {ledger:?}");
-        assert!(ledger.values().sum::<u32>() <= 5, "commit {commit}: {ledger:?}");
+    for durability in EVERY {
+        let (expected, commits) = undisturbed(durability).await;
+        let mut failed = 0;
+        for commit in 1..=commits {
+            let at = format!("{durability:?}, commit {commit}");
+            let (ledger, store) = (Ledger::default(), Watched::default());
+            let graph = outer(&ledger).checkpointer(store.clone());
+            store.fail_at(commit);
+            // Results that come together are kept together, so that there may be one commit fewer.
+            let tale = if let Ok(tale) = finish(&graph, durability).await {
+                tale
+            } else {
+                failed += 1;
+                finish(&graph, durability).await.unwrap()
+            };
+            assert_eq!(tale, expected, "{at}");
+            let ledger = ledger.lock().unwrap();
+            assert_eq!(ledger.len(), 4, "{at}: {ledger:?}");
+            assert!(ledger.values().sum::<u32>() <= 5, "{at}: {ledger:?}");
+        }
+        assert!(
+            failed > commits / 2,
+            "{durability:?}: only {failed} of {commits} commits failed"
+        );
     }
-    assert!(failed > commits / 2, "only {failed} of {commits} commits failed");
 }
 
 #[tokio::test]
 async fn wherever_a_run_is_dropped_the_thread_ends_the_same() {
-    let (expected, _) = undisturbed().await;
-    let mut polls = 0;
-    loop {
-        let (ledger, store) = (Ledger::default(), Watched::default());
-        let graph = outer(&ledger).checkpointer(store.clone());
-        let ended = {
-            let mut run = Box::pin(async { finish(&graph).await }.into_future());
-            let mut left = polls;
-            poll_fn(|cx| {
-                if left == 0 {
-                    return Poll::Ready(None);
-                }
-                left -= 1;
-                run.as_mut().poll(cx).map(Some)
-            })
-            .await
-        };
-        if ended.is_some() {
-            break;
+    for durability in EVERY {
+        let (expected, _) = undisturbed(durability).await;
+        let mut polls = 0;
+        loop {
+            let (ledger, store) = (Ledger::default(), Watched::default());
+            let graph = outer(&ledger).checkpointer(store.clone());
+            let ended = {
+                let mut run = Box::pin(async { finish(&graph, durability).await }.into_future());
+                let mut left = polls;
+                poll_fn(|cx| {
+                    if left == 0 {
+                        return Poll::Ready(None);
+                    }
+                    left -= 1;
+                    run.as_mut().poll(cx).map(Some)
+                })
+                .await
+            };
+            if ended.is_some() {
+                break;
+            }
+            let at = format!("{durability:?}, dropped after {polls} polls");
+            assert_eq!(finish(&graph, durability).await.unwrap(), expected, "{at}");
+            assert_eq!(ledger.lock().unwrap().len(), 4, "{at}");
+            polls += 1;
         }
-        assert_eq!(finish(&graph).await.unwrap(), expected, "dropped after {polls} polls");
-        assert_eq!(ledger.lock().unwrap().len(), 4, "dropped after {polls} polls");
-        polls += 1;
+        assert!(polls > 15, "{durability:?}: only {polls} places to drop it");
     }
-    assert!(polls > 20, "only {polls} places to drop it");
 }

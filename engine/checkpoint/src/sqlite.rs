@@ -17,7 +17,7 @@ use sqlx::{
 };
 use stepgraph::{
     CheckpointError, Checkpointer, ThreadKey,
-    checkpoint::{At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq},
+    checkpoint::{At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability},
 };
 use uuid::Uuid;
 
@@ -149,6 +149,13 @@ fn stored_seq(key: &ThreadKey, seq: i64) -> Result<Seq, CheckpointError> {
 
 #[async_trait]
 impl Checkpointer for Sqlite {
+    fn durability(&self) -> StoreDurability {
+        match self.durability {
+            Durability::Full => StoreDurability::Machine,
+            Durability::Normal => StoreDurability::Process,
+        }
+    }
+
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
         let mut turn = self.writer.turn().await?;
         let epoch = write::claim(turn.connection(), key).await;

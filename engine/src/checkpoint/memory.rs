@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     At, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, OutboxMessage, Page, Payload,
-    RecordKind, RunMark, RunStatus, Seq, TaskRecord,
+    RecordKind, RunMark, RunStatus, Seq, StoreDurability, TaskRecord,
 };
 use crate::id::{RunId, ThreadKey};
 
@@ -157,6 +157,10 @@ impl Memory {
 
 #[async_trait]
 impl Checkpointer for Memory {
+    fn durability(&self) -> StoreDurability {
+        StoreDurability::Memory
+    }
+
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
         let mut threads = self.lock();
         let thread = threads.entry(key.clone()).or_default();

@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,12 +25,12 @@ use uuid::Uuid;
 use super::{Effect, Held, NodeError};
 use crate::{
     ask::{Ask, Question},
-    checkpoint::{CheckpointError, Checkpointer, Commit, Epoch, Seq, TaskRecord},
+    checkpoint::{Commit, TaskRecord},
     clock::Clock,
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
     layer::Layer,
-    run::{Hears, Inside, Journal, RunLimit},
+    run::{Hears, Inside, Journal, RunLimit, StoreHandle},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -60,12 +60,16 @@ pub(crate) struct TaskContext {
     pub(crate) arrived: Option<Arrived>,
     /// Set where a join may cancel the task.
     pub(crate) cut: Option<Arc<Cut>>,
+    /// The checkpoint that the step begins at, known before it is stored; nil without a store.
+    pub(crate) begins_at: Uuid,
 }
 
 /// What all tasks of a run share.
 pub(crate) struct RunContext {
     pub(crate) key: ThreadKey,
     pub(crate) run: RunId,
+    /// The task that this run is part of, if its graph is inside another.
+    pub(crate) outer: Option<TaskContext>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancel: CancellationToken,
@@ -176,22 +180,6 @@ impl Drop for InFlight {
     }
 }
 
-/// The run's hold on its thread in the store.
-pub(crate) struct StoreHandle {
-    pub(crate) store: Arc<dyn Checkpointer>,
-    pub(crate) epoch: Epoch,
-    /// Number of the newest checkpoint, 0 for none. Written by the driver alone.
-    pub(crate) head: AtomicU64,
-}
-
-impl StoreHandle {
-    pub(crate) fn head(&self) -> Option<Seq> {
-        Some(self.head.load(Ordering::Acquire))
-            .filter(|head| *head > 0)
-            .map(Seq)
-    }
-}
-
 /// Values by type: a run's dependencies.
 #[derive(Clone, Default)]
 pub(crate) struct TypeMap(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
@@ -267,11 +255,11 @@ impl TaskContext {
     /// The same for every entry of the same task, different for every other.
     fn seed(&self, purpose: &str) -> Uuid {
         let run = &self.run;
-        let at = run.store.as_ref().map_or(0, |store| store.head.load(Ordering::Acquire));
         let text = format!(
-            "{}\u{1f}{}\u{1f}{at}\u{1f}{}\u{1f}{}\u{1f}{purpose}",
+            "{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{purpose}",
             run.key,
             run.run,
+            self.begins_at,
             self.step,
             self.id()
         );
@@ -284,8 +272,11 @@ impl TaskContext {
         StdRng::seed_from_u64(high ^ low.rotate_left(32))
     }
 
-    pub(crate) async fn commit(&self, records: Vec<TaskRecord>) -> Result<(), CheckpointError> {
+    /// Makes facts about this task durable, once the checkpoint that its step begins at is.
+    pub(crate) async fn commit(&self, records: Vec<TaskRecord>) -> Result<(), NodeError> {
         if let Some(handle) = &self.run.store {
+            // A save that failed stops the run: trying again is of no use.
+            self.run.settled().await.map_err(NodeError::terminal)?;
             let commit = Commit {
                 records: records.clone(),
                 ..Commit::default()

@@ -180,6 +180,8 @@ impl<F> Effect<F> {
         F: Fn(IdempotencyKey) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T, NodeError>> + Send,
     {
+        // Its key is made of the checkpoint that the step begins at: were that one lost, the effect could act twice.
+        ctx.task.run.settled().await.map_err(NodeError::terminal)?;
         let stable = IdempotencyKey(ctx.uuid(&format!("once:{key}")).to_string());
         let mut rng = ctx.rng(key);
         for attempt in 1.. {
@@ -229,7 +231,7 @@ async fn intend<E: Send + 'static>(ctx: &Context<E>, key: &str, intent: Intent) 
         key: key.to_owned(),
         body,
     };
-    Ok(ctx.task.commit(vec![record]).await?)
+    ctx.task.commit(vec![record]).await
 }
 
 async fn keep<E: Send + 'static, T: Serialize + Send>(

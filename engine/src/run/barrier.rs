@@ -1,28 +1,23 @@
 //! The end of a step: updates become the new state, the next tasks follow from it, and both are written down.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{borrow::Cow, sync::Arc};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound};
 use uuid::Uuid;
 
 use super::{
+    behind::{Durability, StoreHandle},
     driver::Driver,
     error::RunError,
     event::EventKind,
-    frontier::Frontier,
     merge::{Conflict, merge, overlay},
     open::guarded,
     plan::{Departure, plan, plan_lone},
+    saver::{Mark, new_checkpoint, saved},
 };
 use crate::{
-    checkpoint::{
-        CheckpointSource, Commit, NewCheckpoint, OutboxMessage, Payload as StoredState, RunMark, RunStatus, Seq,
-    },
+    checkpoint::{CheckpointSource, Commit, OutboxMessage, RunMark, RunStatus, Seq},
     graph::{Branch, Goto, Output, Payload, Topology, UnknownTarget},
-    node::StoreHandle,
     state::{Changes, State},
 };
 
@@ -38,7 +33,7 @@ impl Sizes {
     const DELTAS_MIN: usize = 4096;
 
     /// A new snapshot is due when reading the deltas costs as much as reading the snapshot.
-    const fn snapshot_due(self) -> bool {
+    pub(super) const fn snapshot_due(self) -> bool {
         self.snapshot == 0 || (self.deltas > self.snapshot && self.deltas > Self::DELTAS_MIN)
     }
 }
@@ -60,11 +55,16 @@ pub(super) enum Unmerged {
 impl<S: State> Driver<S> {
     /// All tasks have finished: their updates become the new state, and the next tasks follow from it.
     pub(super) async fn barrier(&mut self, outputs: Outputs<S>) -> Result<(), RunError> {
+        let held = self.take_back().await?;
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
         let merged = guarded(self.shared.step, || match outputs {
             Outputs::Lone(output) => self.merge_lone(output),
             Outputs::Crowd(outputs) => self.merge_and_plan(outputs),
         });
+        // A conflict is found before anything is written: the state is still that of the checkpoint.
+        if let (Ok(Err(Unmerged::Conflict(_))), Some(held)) = (&merged, held) {
+            self.hold(held).await;
+        }
         if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
             return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
         }
@@ -153,85 +153,79 @@ impl<S: State> Driver<S> {
         run: Option<RunMark>,
         outbox: Vec<OutboxMessage>,
     ) -> Result<(), RunError> {
-        let mut saved = None;
         self.has_records = false;
-        if self.shared.run.store.is_some() {
+        let Some(durability) = self.shared.run.store.as_ref().map(|handle| handle.durability) else {
+            self.changes.clear();
+            self.shared.run.journal.clear();
+            let mark = Mark {
+                id: Uuid::nil(),
+                step: self.shared.step,
+                source,
+                created_at: DateTime::UNIX_EPOCH,
+            };
+            self.tell_saved(mark, None).await;
+            return Ok(());
+        };
+        let mark = Mark {
+            id: self.next_id(),
+            step: self.shared.step,
+            source,
             // As exact as stores keep it, so that tasks which are entered again see the same time.
-            let created_at = self.shared.run.clock.now().trunc_subsecs(6);
-            let checkpoint = self.checkpoint(source, created_at)?;
-            let (id, parent) = (checkpoint.id, self.parent.take());
-            self.commit(Commit {
-                checkpoint: Some(checkpoint),
-                parent,
-                records: Vec::new(),
-                run,
-                outbox,
-            })
-            .await?;
-            self.shared.recorded_at = Some(created_at);
-            saved = self
-                .shared
-                .run
-                .store
-                .as_ref()
-                .and_then(StoreHandle::head)
-                .map(|seq| (seq, id));
+            created_at: self.shared.run.clock.now().trunc_subsecs(6),
+        };
+        // Only what comes between a run's beginning and its end may be written late.
+        match durability {
+            Durability::Exit if run.is_none() => self.hold(mark).await,
+            Durability::Async if run.is_none() => self.save_behind(mark).await?,
+            Durability::Sync | Durability::Async | Durability::Exit => self.save_now(mark, run, outbox).await?,
         }
-        self.changes.clear();
         // The records belong to the step that has ended.
         self.shared.run.journal.clear();
-        if self.shared.sink.is_heard() {
-            let topology = &self.shared.parts.topology;
-            let next = self.tasks.iter().map(|task| topology.name(task.node).clone()).collect();
-            let state = self.shared.sink.hears_checkpoints();
-            self.shared
-                .tell(EventKind::Saved {
-                    step: self.shared.step,
-                    source,
-                    next,
-                    checkpoint: saved,
-                    state: state.then(|| Arc::clone(&self.shared.state)),
-                })
-                .await;
-        }
+        (self.shared.recorded_at, self.shared.begins_at) = (Some(mark.created_at), mark.id);
         Ok(())
     }
 
-    fn checkpoint(&mut self, source: CheckpointSource, created_at: DateTime<Utc>) -> Result<NewCheckpoint, RunError> {
-        let state = &self.shared.state;
-        let payload = if self.sizes.snapshot_due() {
-            let bytes: Arc<[u8]> = state.encode()?.into();
-            self.sizes = Sizes {
-                snapshot: bytes.len().max(1),
-                deltas: 0,
-            };
-            StoredState::Snapshot(bytes)
+    /// Writes the checkpoint and waits until it is there.
+    async fn save_now(&mut self, mark: Mark, run: Option<RunMark>, outbox: Vec<OutboxMessage>) -> Result<(), RunError> {
+        let shared = &self.shared;
+        let sizes = &mut self.sizes;
+        let changes = if shared.run.holds_back() {
+            self.unwritten.absorb(&mut self.changes);
+            &self.unwritten
         } else {
-            let bytes: Arc<[u8]> = state.encode_changes(&self.changes)?.into();
-            self.sizes.deltas += bytes.len();
-            StoredState::Delta(bytes)
+            &self.changes
         };
-        let parts = &self.shared.parts;
-        Ok(NewCheckpoint {
-            id: self.checkpoint_id(),
-            step: self.shared.step,
-            source,
-            payload,
-            frontier: Frontier::store(&parts.topology, &parts.nodes, &self.tasks, &self.waiting)?,
-            fingerprint: parts.topology.fingerprint,
-            state_version: S::VERSION,
-            created_at,
+        let checkpoint = new_checkpoint(
+            &shared.parts,
+            &shared.state,
+            changes,
+            sizes,
+            &self.tasks,
+            &self.waiting,
+            mark,
+        )?;
+        let parent = self.parent.take();
+        self.commit(Commit {
+            checkpoint: Some(checkpoint),
+            parent,
+            records: Vec::new(),
+            run,
+            outbox,
         })
+        .await?;
+        self.changes.clear();
+        self.unwritten.clear();
+        let head = self.shared.run.store.as_ref().and_then(StoreHandle::head);
+        self.tell_saved(mark, head).await;
+        Ok(())
     }
 
-    /// A UUID of the run's own bytes with the step counted into the last four: unique without asking for randomness.
-    fn checkpoint_id(&self) -> Uuid {
-        let mut bytes = *self.shared.run.run.as_uuid().as_bytes();
-        if let Some((_, tail)) = bytes.split_last_chunk_mut::<4>() {
-            let step = u32::try_from(self.shared.step.rem_euclid(i64::from(u32::MAX))).unwrap_or_default();
-            *tail = u32::from_be_bytes(*tail).wrapping_add(step).to_be_bytes();
+    async fn tell_saved(&self, mark: Mark, head: Option<Seq>) {
+        let shared = &self.shared;
+        if shared.sink.is_heard() {
+            let kind = saved(&shared.sink, &shared.parts, &shared.state, &self.tasks, mark);
+            shared.tell(kind(head)).await;
         }
-        Uuid::new_v8(bytes)
     }
 
     pub(crate) fn mark(&self, status: RunStatus, error: Option<String>) -> RunMark {
@@ -247,11 +241,12 @@ impl<S: State> Driver<S> {
         let Some(handle) = &self.shared.run.store else {
             return Ok(());
         };
+        self.settle().await?;
         let head = handle
             .store
             .commit(&self.shared.run.key, handle.epoch, handle.head(), commit)
             .await?;
-        handle.head.store(head.map_or(0, |Seq(seq)| seq), Ordering::Release);
+        handle.move_head(head);
         Ok(())
     }
 

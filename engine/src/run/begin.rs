@@ -122,6 +122,7 @@ impl<S: State> Opening<S> {
             .map_err(|lost| self.lost(lost))?;
         let state = decode::<S>(&parts.shape, &found)?;
         let (step, sizes, recorded_at) = (found.info.step, sizes(&found), found.info.created_at);
+        let begins_at = found.info.id;
         if self.options.at.is_some() {
             let run = self.fresh_run();
             let mut driver = self.driver(state, step + 1, run, Journal::default());
@@ -158,6 +159,7 @@ impl<S: State> Opening<S> {
         }
         driver.has_records = true;
         driver.shared.recorded_at = Some(recorded_at);
+        driver.shared.begins_at = begins_at;
         let mark = driver.mark(RunStatus::Running, None);
         driver
             .commit(Commit {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Outcome, StalledJoin,
     barrier::{Outputs, Sizes},
+    behind::Writes,
     breakpoint::{Breakpoints, Stop},
     busy::Hold,
     error::RunError,
@@ -12,6 +13,7 @@ use super::{
     layers, owned,
     plan::{Departure, Seed, Waiting},
     race::{Watch, wait_for},
+    saver::Mark,
     step::{Crowd, End, Shared, run_one},
 };
 use crate::{
@@ -37,6 +39,14 @@ pub(crate) struct Driver<S: State> {
     pub(crate) departure: Departure<Payload>,
     /// The checkpoint that the next one grows from, if not the head.
     pub(crate) parent: Option<Seq>,
+    /// How many checkpoints it has named.
+    pub(crate) saves: u32,
+    /// The checkpoint that is held back, if one is.
+    pub(crate) held: Option<Mark>,
+    /// What has changed since the newest checkpoint that was written, where some are held back.
+    pub(crate) unwritten: Changes,
+    /// Cuts off what is being written when the run is dropped.
+    pub(crate) _writes: Option<Writes>,
     /// Outputs that earlier runs of this step have left behind are looked up only when there are any.
     pub(crate) has_records: bool,
     pub(crate) breakpoints: Breakpoints,
@@ -176,6 +186,7 @@ impl<S: State> Driver<S> {
             }
             _ => self.run_crowd(watch).await?,
         };
+        self.catch_up().await?;
         let mut outputs = Vec::with_capacity(ends.len());
         let mut others = Vec::new();
         for (at, end) in ends.into_iter().enumerate() {

@@ -182,12 +182,7 @@ impl<S: State> Opening<S> {
         };
         let mark = driver.mark(status, None);
         driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
-        let head = driver
-            .shared
-            .run
-            .store
-            .as_ref()
-            .and_then(crate::node::StoreHandle::head);
+        let head = driver.shared.run.store.as_ref().and_then(super::StoreHandle::head);
         Ok(head.unwrap_or(Seq(0)))
     }
 }

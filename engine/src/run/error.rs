@@ -119,6 +119,14 @@ pub enum RunError {
         /// The limit.
         limit: Duration,
     },
+    /// The store does not keep what the run is to rely on.
+    #[error(
+        "the checkpoint store of graph `{graph}` may lose its newest commits with the machine, and the run is to be durable at each step: open the store with full durability, or run with `durability(Durability::Async)`"
+    )]
+    NotDurable {
+        /// The graph.
+        graph: String,
+    },
     /// The thread has a run already.
     #[error("thread {thread} has a run already: wait for it, or start with `on_busy(OnBusy::Wait)`")]
     Busy {
@@ -204,6 +212,7 @@ impl RunError {
             Self::Panic { .. } => "run::panic",
             Self::StepLimit { .. } => "run::step_limit",
             Self::TimeLimit { .. } => "run::time_limit",
+            Self::NotDurable { .. } => "run::not_durable",
             Self::Busy { .. } => "run::busy",
             Self::Pending { .. } => "run::pending",
             Self::UnknownThread { .. } => "run::unknown_thread",

@@ -71,7 +71,9 @@ pub struct StartedTask {
 }
 
 /// What happened in a run. Within a step: `Step`, then what nodes emit as they emit it and `Update` for each task as it
-/// finishes, then `Values`, then `Saved`.
+/// finishes, then `Values`, then `Saved`. Under [`Durability::Async`](crate::Durability::Async) `Saved` may come while the
+/// next step runs, always before that step's own; under [`Durability::Exit`](crate::Durability::Exit) it is told of the
+/// checkpoints that are written, and of no others.
 #[non_exhaustive]
 pub enum EventKind<S: State> {
     /// A step begins with these tasks.

@@ -1,16 +1,15 @@
 //! How a run opens: takes its thread and loads what there is, before anything is written.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     Beginning, Journal, OnPending, Options, Outcome, Run,
     answer::answer_records,
     barrier::Sizes,
+    behind::{Durability, StoreHandle, Writes},
     breakpoint::Breakpoints,
     busy::Hold,
     driver::{Driver, RunEnd},
@@ -24,11 +23,11 @@ use super::{
     step::{Shared, panic_message},
 };
 use crate::{
-    checkpoint::{At, Checkpoint, Seq},
+    checkpoint::{At, Checkpoint, Seq, StoreDurability},
     dynamic::Compat,
     graph::Graph,
     id::{RunId, ThreadKey},
-    node::{Flights, RunContext, StoreHandle},
+    node::{Flights, RunContext},
     state::{Changes, State},
 };
 
@@ -65,6 +64,7 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
         options,
     } = run;
     let mut opening = Opening::of(graph, key, options, sink);
+    opening.refuse_undurable()?;
     let found = match opening.take(Some(&beginning)).await? {
         Taken::Cancelled => return Ok(Opened::Ended(Outcome::Cancelled)),
         Taken::Found(found) => found.map(|found| *found),
@@ -146,11 +146,8 @@ impl<S: State> Opening<S> {
             // Whoever had the thread may have written until now. A new thread's first commit would conflict.
             head = store.get(&self.key, At::Head).await?;
         }
-        self.handle = Some(StoreHandle {
-            head: AtomicU64::new(head.as_ref().map_or(0, |checkpoint| checkpoint.info.seq.0)),
-            store,
-            epoch,
-        });
+        let newest = head.as_ref().map(|checkpoint| checkpoint.info.seq);
+        self.handle = Some(StoreHandle::new(store, epoch, newest, self.options.durability));
         let found = match self.options.at {
             None => head,
             Some(at) => Some(self.addressed(at).await?),
@@ -188,6 +185,17 @@ impl<S: State> Opening<S> {
             thread: Box::new(self.key.clone()),
             at: at.to_string(),
         })
+    }
+
+    /// A store that may lose what it has said to have kept is no ground for a run that relies on it.
+    fn refuse_undurable(&self) -> Result<(), RunError> {
+        let kept = self.graph.store.as_ref().map(|store| store.durability());
+        if self.options.durability == Durability::Sync && kept == Some(StoreDurability::Process) {
+            return Err(RunError::NotDurable {
+                graph: self.graph.name().to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// What is wrong with the call itself.
@@ -257,6 +265,7 @@ impl<S: State> Opening<S> {
         let context = RunContext {
             key,
             run,
+            outer: options.outer,
             topology: Arc::clone(&topology),
             clock: graph.clock,
             cancel: options.cancel.0,
@@ -271,16 +280,20 @@ impl<S: State> Opening<S> {
             held: options.held,
             layers: graph.layers,
         };
+        let behind = options.durability != Durability::Sync && context.store.is_some();
+        let context = Arc::new(context);
         Driver {
+            _writes: behind.then(|| Writes(Arc::clone(&context))),
             shared: Shared {
                 parts: graph.parts,
-                run: Arc::new(context),
+                run: context,
                 state: Arc::new(state),
                 emitter: sink.emitter(),
                 sink: Arc::new(sink),
                 step,
                 recorded_at: None,
                 arrived: None,
+                begins_at: Uuid::nil(),
             },
             tasks: Vec::new(),
             waiting: Waiting::new(&topology),
@@ -291,6 +304,9 @@ impl<S: State> Opening<S> {
             changes: Changes::default(),
             departure: Departure::default(),
             parent: None,
+            saves: 0,
+            held: None,
+            unwritten: Changes::default(),
             has_records: false,
             breakpoints,
             may_pause: false,

@@ -73,17 +73,24 @@ pub(crate) struct Shared<S: State> {
     pub(crate) recorded_at: Option<DateTime<Utc>>,
     /// Who had arrived at the joins that have led to this step: each target with its sources.
     pub(crate) arrived: Option<Arrived>,
+    /// The checkpoint that the step begins at, known before it is stored; nil without a store.
+    pub(crate) begins_at: uuid::Uuid,
+}
+
+/// Tells the reader, waiting for room; a run that is to stop does not wait for its reader.
+pub(crate) async fn tell<S: State>(sink: &Sink<S>, run: &RunContext, kind: EventKind<S>) {
+    tokio::select! {
+        biased;
+        () = sink.send(kind) => {}
+        () = run.cancelled() => {}
+        () = run.timed_out() => {}
+    }
 }
 
 impl<S: State> Shared<S> {
     /// Tells the reader, waiting for room; a run that is to stop does not wait for its reader.
     pub(crate) async fn tell(&self, kind: EventKind<S>) {
-        tokio::select! {
-            biased;
-            () = self.sink.send(kind) => {}
-            () = self.run.cancelled() => {}
-            () = self.run.timed_out() => {}
-        }
+        tell(&self.sink, &self.run, kind).await;
     }
 
     /// How every task of the step ends that is about to begin, if the run is to stop.
@@ -110,6 +117,7 @@ impl<S: State> Clone for Shared<S> {
             step: self.step,
             recorded_at: self.recorded_at,
             arrived: self.arrived.clone(),
+            begins_at: self.begins_at,
         }
     }
 }
@@ -130,6 +138,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, 
         held: None,
         arrived: shared.arrived.clone(),
         cut,
+        begins_at: shared.begins_at,
     };
     let Some(spec) = shared.parts.nodes.get(task.node) else {
         return End::Failed {

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     ask::Question,
-    checkpoint::{At, RunStatus, Seq},
+    checkpoint::{At, RunStatus},
     graph::{Graph, Topology},
-    node::{Context, Emit, Emitter, InFlight, Node, NodeError, StoreHandle},
+    node::{Context, Emit, Emitter, InFlight, Node, NodeError},
     state::{FromState, State},
 };
 
@@ -128,6 +128,8 @@ fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginni
         provided: outer.provided.clone(),
         time_limit: ctx.time_left(),
         step_limit: outer.step_limit,
+        durability: outer.store.as_ref().map(|handle| handle.durability).unwrap_or_default(),
+        outer: Some(ctx.task.clone()),
         on_busy: OnBusy::Reject,
         concurrency: outer.limit.as_ref().map(|limit| limit.at_once),
         held: ctx.task.held.clone().or_else(|| outer.held.clone()),
@@ -143,11 +145,12 @@ fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginni
 
 /// Name of the call in the inner thread's namespace: different for every step, the same for every entry.
 fn host<E: Send + 'static>(ctx: &Context<E>, key: &str) -> String {
-    let head = ctx.task.run.store.as_ref().and_then(StoreHandle::head);
-    // Nothing is kept without a store, but ids that inner nodes draw are made of the name.
-    let at = head.map_or(ctx.task.step, |Seq(head)| i64::try_from(head).unwrap_or(i64::MAX));
-    let colon = if key.is_empty() { "" } else { ":" };
-    format!("{}{colon}{key}@{at}", ctx.task.id())
+    let (id, colon) = (ctx.task.id(), if key.is_empty() { "" } else { ":" });
+    if ctx.task.begins_at.is_nil() {
+        // Nothing is kept without a store, but ids that inner nodes draw are made of the name.
+        return format!("{id}{colon}{key}@{}", ctx.task.step);
+    }
+    format!("{id}{colon}{key}@{}", ctx.task.begins_at.simple())
 }
 
 /// A fresh run, or the rest of one that an earlier entry of this task has begun.

@@ -1,6 +1,7 @@
 //! A step in which not every task finished: what there is is kept, and the run ends there.
 
 use super::{
+    behind::{Durability, StoreHandle},
     driver::{Driver, StepEnd},
     error::RunError,
     event::EventKind,
@@ -13,7 +14,7 @@ use crate::{
     checkpoint::{Commit, RecordKind, RunStatus, TaskRecord},
     dynamic::Compat,
     graph::{Goto, Leave, Output, Payload},
-    node::{NodeError, StoreHandle},
+    node::NodeError,
     state::State,
 };
 
@@ -116,7 +117,8 @@ impl<S: State> Driver<S> {
     where
         S: 'a,
     {
-        if self.shared.run.store.is_none() {
+        let durability = self.shared.run.store.as_ref().map(|handle| handle.durability);
+        if matches!(durability, None | Some(Durability::Exit)) {
             return Ok(());
         }
         let records = self.output_records(outputs)?;
@@ -151,6 +153,10 @@ impl<S: State> Driver<S> {
         let mut records = self.output_records(outputs.iter().map(|(at, output)| (*at, output)))?;
         let rest = self.rest(others, &mut records)?;
         if let Some((at, error, attempts)) = rest.failed {
+            if let Err(unsaved) = self.settle().await {
+                tracing::error!(thread = %self.shared.run.key, %error, "a task failed in a step whose checkpoint could not be saved");
+                return Err(unsaved);
+            }
             let error = self.node_error(at, error, attempts);
             let error = self.give_up(RunStatus::Failed, records, error).await;
             self.tell_asked(&rest.questions).await;
@@ -234,7 +240,10 @@ impl<S: State> Driver<S> {
 
     /// Writes down why the run ends, and gives the error back. A store that fails as well is only logged: what the
     /// caller needs to know is the first error.
-    pub(super) async fn give_up(&self, status: RunStatus, records: Vec<TaskRecord>, error: RunError) -> RunError {
+    pub(super) async fn give_up(&mut self, status: RunStatus, records: Vec<TaskRecord>, error: RunError) -> RunError {
+        if let Err(earlier) = self.catch_up().await {
+            return earlier;
+        }
         let run = Some(self.mark(status, Some(error.to_string())));
         if let Err(failure) = self
             .commit(Commit {

@@ -35,6 +35,22 @@ impl Changes {
         self.marks.get_mut(field)
     }
 
+    /// Takes up what a later step has touched, so that both are written as one.
+    pub(crate) fn absorb(&mut self, later: &mut Self) {
+        for field in later.fields.iter() {
+            let mark = later.marks.get_mut(field).map(std::mem::take).unwrap_or_default();
+            if self.fields.insert(field) {
+                self.marks.resize_with(self.marks.len().max(field + 1), Mark::default);
+                if let Some(slot) = self.marks.get_mut(field) {
+                    *slot = mark;
+                }
+            } else if let Some(slot) = self.marks.get_mut(field) {
+                slot.absorb(mark);
+            }
+        }
+        later.clear();
+    }
+
     /// The touched fields and their marks, lowest position first.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Mark)> + '_ {
         self.fields

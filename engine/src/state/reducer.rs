@@ -77,7 +77,27 @@ enum Remembered {
     #[default]
     Nothing,
     Len(usize),
-    Notes(Box<dyn Any + Send + Sync>),
+    Notes(Box<dyn Notes>),
+}
+
+/// Notes of a type that their reducer alone knows.
+trait Notes: Any + Send + Sync {
+    /// Adds what was noted in a later step; whether they were of one type and few enough.
+    fn join(&mut self, later: Box<dyn Notes>) -> bool;
+}
+
+impl<N: Send + Sync + 'static> Notes for Vec<N> {
+    fn join(&mut self, later: Box<dyn Notes>) -> bool {
+        let later: Box<dyn Any> = later;
+        let Ok(later) = later.downcast::<Self>() else {
+            return false;
+        };
+        let fits = self.len() + later.len() <= NOTES_MAX;
+        if fits {
+            self.extend(*later);
+        }
+        fits
+    }
 }
 
 /// So many keys are noted of a field in one step; beyond them the whole value is stored.
@@ -104,6 +124,7 @@ impl Mark {
         let Remembered::Notes(kept) = &mut self.0 else {
             return;
         };
+        let kept: &mut dyn Any = &mut **kept;
         let Some(kept) = kept.downcast_mut::<Vec<N>>() else {
             return;
         };
@@ -119,8 +140,23 @@ impl Mark {
     #[must_use]
     pub fn noted<N: Send + Sync + 'static>(&self) -> Option<&[N]> {
         match &self.0 {
-            Remembered::Notes(notes) => notes.downcast_ref::<Vec<N>>().map(Vec::as_slice),
+            Remembered::Notes(notes) => {
+                let notes: &dyn Any = &**notes;
+                notes.downcast_ref::<Vec<N>>().map(Vec::as_slice)
+            }
             Remembered::Nothing | Remembered::Len(_) => None,
+        }
+    }
+
+    /// Makes it the mark of this step and a later one together.
+    pub(super) fn absorb(&mut self, later: Self) {
+        let whole = match (&mut self.0, later.0) {
+            (Remembered::Len(_), Remembered::Len(_)) => false,
+            (Remembered::Notes(notes), Remembered::Notes(later)) => !notes.join(later),
+            (Remembered::Nothing | Remembered::Len(_) | Remembered::Notes(_), _) => true,
+        };
+        if whole {
+            *self = Self::WHOLE;
         }
     }
 

@@ -1,0 +1,257 @@
+//! The driver's side of [saving](super::behind): what a checkpoint is made of, when it is written, and what is told of it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    barrier::Sizes,
+    behind::{Behind, Held, Ready, Tell, Unwritten, unsaved},
+    driver::Driver,
+    error::RunError,
+    event::{EventKind, Sink},
+    frontier::Frontier,
+    plan::{Seed, Waiting},
+};
+use crate::{
+    checkpoint::{CheckpointSource, NewCheckpoint, Payload as StoredState, Seq},
+    graph::{Parts, Payload},
+    state::{Changes, State},
+};
+
+/// What a checkpoint is called, and when it was made.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) id: Uuid,
+    pub(super) step: i64,
+    pub(super) source: CheckpointSource,
+    pub(super) created_at: DateTime<Utc>,
+}
+
+/// Everything a checkpoint is made of, as it was when its step ended.
+struct Kept<S: State> {
+    parts: Arc<Parts<S>>,
+    sink: Arc<Sink<S>>,
+    state: Arc<S>,
+    changes: Changes,
+    sizes: Sizes,
+    tasks: Vec<Seed<Payload>>,
+    waiting: Waiting,
+    mark: Mark,
+}
+
+impl<S: State> Held for Kept<S> {
+    fn into_changes(self: Box<Self>) -> Changes {
+        self.changes
+    }
+
+    fn encode(mut self: Box<Self>) -> Result<Ready, RunError> {
+        let (parts, state, tasks) = (&self.parts, &self.state, &self.tasks);
+        let checkpoint = new_checkpoint(
+            parts,
+            state,
+            &self.changes,
+            &mut self.sizes,
+            tasks,
+            &self.waiting,
+            self.mark,
+        )?;
+        let tell = self
+            .sink
+            .is_heard()
+            .then(|| tell_saved(&self.sink, saved(&self.sink, parts, state, tasks, self.mark)));
+        Ok(Ready {
+            checkpoint,
+            sizes: self.sizes,
+            tell,
+        })
+    }
+}
+
+/// The state as a snapshot or as what has changed since the newest checkpoint, and what is to run next.
+pub(super) fn new_checkpoint<S: State>(
+    parts: &Parts<S>,
+    state: &S,
+    changes: &Changes,
+    sizes: &mut Sizes,
+    tasks: &[Seed<Payload>],
+    waiting: &Waiting,
+    mark: Mark,
+) -> Result<NewCheckpoint, RunError> {
+    let payload = if sizes.snapshot_due() {
+        let bytes: Arc<[u8]> = state.encode()?.into();
+        *sizes = Sizes {
+            snapshot: bytes.len().max(1),
+            deltas: 0,
+        };
+        StoredState::Snapshot(bytes)
+    } else {
+        let bytes: Arc<[u8]> = state.encode_changes(changes)?.into();
+        sizes.deltas += bytes.len();
+        StoredState::Delta(bytes)
+    };
+    Ok(NewCheckpoint {
+        id: mark.id,
+        step: mark.step,
+        source: mark.source,
+        payload,
+        frontier: Frontier::store(&parts.topology, &parts.nodes, tasks, waiting)?,
+        fingerprint: parts.topology.fingerprint,
+        state_version: S::VERSION,
+        created_at: mark.created_at,
+    })
+}
+
+/// How a checkpoint is told, but for its number.
+pub(super) fn saved<S: State>(
+    sink: &Sink<S>,
+    parts: &Parts<S>,
+    state: &Arc<S>,
+    tasks: &[Seed<Payload>],
+    mark: Mark,
+) -> impl FnOnce(Option<Seq>) -> EventKind<S> + Send + use<S> {
+    let next = tasks
+        .iter()
+        .map(|task| parts.topology.name(task.node).clone())
+        .collect();
+    let state = sink.hears_checkpoints().then(|| Arc::clone(state));
+    move |seq| EventKind::Saved {
+        step: mark.step,
+        source: mark.source,
+        next,
+        checkpoint: seq.map(|seq| (seq, mark.id)),
+        state,
+    }
+}
+
+fn tell_saved<S: State>(sink: &Arc<Sink<S>>, kind: impl FnOnce(Option<Seq>) -> EventKind<S> + Send + 'static) -> Tell {
+    let sink = Arc::clone(sink);
+    Box::new(move |run, seq| Box::pin(async move { super::step::tell(&sink, &run, kind(seq)).await }))
+}
+
+impl<S: State> Driver<S> {
+    fn behind(&self) -> Option<&Behind> {
+        self.shared.run.store.as_ref()?.behind.as_ref()
+    }
+
+    /// A name for the next checkpoint: of the run, of the claim under which it is written, and counted. Unique on its
+    /// thread without asking for randomness, also for two runs of one id.
+    pub(super) fn next_id(&mut self) -> Uuid {
+        let run = &self.shared.run;
+        let named = if run.key.namespace.is_root() {
+            run.run.as_uuid()
+        } else {
+            Uuid::new_v5(&run.run.as_uuid(), run.key.namespace.as_str().as_bytes())
+        };
+        let epoch = run.store.as_ref().map_or(0, |handle| handle.epoch.0);
+        self.saves = self.saves.wrapping_add(1);
+        let mut bytes = *named.as_bytes();
+        if let Some((_, tail)) = bytes.split_last_chunk_mut::<8>() {
+            // The number counts in the last bytes, the claim in those before, but for the two bits of the variant.
+            let counted = (epoch << 32) | u64::from(self.saves);
+            *tail = u64::from_be_bytes(*tail).wrapping_add(counted).to_be_bytes();
+        }
+        Uuid::new_v8(bytes)
+    }
+
+    /// The newest checkpoint as the driver has it.
+    fn kept(&mut self, mark: Mark) -> Kept<S> {
+        Kept {
+            parts: Arc::clone(&self.shared.parts),
+            sink: Arc::clone(&self.shared.sink),
+            state: Arc::clone(&self.shared.state),
+            changes: std::mem::take(&mut self.unwritten),
+            sizes: self.sizes,
+            tasks: self.tasks.clone(),
+            waiting: self.waiting.clone(),
+            mark,
+        }
+    }
+
+    /// Holds the checkpoint back until the run ends, or somebody has facts to write about the step that begins there.
+    pub(super) async fn hold(&mut self, mark: Mark) {
+        self.held = Some(mark);
+        self.unwritten.absorb(&mut self.changes);
+        let kept = Box::new(self.kept(mark));
+        if let Some(behind) = self.behind() {
+            *behind.turn.lock().await = Unwritten::Held(kept);
+        }
+    }
+
+    /// Begins to write the checkpoint while the run goes on. What was written before is there by now.
+    pub(super) async fn save_behind(&mut self, mark: Mark) -> Result<(), RunError> {
+        let shared = &self.shared;
+        let sizes = &mut self.sizes;
+        let checkpoint = new_checkpoint(
+            &shared.parts,
+            &shared.state,
+            &self.changes,
+            sizes,
+            &self.tasks,
+            &self.waiting,
+            mark,
+        )?;
+        let kind = shared
+            .sink
+            .is_heard()
+            .then(|| saved(&shared.sink, &shared.parts, &shared.state, &self.tasks, mark));
+        let ready = Ready {
+            checkpoint,
+            sizes: self.sizes,
+            tell: kind.map(|kind| tell_saved(&shared.sink, kind)),
+        };
+        if let Some(behind) = self.behind() {
+            let turn = Arc::clone(&behind.turn).lock_owned().await;
+            behind.begin(&self.shared.run, turn, ready);
+        }
+        self.changes.clear();
+        Ok(())
+    }
+
+    /// Waits for the write under way, and knows then what is stored. What is held back stays so.
+    pub(super) async fn catch_up(&mut self) -> Result<(), RunError> {
+        let Some(behind) = self.behind() else { return Ok(()) };
+        let mut turn = Arc::clone(&behind.turn).lock_owned().await;
+        match std::mem::take(&mut *turn) {
+            Unwritten::Nothing => {}
+            held @ Unwritten::Held(_) => *turn = held,
+            Unwritten::UnderWay => return Err(unsaved("its write ended early")),
+            Unwritten::Written(sizes) => {
+                self.sizes = sizes;
+                self.held = None;
+            }
+            Unwritten::Failed(error) => return Err(error.unwrap_or_else(|| unsaved("its error was told before"))),
+        }
+        Ok(())
+    }
+
+    /// The same, and takes back what is held, so that the state is the driver's alone and can be changed in place.
+    pub(super) async fn take_back(&mut self) -> Result<Option<Mark>, RunError> {
+        loop {
+            self.catch_up().await?;
+            let Some(behind) = self.behind() else { return Ok(None) };
+            let mut turn = Arc::clone(&behind.turn).lock_owned().await;
+            match std::mem::take(&mut *turn) {
+                Unwritten::Nothing => return Ok(None),
+                Unwritten::Held(held) => {
+                    drop(turn);
+                    self.unwritten = held.into_changes();
+                    return Ok(self.held.take());
+                }
+                // Somebody had it written meanwhile.
+                other @ (Unwritten::UnderWay | Unwritten::Written(_) | Unwritten::Failed(_)) => *turn = other,
+            }
+        }
+    }
+
+    /// Writes what is held back, and waits for what is being written.
+    pub(crate) async fn settle(&self) -> Result<(), RunError> {
+        if let Some(mut turn) = self.shared.run.caught_up().await
+            && let Unwritten::Failed(error) = &mut *turn
+        {
+            return Err(error.take().unwrap_or_else(|| unsaved("its error was told before")));
+        }
+        Ok(())
+    }
+}
