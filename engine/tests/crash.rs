@@ -183,7 +183,8 @@ async fn whichever_commit_fails_the_thread_ends_the_same() {
             assert_eq!(tale, expected, "{at}");
             let ledger = ledger.lock().unwrap();
             assert_eq!(ledger.len(), 4, "{at}: {ledger:?}");
-            assert!(ledger.values().sum::<u32>() <= 5, "{at}: {ledger:?}");
+            // The two effects of a step are cut off together when what fails is the record of a third task.
+            assert!(ledger.values().sum::<u32>() <= 6, "{at}: {ledger:?}");
         }
         assert!(
             failed > commits / 2,
