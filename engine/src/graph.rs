@@ -13,18 +13,21 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 #[cfg(test)]
 pub(crate) use self::topology::Declared;
+pub(crate) use self::{
+    around::CachePolicy,
+    id::{At, Slot},
+    parts::{Branch, Call, Goto, Leave, NodeSpec, Output, Parts, Payload, PayloadCodec, UnknownTarget},
+    topology::{Exits, Join, Kind, Topology},
+};
 pub use self::{
+    around::Reads,
     builder::GraphBuilder,
     check::{BuildError, BuildErrors},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
     join::JoinRule,
 };
-pub(crate) use self::{
-    id::{At, Slot},
-    parts::{Branch, Call, Goto, Leave, NodeSpec, Output, Parts, Payload, PayloadCodec, UnknownTarget},
-    topology::{Exits, Join, Kind, Topology},
-};
 use crate::{
+    cache::{CacheError, NodeCache},
     checkpoint::Checkpointer,
     clock::Clock,
     layer::Layer,
@@ -39,6 +42,7 @@ pub struct Graph<S: State> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) busy: Arc<Busy>,
     pub(crate) layers: Arc<[Arc<dyn Layer>]>,
+    pub(crate) cache: Option<Arc<dyn NodeCache>>,
 }
 impl<S: State> Graph<S> {
     /// Begins a graph. Its name stands in checkpoints, logs and drawings, and must not change while threads of it live.
@@ -78,6 +82,31 @@ impl<S: State> Graph<S> {
         self
     }
 
+    /// Keeps what nodes gave in `cache`, for the nodes that [`GraphBuilder::cache`] names; otherwise they share a
+    /// [`MemoryCache`](crate::MemoryCache) of this graph, or that of the graph around it.
+    #[must_use]
+    pub fn node_cache(mut self, cache: impl NodeCache) -> Self {
+        self.cache = Some(Arc::new(cache));
+        self
+    }
+
+    /// Forgets what a node gave, for all tenants.
+    ///
+    /// # Errors
+    /// [`CacheError::UnknownNode`]; what the cache said.
+    pub async fn clear_cache(&self, node: &str) -> Result<(), CacheError> {
+        if self.parts.topology.find(node).is_none() {
+            return Err(CacheError::UnknownNode {
+                graph: self.name().to_owned(),
+                node: node.to_owned(),
+            });
+        }
+        match self.cache.as_ref().or(self.parts.cache.as_ref()) {
+            Some(cache) => cache.clear(self.name(), node).await,
+            None => Ok(()),
+        }
+    }
+
     /// The graph's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -111,6 +140,7 @@ impl<S: State> Clone for Graph<S> {
             clock: Arc::clone(&self.clock),
             busy: Arc::clone(&self.busy),
             layers: Arc::clone(&self.layers),
+            cache: self.cache.clone(),
         }
     }
 }

@@ -61,6 +61,7 @@
 //! | an outside effect that must not happen twice | [`Context::once`] |
 //! | to see what happens as it happens | [`Run::events`], [`Run::stream`] |
 //! | retries and timeouts | [`Policy`] |
+//! | not to do again what was done for the same question | [`GraphBuilder::cache`], [`Graph::node_cache`] |
 //! | something around every node: traces, times, a refusal | [`Layer`], [`Tracing`], [`Timing`] |
 //! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
 //! | a store of your own | [`Checkpointer`] |
@@ -74,6 +75,7 @@
 //! tasks gave back is kept, so that they do not run again.
 
 mod ask;
+mod cache;
 pub mod checkpoint;
 mod clock;
 #[doc(hidden)]
@@ -90,11 +92,12 @@ mod state;
 
 pub use ask::{Answers, Ask, Question};
 pub use async_trait::async_trait;
+pub use cache::{CacheError, CacheKey, MemoryCache, NodeCache};
 pub use checkpoint::{CheckpointError, Checkpointer, Memory};
 pub use clock::{Clock, SystemClock};
 pub use graph::{
-    AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, JoinRule, NodeId, RouterId,
-    START, Source, Start, Targets, WorkerId, from, to,
+    AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, JoinRule, NodeId, Reads,
+    RouterId, START, Source, Start, Targets, WorkerId, from, to,
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use layer::{Layer, Next, Ran, RunInfo, StepInfo, TaskInfo, Times, Timing, Tracing, Whole};

@@ -6,6 +6,7 @@ mod begin;
 mod behind;
 mod breakpoint;
 mod busy;
+mod cache;
 mod command;
 mod driver;
 mod edit;
@@ -65,6 +66,7 @@ pub(crate) use self::{
 };
 use crate::{
     ask::{Answers, Ask, Question},
+    cache::NodeCache,
     checkpoint::{At, OutboxMessage},
     graph::{Goto, Graph},
     id::{RunId, ThreadKey},
@@ -176,6 +178,8 @@ pub(crate) struct Options<S: State> {
     pub(crate) held: Option<Arc<Held>>,
     /// The task that the run is part of, if its graph is inside another.
     pub(crate) outer: Option<TaskContext>,
+    /// The node cache of the graph around this one.
+    pub(crate) cache: Option<Arc<dyn NodeCache>>,
 }
 
 impl<S: State> Default for Options<S> {
@@ -199,6 +203,7 @@ impl<S: State> Default for Options<S> {
             concurrency: None,
             held: None,
             outer: None,
+            cache: None,
         }
     }
 }

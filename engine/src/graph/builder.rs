@@ -323,10 +323,11 @@ impl<S: State> GraphBuilder<S> {
         let mut slots: Vec<Option<NodeSpec<S>>> = named
             .map(|(spec, (name, _))| Some(around::within_policy(spec, name.clone())))
             .collect();
-        let nodes = order
+        let nodes: Vec<_> = order
             .iter()
             .filter_map(|old| slots.get_mut(*old).and_then(Option::take))
             .collect();
+        let cache = around::own_cache(&nodes);
         Graph {
             parts: Arc::new(Parts {
                 shape: self.shape,
@@ -337,11 +338,13 @@ impl<S: State> GraphBuilder<S> {
                 requires: self.requires,
                 compat: self.compat,
                 breakpoints: self.breakpoints,
+                cache,
             }),
             store: None,
             clock: Arc::new(SystemClock),
             busy: Arc::new(Busy::default()),
             layers: Arc::default(),
+            cache: None,
         }
     }
 

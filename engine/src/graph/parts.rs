@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{around::Around, topology::Topology};
 use crate::{
+    cache::NodeCache,
     dynamic::Compat,
     node::{Context, NodeError, Policy},
     run::{Breakpoints, decode_record, encode_record},
@@ -34,6 +35,8 @@ pub(crate) struct Output<S: State> {
     pub(crate) leave: Option<Box<Leave>>,
     /// When a join has cancelled the task, if one has: it has given nothing, and nothing follows from it.
     pub(crate) cancelled: Option<DateTime<Utc>>,
+    /// It comes from the node cache.
+    pub(crate) cached: bool,
 }
 
 impl<S: State> Output<S> {
@@ -44,6 +47,7 @@ impl<S: State> Output<S> {
             goto: Vec::new(),
             leave: None,
             cancelled: None,
+            cached: false,
         }
     }
 
@@ -133,6 +137,8 @@ pub(crate) struct Parts<S: State> {
     pub(crate) requires: Vec<(TypeId, &'static str)>,
     pub(crate) compat: Compat,
     pub(crate) breakpoints: Breakpoints,
+    /// Of this graph alone, when nodes of it are cached and nobody has given another.
+    pub(crate) cache: Option<Arc<dyn NodeCache>>,
 }
 
 fn encode_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Arc<[u8]>, StateError> {

@@ -25,6 +25,7 @@ use uuid::Uuid;
 use super::{Effect, Held, NodeError};
 use crate::{
     ask::{Ask, Question},
+    cache::NodeCache,
     checkpoint::{Commit, TaskRecord},
     clock::Clock,
     graph::Topology,
@@ -84,6 +85,7 @@ pub(crate) struct RunContext {
     /// The permits of the nodes around this run.
     pub(crate) held: Option<Arc<Held>>,
     pub(crate) layers: Arc<[Arc<dyn Layer>]>,
+    pub(crate) cache: Option<Arc<dyn NodeCache>>,
 }
 
 /// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.

@@ -287,9 +287,15 @@ impl<S: State> Driver<S> {
                 let task = self.task_id(task);
                 self.shared.tell(EventKind::Cancelled { node, task }).await;
             }
-            End::Output(Output { update, .. }) => {
-                let (task, update) = (self.task_id(task), update.clone());
-                self.shared.tell(EventKind::Update { node, task, update }).await;
+            End::Output(Output { update, cached, .. }) => {
+                let (task, update, cached) = (self.task_id(task), update.clone(), *cached);
+                let told = EventKind::Update {
+                    node,
+                    task,
+                    update,
+                    cached,
+                };
+                self.shared.tell(told).await;
             }
             End::Failed { error, .. } => {
                 let (task, error) = (self.task_id(task), error.to_string());

@@ -91,6 +91,8 @@ pub enum EventKind<S: State> {
         task: String,
         /// What it writes.
         update: S::Update,
+        /// Whether the node cache had it, so that the node did not run.
+        cached: bool,
     },
     /// A node has emitted an event.
     Custom {

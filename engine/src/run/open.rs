@@ -279,6 +279,7 @@ impl<S: State> Opening<S> {
             limit: options.concurrency.map(RunLimit::new),
             held: options.held,
             layers: graph.layers,
+            cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
         };
         let behind = options.durability != Durability::Sync && context.store.is_some();
         let context = Arc::new(context);

@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::{
+    cache,
     error::{NodePanic, NodeTimeout},
     event::{EventKind, Sink},
     frontier::StoredGoto,
-    layers, limits,
+    layers,
     plan::Seed,
 };
 use crate::{
@@ -147,7 +148,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, 
         };
     };
     loop {
-        let error = match limits::within(shared, spec, &ctx, payload).await {
+        let error = match cache::within(shared, spec, &ctx, payload).await {
             Ok(end) => return end,
             Err(error) => error,
         };

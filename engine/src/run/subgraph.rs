@@ -132,6 +132,7 @@ fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginni
         outer: Some(ctx.task.clone()),
         on_busy: OnBusy::Reject,
         concurrency: outer.limit.as_ref().map(|limit| limit.at_once),
+        cache: outer.cache.clone(),
         held: ctx.task.held.clone().or_else(|| outer.held.clone()),
         ..Options::default()
     };

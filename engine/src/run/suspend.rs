@@ -13,9 +13,9 @@ use crate::{
     ask::Question,
     checkpoint::{Commit, RecordKind, RunStatus, TaskRecord},
     dynamic::Compat,
-    graph::{Goto, Leave, Output, Payload},
+    graph::{Goto, Leave, Output, Parts, Payload},
     node::NodeError,
-    state::State,
+    state::{State, StateError},
 };
 
 /// What the tasks that did not finish have come to, taken together.
@@ -45,26 +45,7 @@ impl<S: State> Driver<S> {
 
     /// A recorded output as it was.
     pub(super) fn output(&self, stored: StoredOutput<S::Update>) -> Result<Output<S>, RunError> {
-        let parts = &self.shared.parts;
-        let goto = |stored: StoredGoto| {
-            let payload = match (&stored.payload, parts.topology.find(&stored.to)) {
-                (Some(bytes), Some(node)) => {
-                    decode_payload(&parts.topology, &parts.nodes, node, bytes).map_err(|lost| self.lost(lost))?
-                }
-                _ => None,
-            };
-            Ok(Goto {
-                to: stored.to.into(),
-                payload,
-            })
-        };
-        Ok(Output {
-            update: stored.update,
-            route: stored.route,
-            goto: stored.goto.into_iter().map(goto).collect::<Result<_, RunError>>()?,
-            leave: stored.leave,
-            cancelled: stored.cancelled,
-        })
+        restore_output(&self.shared.parts, stored).map_err(|lost| self.lost(lost))
     }
 
     fn lost(&self, lost: Lost) -> RunError {
@@ -96,18 +77,7 @@ impl<S: State> Driver<S> {
     }
 
     pub(super) fn stored_gotos(&self, gotos: &[Goto]) -> Result<Vec<StoredGoto>, RunError> {
-        let parts = &self.shared.parts;
-        let store = |goto: &Goto| {
-            let payload = match (&goto.payload, parts.topology.find(&goto.to)) {
-                (Some(payload), Some(node)) => encode_payload(&parts.topology, &parts.nodes, node, payload)?,
-                _ => None,
-            };
-            Ok(StoredGoto {
-                to: goto.to.clone().into_owned(),
-                payload,
-            })
-        };
-        gotos.iter().map(store).collect()
+        Ok(store_gotos(&self.shared.parts, gotos)?)
     }
 
     pub(super) async fn keep_outputs<'a>(
@@ -257,6 +227,42 @@ impl<S: State> Driver<S> {
         }
         error
     }
+}
+
+/// Where an output goes besides its edges, written down.
+pub(super) fn store_gotos<S: State>(parts: &Parts<S>, gotos: &[Goto]) -> Result<Vec<StoredGoto>, StateError> {
+    let store = |goto: &Goto| {
+        let payload = match (&goto.payload, parts.topology.find(&goto.to)) {
+            (Some(payload), Some(node)) => encode_payload(&parts.topology, &parts.nodes, node, payload)?,
+            _ => None,
+        };
+        Ok(StoredGoto {
+            to: goto.to.clone().into_owned(),
+            payload,
+        })
+    };
+    gotos.iter().map(store).collect()
+}
+
+/// An output that was written down, as it was.
+pub(super) fn restore_output<S: State>(parts: &Parts<S>, stored: StoredOutput<S::Update>) -> Result<Output<S>, Lost> {
+    let goto = |stored: StoredGoto| {
+        let payload = match (&stored.payload, parts.topology.find(&stored.to)) {
+            (Some(bytes), Some(node)) => decode_payload(&parts.topology, &parts.nodes, node, bytes)?,
+            _ => None,
+        };
+        Ok(Goto {
+            to: stored.to.into(),
+            payload,
+        })
+    };
+    Ok(Output {
+        route: stored.route,
+        goto: stored.goto.into_iter().map(goto).collect::<Result<_, Lost>>()?,
+        leave: stored.leave,
+        cancelled: stored.cancelled,
+        ..Output::of(stored.update)
+    })
 }
 
 /// Questions as records; an answer that did not fit is withdrawn with them.

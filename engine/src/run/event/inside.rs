@@ -33,6 +33,8 @@ pub enum InsideKind {
         task: String,
         /// What it writes.
         update: Value,
+        /// Whether the node cache had it, so that the node did not run.
+        cached: bool,
     },
     /// A task has failed and is tried again.
     Retry {
@@ -141,10 +143,16 @@ impl<E> Inside<E> {
             EventKind::Custom { node, event } => return Some(Self::Custom { node, event }),
             EventKind::Inside(kind) => kind,
             EventKind::Step { step, tasks } => InsideKind::Step { step, tasks },
-            EventKind::Update { node, task, update } => InsideKind::Update {
+            EventKind::Update {
+                node,
+                task,
+                update,
+                cached,
+            } => InsideKind::Update {
                 node,
                 task,
                 update: json(&update)?,
+                cached,
             },
             EventKind::Retry {
                 node,
