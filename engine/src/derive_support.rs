@@ -5,12 +5,12 @@ use std::fmt;
 use rmp_serde::{Deserializer as Reader, Serializer as Writer, config::StructMapConfig};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
     ser::SerializeMap,
 };
 
-pub use crate::state::present;
 use crate::state::{Changes, Mark, StateError};
+pub use crate::{run::StoredOutput, state::present};
 pub use serde;
 
 type MapWriter<'a> =
@@ -107,6 +107,16 @@ pub fn decode<F: ReadFields>(fields: &mut F, parts: &[&[u8]]) -> Result<(), Stat
 #[must_use]
 pub fn unknown_field<E: Error>() -> E {
     E::custom("it is stored, and this state has no such field")
+}
+
+/// The error of a version that a state cannot be read from.
+pub const fn same_version(stored: u32, known: u32) -> Result<(), StateError> {
+    crate::state::same_version(stored, known)
+}
+
+/// What a task gave back, read as it is.
+pub fn decode_kept<U: DeserializeOwned>(body: &[u8]) -> Result<StoredOutput<U>, StateError> {
+    crate::run::decode_record(body)
 }
 
 /// A field that must have been stored.

@@ -7,6 +7,7 @@ mod draw;
 mod id;
 mod join;
 mod parts;
+mod rename;
 mod topology;
 
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -31,7 +32,7 @@ use crate::{
     checkpoint::Checkpointer,
     clock::Clock,
     layer::Layer,
-    run::{Busy, Subgraph},
+    run::{Busy, Subgraph, Versions},
     state::{FromState, State},
 };
 
@@ -43,6 +44,9 @@ pub struct Graph<S: State> {
     pub(crate) busy: Arc<Busy>,
     pub(crate) layers: Arc<[Arc<dyn Layer>]>,
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
+    pub(crate) versions: Versions,
+    /// Older versions of this graph, for threads that began on them.
+    pub(crate) older: Arc<Vec<Self>>,
 }
 impl<S: State> Graph<S> {
     /// Begins a graph. Its name stands in checkpoints, logs and drawings, and must not change while threads of it live.
@@ -141,6 +145,8 @@ impl<S: State> Clone for Graph<S> {
             busy: Arc::clone(&self.busy),
             layers: Arc::clone(&self.layers),
             cache: self.cache.clone(),
+            versions: self.versions,
+            older: Arc::clone(&self.older),
         }
     }
 }

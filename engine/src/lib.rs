@@ -64,6 +64,7 @@
 //! | not to do again what was done for the same question | [`GraphBuilder::cache`], [`Graph::node_cache`] |
 //! | something around every node: traces, times, a refusal | [`Layer`], [`Tracing`], [`Timing`] |
 //! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
+//! | to change a state or a graph that threads live on | [`State`] (`version`, `from`), [`GraphBuilder::renamed`], [`Versions`] |
 //! | a store of your own | [`Checkpointer`] |
 //!
 //! # How a run goes
@@ -109,7 +110,7 @@ pub use route::{Command, Route};
 pub use run::{
     AsNode, Breakpoints, Cancel, Durability, Event, EventKind, EventReader, EventSender, Extra, HistoryEntry,
     InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, ReaderGone, Run, RunError, RunEvent,
-    RunStream, STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, TaskState, events,
+    RunStream, STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, TaskState, Versions, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

@@ -26,6 +26,7 @@ mod step;
 mod stream;
 mod subgraph;
 mod suspend;
+mod version;
 mod view;
 mod waiting;
 
@@ -50,8 +51,10 @@ pub use self::{
     error::{NodePanic, NodeTimeout, RunError},
     event::{Event, EventKind, EventReader, EventSender, Extra, InsideKind, Path, ReaderGone, StartedTask, events},
     read::{HistoryEntry, Snapshot, TaskState},
+    step::StoredOutput,
     stream::{RunEvent, RunStream},
     subgraph::Subgraph,
+    version::Versions,
 };
 pub(crate) use self::{
     behind::StoreHandle,
@@ -63,6 +66,7 @@ pub(crate) use self::{
     journal::{Journal, decode_record, encode_record},
     limits::RunLimit,
     subgraph::enter,
+    version::Inherited,
 };
 use crate::{
     ask::{Answers, Ask, Question},

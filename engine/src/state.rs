@@ -45,6 +45,7 @@ pub use self::{
 /// |---|---|
 /// | `#[state(event = E)]` on the struct | what nodes may emit; `()` otherwise |
 /// | `#[state(version = 2)]` on the struct | version of the stored form, 1 otherwise |
+/// | `#[state(from = ChatV1)]` on the struct | what it was in an older version; needs `From` for the state and for its update |
 /// | `#[state(input_derive(T, ..))]` on the struct | more derives on `{Name}Input`, such as `schemars::JsonSchema` |
 /// | `input` | the field is part of `{Name}Input`: set when a run starts |
 /// | `input, default = expr` | the same, and it may be left out |
@@ -111,6 +112,44 @@ pub trait State: Clone + Serialize + Send + Sync + 'static {
     /// Rebuilds a state from [`encode`](Self::encode)'s bytes and the changes that followed, without running reducers.
     fn decode(shape: &Self::Shape, parts: &[&[u8]]) -> Result<Self, StateError>;
 
+    /// Version of the stored form of a state of this shape.
+    #[must_use]
+    fn version(_shape: &Self::Shape) -> u32 {
+        Self::VERSION
+    }
+
+    /// Rebuilds a state that was stored in this version of its form, and migrates it.
+    ///
+    /// # Errors
+    /// [`StateError::Version`] if there is no way from that version.
+    fn decode_version(shape: &Self::Shape, version: u32, parts: &[&[u8]]) -> Result<Self, StateError> {
+        same_version(version, Self::version(shape))?;
+        Self::decode(shape, parts)
+    }
+
+    /// Reads what a task gave back in this version of the state's form, and migrates its update.
+    #[doc(hidden)]
+    fn decode_kept(
+        shape: &Self::Shape,
+        version: u32,
+        body: &[u8],
+    ) -> Result<crate::run::StoredOutput<Self::Update>, StateError> {
+        same_version(version, Self::version(shape))?;
+        crate::run::decode_record(body)
+    }
+
+    /// Migrates an input that was admitted in this version of the state's form and not merged yet.
+    #[doc(hidden)]
+    fn migrate_input(shape: &Self::Shape, version: u32, input: Self::Input) -> Result<Self::Input, StateError> {
+        same_version(version, Self::version(shape)).map(|()| input)
+    }
+
+    /// The versions of the stored form that can be read, each with its fields: they were part of a graph's fingerprint.
+    #[doc(hidden)]
+    fn forms(shape: &Self::Shape) -> Vec<(u32, Vec<Field>)> {
+        vec![(Self::version(shape), Self::fields(shape).to_vec())]
+    }
+
     /// An update that changes nothing, to be filled by its setters.
     #[must_use]
     fn update() -> Self::Update {
@@ -139,4 +178,13 @@ pub trait Update: Default + Clone + Serialize + DeserializeOwned + Send + Sync +
 #[doc(hidden)]
 pub fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// The error of a form that can only be read as it is.
+pub(crate) const fn same_version(stored: u32, known: u32) -> Result<(), StateError> {
+    if stored == known {
+        Ok(())
+    } else {
+        Err(StateError::Version { stored, known })
+    }
 }

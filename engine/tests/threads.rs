@@ -485,7 +485,7 @@ async fn a_thread_that_waits_at_a_node_which_is_gone_is_refused_by_name() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "thread acme/t waits at `answer`, which graph `chat` does not have any more: run it with the version that has it"
+        "thread acme/t waits at `answer`, which graph `chat` does not have any more: say by `renamed` which node it is now, or run it with the version that has it"
     );
 }
 

@@ -2,6 +2,7 @@
 
 mod implement;
 mod input;
+mod migration;
 mod overwrite;
 mod parse;
 mod update;

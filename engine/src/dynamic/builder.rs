@@ -38,6 +38,7 @@ pub struct DynamicBuilder {
     slots: BTreeMap<String, Slot>,
     policies: Vec<(String, Policy)>,
     deferred: Vec<String>,
+    renamed: Vec<(String, String)>,
     ways: Vec<Way>,
     problems: Vec<BuildError>,
 }
@@ -70,6 +71,7 @@ impl DynamicBuilder {
             slots: BTreeMap::new(),
             policies: Vec::new(),
             deferred: Vec::new(),
+            renamed: Vec::new(),
             ways: Vec::new(),
             problems: Vec::new(),
         }
@@ -135,6 +137,12 @@ impl DynamicBuilder {
     /// Lets a node wait, once triggered, until nothing else is left to run.
     pub fn defer(&mut self, node: impl Into<String>) -> &mut Self {
         self.deferred.push(node.into());
+        self
+    }
+
+    /// Says that a node had another name before, so that threads which wait there under it go on here.
+    pub fn renamed(&mut self, old: impl Into<String>, node: impl Into<String>) -> &mut Self {
+        self.renamed.push((old.into(), node.into()));
         self
     }
 
@@ -207,6 +215,12 @@ impl DynamicBuilder {
         for name in std::mem::take(&mut self.deferred) {
             match self.slots.get(&name) {
                 Some(slot) => self.inner.declared.defer(slot.index),
+                None => self.problems.push(BuildError::UnknownNode(name)),
+            }
+        }
+        for (old, name) in std::mem::take(&mut self.renamed) {
+            match self.slots.get(&name) {
+                Some(slot) => self.inner.declared.renamed.push((old.into(), slot.index)),
                 None => self.problems.push(BuildError::UnknownNode(name)),
             }
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
-use super::{JsonInput, JsonUpdate, Write};
+use super::{JsonInput, JsonUpdate, Write, migrate::Migrate};
 use crate::state::Field;
 
 /// How a channel takes what is written to it.
@@ -86,12 +86,14 @@ impl Merge {
 pub struct Channels(Arc<Inner>);
 
 #[derive(Debug, Clone)]
-struct Inner {
+pub(super) struct Inner {
     fields: Vec<Field>,
     merges: Vec<Merge>,
     positions: BTreeMap<String, usize>,
     inputs: Option<Vec<usize>>,
     outputs: Option<Vec<usize>>,
+    pub(super) version: u32,
+    pub(super) migrate: Option<Migrate>,
 }
 
 impl Channels {
@@ -106,6 +108,8 @@ impl Channels {
             positions: BTreeMap::new(),
             inputs: None,
             outputs: None,
+            version: 1,
+            migrate: None,
         };
         for (name, merge) in channels {
             let name = name.into();
@@ -134,6 +138,37 @@ impl Channels {
     pub fn outputs<N: AsRef<str>>(self, names: impl IntoIterator<Item = N>) -> Result<Self, ChannelError> {
         let outputs = self.all(names)?;
         Ok(self.changed(|inner| inner.outputs = Some(outputs)))
+    }
+
+    /// Says which version of the stored form these channels are, and how an object of an older one becomes one of this:
+    /// the whole state as it was stored, and also what tasks of an unfinished step have written, and an input that was not
+    /// merged yet; those hold only some of the channels, and `{"__overwrite__": value}` where a node has set one outright.
+    ///
+    /// ```
+    /// use stepgraph::dynamic::{Channels, Merge};
+    ///
+    /// let channels = Channels::new([("question", Merge::Last)])?.version(2, |_from, mut values| {
+    ///     if let Some(query) = values.remove("query") {
+    ///         values.insert("question".into(), query);
+    ///     }
+    ///     Ok(values)
+    /// });
+    /// # Ok::<(), stepgraph::dynamic::ChannelError>(())
+    /// ```
+    #[must_use]
+    pub fn version(
+        self,
+        version: u32,
+        migrate: impl Fn(u32, Map<String, Value>) -> Result<Map<String, Value>, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.changed(|inner| {
+            inner.version = version;
+            inner.migrate = Some(Migrate(Arc::new(migrate)));
+        })
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
     }
 
     fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {

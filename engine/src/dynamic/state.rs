@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
 use super::{Channels, JsonInput, JsonUpdate, Merge, Write};
-use crate::state::{Changes, Field, Mark, State, StateError};
+use crate::{
+    run::{StoredOutput, decode_record},
+    state::{Changes, Field, Mark, State, StateError},
+};
 
 /// The state of a dynamic graph: a JSON value for each channel that has one.
 #[derive(Debug, Clone)]
@@ -71,6 +74,12 @@ impl JsonState {
             .collect()
     }
 
+    fn slot(&mut self, channel: &str) -> Result<&mut Option<Value>, StateError> {
+        let at = self.channels.position(channel);
+        let slot = at.and_then(|at| self.values.get_mut(at));
+        slot.ok_or_else(|| StateError::Decode(format!("there is no channel `{channel}`")))
+    }
+
     /// What is not a channel, or does not fit, is left out: whoever wants an error has checked before.
     fn write(&mut self, channel: &str, write: Write, changes: &mut Changes) {
         let Some(at) = self.channels.position(channel) else {
@@ -95,6 +104,31 @@ impl JsonState {
             }
         }
     }
+}
+
+/// Lays a stored effect over what there is.
+fn lay(slot: &mut Option<Value>, name: &str, effect: Effect<Value>) -> Result<(), StateError> {
+    match (effect, slot) {
+        (Effect::Set(value), slot) => *slot = Some(value),
+        (Effect::Append(Value::Array(tail)), Some(Value::Array(list))) => list.extend(tail),
+        (Effect::Append(_), _) => return Err(StateError::Decode(format!("channel `{name}` was no list"))),
+    }
+    Ok(())
+}
+
+/// A stored state as an object, whatever channels it had.
+fn whole(parts: &[&[u8]]) -> Result<Map<String, Value>, StateError> {
+    let mut values: BTreeMap<String, Option<Value>> = BTreeMap::new();
+    for part in parts {
+        for (name, effect) in decode_record::<BTreeMap<String, Effect<Value>>>(part)? {
+            let slot = values.entry(name.clone()).or_default();
+            lay(slot, &name, effect)?;
+        }
+    }
+    Ok(values
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect())
 }
 
 fn reduce(merge: Merge, slot: &mut Option<Value>, new: Value) {
@@ -216,23 +250,42 @@ impl State for JsonState {
         rmp_serde::to_vec_named(&effects).map_err(|error| StateError::Encode(error.to_string()))
     }
 
+    fn version(shape: &Channels) -> u32 {
+        shape.inner().version
+    }
+
+    fn decode_version(shape: &Channels, version: u32, parts: &[&[u8]]) -> Result<Self, StateError> {
+        if version == Self::version(shape) {
+            return Self::decode(shape, parts);
+        }
+        let mut state = Self::new(shape);
+        for (name, value) in shape.migrated(version, whole(parts)?)? {
+            *state.slot(&name)? = Some(value);
+        }
+        Ok(state)
+    }
+
+    fn decode_kept(shape: &Channels, version: u32, body: &[u8]) -> Result<StoredOutput<JsonUpdate>, StateError> {
+        let kept: StoredOutput<JsonUpdate> = decode_record(body)?;
+        if version == Self::version(shape) {
+            return Ok(kept);
+        }
+        shape
+            .migrated_writes(version, &kept.update)
+            .map(|update| kept.map(|_| update))
+    }
+
+    fn migrate_input(shape: &Channels, version: u32, input: JsonInput) -> Result<JsonInput, StateError> {
+        shape.migrated_writes(version, &input)
+    }
+
     fn decode(shape: &Channels, parts: &[&[u8]]) -> Result<Self, StateError> {
         let mut state = Self::new(shape);
         for part in parts {
             let effects: BTreeMap<String, Effect<Value>> =
                 rmp_serde::from_slice(part).map_err(|error| StateError::Decode(error.to_string()))?;
             for (name, effect) in effects {
-                let at = shape.position(&name);
-                let slot = at.and_then(|at| state.values.get_mut(at));
-                let unknown = || StateError::Decode(format!("there is no channel `{name}`"));
-                let slot = slot.ok_or_else(unknown)?;
-                match (effect, slot) {
-                    (Effect::Set(value), slot) => *slot = Some(value),
-                    (Effect::Append(Value::Array(tail)), Some(Value::Array(list))) => list.extend(tail),
-                    (Effect::Append(_), _) => {
-                        return Err(StateError::Decode(format!("channel `{name}` was no list")));
-                    }
-                }
+                lay(state.slot(&name)?, &name, effect)?;
             }
         }
         Ok(state)

@@ -27,7 +27,7 @@ use crate::{
     dynamic::Compat,
     node::{IntoNode, NodeError, Policy},
     route::{Command, Route},
-    run::{Breakpoints, Busy},
+    run::{Breakpoints, Busy, Versions},
     state::{FromState, State},
 };
 
@@ -318,7 +318,7 @@ impl<S: State> GraphBuilder<S> {
 
     fn made(self) -> Graph<S> {
         let order = self.declared.order();
-        let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::VERSION);
+        let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::version(&self.shape));
         let named = self.nodes.into_iter().zip(&self.declared.nodes);
         let mut slots: Vec<Option<NodeSpec<S>>> = named
             .map(|(spec, (name, _))| Some(around::within_policy(spec, name.clone())))
@@ -345,6 +345,8 @@ impl<S: State> GraphBuilder<S> {
             busy: Arc::new(Busy::default()),
             layers: Arc::default(),
             cache: None,
+            versions: Versions::default(),
+            older: Arc::new(Vec::new()),
         }
     }
 

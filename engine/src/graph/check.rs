@@ -10,6 +10,7 @@ use petgraph::{
 
 use super::{
     id::At,
+    rename,
     topology::{Declared, DeclaredJoin, Kind, Way},
 };
 
@@ -75,6 +76,18 @@ pub enum BuildError {
     /// A policy for a node that is not there.
     #[error("something is said of `{0}`, which is no node: declare it, or take it out")]
     UnknownNode(String),
+    /// A node is said to have had a name that another node has.
+    #[error("`{old}` is said to be renamed, and a node has that name: rename another, or give the node another name")]
+    RenameInUse {
+        /// The name.
+        old: Cow<'static, str>,
+    },
+    /// Two nodes are said to have had one name.
+    #[error("`{old}` is said to be renamed twice: say of one node only that it had this name")]
+    RenamedTwice {
+        /// The name.
+        old: Cow<'static, str>,
+    },
     /// An id that another builder has made.
     #[error(
         "an id of another builder was used: use the ids that this builder's `node`, `router` and `worker` returned"
@@ -103,6 +116,8 @@ impl BuildError {
             Self::ImpossibleJoin { .. } => "graph::impossible_join",
             Self::ImpossibleRule { .. } => "graph::impossible_rule",
             Self::EmptyBranch(_) => "graph::empty_branch",
+            Self::RenameInUse { .. } => "graph::rename_in_use",
+            Self::RenamedTwice { .. } => "graph::renamed_twice",
             Self::ForeignId => "graph::foreign_id",
         }
     }
@@ -152,6 +167,7 @@ pub(super) fn check_open(declared: &Declared, mut problems: Vec<BuildError>) -> 
         let problem = join.rule.problem(join.sources.len())?;
         Some(BuildError::ImpossibleRule { to, problem })
     }));
+    problems.extend(rename::problems(declared));
     let names = declared.nodes.iter().map(|(name, _)| name);
     problems.extend(
         names
@@ -199,6 +215,7 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
         }
         errors.extend(map.node_problem(at, name, *kind));
     }
+    errors.extend(rename::problems(declared));
     for (at, _) in &declared.routes {
         if declared.routes.iter().filter(|(other, _)| other == at).count() > 1
             && !errors.contains(&BuildError::RoutedTwice(map.name(*at)))

@@ -41,6 +41,8 @@ pub(crate) struct Declared {
     pub(crate) fan_outs: Vec<(At, At)>,
     /// Nodes, by position, that wait until nothing else is left.
     pub(crate) deferred: Vec<usize>,
+    /// Names that nodes had before, each with the node by position.
+    pub(crate) renamed: Vec<(Cow<'static, str>, usize)>,
     pub(crate) foreign: bool,
 }
 
@@ -55,6 +57,7 @@ impl Declared {
             routes: Vec::new(),
             fan_outs: Vec::new(),
             deferred: Vec::new(),
+            renamed: Vec::new(),
             foreign: false,
         }
     }
@@ -157,6 +160,8 @@ pub(crate) struct Exits {
     pub(crate) joins: Vec<(usize, usize)>,
     /// For a router: the nodes each route leads to.
     pub(crate) routes: Vec<Vec<usize>>,
+    /// The labels of those routes.
+    pub(crate) labels: Vec<Cow<'static, str>>,
 }
 
 impl Exits {
@@ -188,6 +193,8 @@ pub(crate) struct Topology {
     kinds: Vec<Kind>,
     /// Which nodes are deferred; empty when none is.
     deferred: Vec<bool>,
+    /// Names that nodes had before; no part of the fingerprint.
+    renamed: Vec<(Cow<'static, str>, usize)>,
     /// What leads out of each node; the last is START's.
     exits: Vec<Exits>,
     pub(crate) joins: Vec<Join>,
@@ -253,6 +260,11 @@ impl Topology {
             names: named.iter().map(|(name, _)| name.clone()).collect(),
             kinds: named.iter().map(|(_, kind)| *kind).collect(),
             deferred: deferred(declared, order),
+            renamed: declared
+                .renamed
+                .iter()
+                .map(|(old, at)| (old.clone(), ranks.0.get(*at).copied().unwrap_or_default()))
+                .collect(),
             exits: vec![Exits::default(); order.len() + 1],
             joins: Vec::new(),
             branches: Vec::new(),
@@ -277,7 +289,10 @@ impl Topology {
             self.branches.push(ranks.table(table));
         }
         for (from, table) in &declared.routes {
-            self.change_exits(ranks.begin(*from), |exits| exits.routes = ranks.table(table));
+            self.change_exits(ranks.begin(*from), |exits| {
+                exits.routes = ranks.table(table);
+                exits.labels = table.iter().map(|(label, _)| label.clone()).collect();
+            });
         }
         for (from, to) in &declared.fan_outs {
             let at = self.fan_outs.len();
@@ -311,7 +326,7 @@ impl Topology {
     }
 
     /// A UUID over everything that gives stored data its meaning.
-    fn hash(&self, fields: &[Field], state_version: u32) -> Uuid {
+    pub(crate) fn hash(&self, fields: &[Field], state_version: u32) -> Uuid {
         let mut text = format!("{}\n{state_version}\n", self.graph);
         text.extend(
             fields
@@ -383,10 +398,26 @@ impl Topology {
         self.deferred.get(node).copied().unwrap_or_default()
     }
 
+    /// The number of a node by its name, or by one that it had before.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.names
             .binary_search_by(|known| known.as_bytes().cmp(name.as_bytes()))
             .ok()
+            .or_else(|| {
+                let renamed = self.renamed.iter().find(|(old, _)| *old == name);
+                renamed.map(|(_, node)| *node)
+            })
+    }
+
+    /// Whether any node had another name before.
+    pub(crate) const fn renames(&self) -> bool {
+        !self.renamed.is_empty()
+    }
+
+    /// A stored name as it is now.
+    pub(crate) fn current<'a>(&'a self, stored: &'a str) -> &'a str {
+        let renamed = self.renamed.iter().find(|(old, _)| *old == stored);
+        renamed.map_or(stored, |(_, node)| self.name(*node))
     }
 
     /// The number of a name that may stand among tasks: a node's, or START's.
@@ -405,6 +436,7 @@ impl Topology {
             fan_outs: Vec::new(),
             joins: Vec::new(),
             routes: Vec::new(),
+            labels: Vec::new(),
         };
         self.exits.get(node).unwrap_or(&NONE)
     }

@@ -31,7 +31,7 @@ use crate::{
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
     layer::Layer,
-    run::{Hears, Inside, Journal, RunLimit, StoreHandle},
+    run::{Hears, Inherited, Inside, Journal, RunLimit, StoreHandle},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -53,6 +53,8 @@ pub(crate) struct TaskContext {
     pub(crate) send: Option<u32>,
     pub(crate) step: i64,
     pub(crate) attempt: u32,
+    /// What its step has of another version of the program, if anything.
+    pub(crate) inherited: Option<Arc<Inherited>>,
     /// When the step began, as its checkpoint recorded it; without a store, nobody recorded it.
     pub(crate) recorded_at: Option<DateTime<Utc>>,
     /// The permits that it and the nodes around it hold.
@@ -203,7 +205,7 @@ impl TypeMap {
 /// Hands events of one type to whoever listens to the run.
 pub(crate) trait Emit<E>: Send + Sync {
     /// The caller holds a permit of the gate, so there is room.
-    fn send(&self, node: usize, event: E);
+    fn send(&self, node: Cow<'static, str>, event: E);
 
     /// The same for what happens in a graph inside a node. Each host puts its name behind `hosts`.
     fn send_inside(&self, hosts: Vec<Cow<'static, str>>, inside: Inside<E>);
@@ -230,7 +232,7 @@ impl<E> Clone for Emitter<E> {
 struct Narrow<E>(Arc<dyn Emit<E>>);
 
 impl<E, F: Into<E>> Emit<F> for Narrow<E> {
-    fn send(&self, node: usize, event: F) {
+    fn send(&self, node: Cow<'static, str>, event: F) {
         self.0.send(node, event.into());
     }
 
@@ -251,7 +253,7 @@ impl TaskContext {
 
     /// The task's name inside its step.
     pub(crate) fn id(&self) -> String {
-        self.run.topology.task_id(self.node, self.send)
+        Inherited::task_id(self.inherited.as_deref(), &self.run.topology, self.node, self.send)
     }
 
     /// The same for every entry of the same task, different for every other.
@@ -418,7 +420,7 @@ impl<E: Send + 'static> Context<E> {
             && let Ok(permit) = emitter.gate.acquire().await
         {
             permit.forget();
-            emitter.out.send(self.task.node, event);
+            emitter.out.send(self.task.node_name(), event);
         }
     }
 
@@ -430,7 +432,7 @@ impl<E: Send + 'static> Context<E> {
             return false;
         };
         permit.forget();
-        emitter.out.send(self.task.node, event);
+        emitter.out.send(self.task.node_name(), event);
         true
     }
 

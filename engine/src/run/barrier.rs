@@ -179,6 +179,7 @@ impl<S: State> Driver<S> {
             Durability::Async if run.is_none() => self.save_behind(mark).await?,
             Durability::Sync | Durability::Async | Durability::Exit => self.save_now(mark, run, outbox).await?,
         }
+        self.shared.inherited = None;
         // The records belong to the step that has ended.
         self.shared.run.journal.clear();
         (self.shared.recorded_at, self.shared.begins_at) = (Some(mark.created_at), mark.id);

@@ -11,6 +11,7 @@ use super::{
     frontier::{Frontier, Lost},
     open::{Opened, Opening, decode, guarded, sizes},
     plan::{Seed, Waiting},
+    version::{Inherited, migrate_inputs},
 };
 use crate::{
     ask::Answers,
@@ -39,7 +40,12 @@ impl<S: State> Opening<S> {
                 let step = checkpoint.info.step + 2;
                 let mut state = decode::<S>(&parts.shape, &checkpoint)?;
                 guarded(step, || state.restart(input, &mut changes))?;
-                (state, step, sizes(&checkpoint), self.parent(&checkpoint))
+                (
+                    state,
+                    step,
+                    sizes::<S>(&parts.shape, &checkpoint),
+                    self.parent(&checkpoint),
+                )
             }
         };
         let run = self.fresh_run();
@@ -79,7 +85,7 @@ impl<S: State> Opening<S> {
                 (
                     state,
                     checkpoint.info.step + 1,
-                    sizes(&checkpoint),
+                    sizes::<S>(&parts.shape, &checkpoint),
                     self.parent(&checkpoint),
                 )
             }
@@ -121,7 +127,9 @@ impl<S: State> Opening<S> {
             .load(&parts.topology, &parts.nodes)
             .map_err(|lost| self.lost(lost))?;
         let state = decode::<S>(&parts.shape, &found)?;
-        let (step, sizes, recorded_at) = (found.info.step, sizes(&found), found.info.created_at);
+        let tasks = migrate_inputs::<S>(&parts, found.info.state_version, tasks)?;
+        let inherited = Inherited::of::<S>(&parts, &found)?;
+        let (step, sizes, recorded_at) = (found.info.step, sizes::<S>(&parts.shape, &found), found.info.created_at);
         let begins_at = found.info.id;
         if self.options.at.is_some() {
             let run = self.fresh_run();
@@ -147,6 +155,7 @@ impl<S: State> Opening<S> {
         records.extend(given.iter().cloned());
         let mut driver = self.driver(state, step, run, Journal::default());
         (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
+        driver.shared.inherited = inherited;
         given.extend(driver.obey_all(&records, command)?);
         driver.shared.run.journal.keep(records);
         if driver.tasks.is_empty() {

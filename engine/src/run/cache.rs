@@ -12,6 +12,7 @@ use super::{
     limits,
     step::{End, Shared, StoredOutput},
     suspend::{restore_output, store_gotos},
+    version::StoredRoute,
 };
 use crate::{
     cache::{CacheError, CacheKey, NodeCache},
@@ -64,7 +65,7 @@ async fn cached<S: State>(
     let now = || shared.run.clock.now();
     if let Some(key) = &key
         && let Some(bytes) = waited(key, cache.get(key)).await.flatten()
-        && let Some(output) = read(shared, &bytes, now())
+        && let Some(output) = read(shared, ctx.node, &bytes, now())
     {
         return Ok(End::Output(output));
     }
@@ -72,7 +73,7 @@ async fn cached<S: State>(
     if let (Some(key), End::Output(output)) = (&key, &end)
         && output.cancelled.is_none()
         && !answered()
-        && let Some(bytes) = write(shared, output, now(), policy.ttl)
+        && let Some(bytes) = write(shared, ctx.node, output, now(), policy.ttl)
     {
         waited(key, cache.put(key, bytes, policy.ttl)).await;
     }
@@ -116,19 +117,25 @@ async fn waited<T>(key: &CacheKey, call: impl Future<Output = Result<T, CacheErr
     }
 }
 
-fn read<S: State>(shared: &Shared<S>, bytes: &[u8], now: DateTime<Utc>) -> Option<Output<S>> {
+fn read<S: State>(shared: &Shared<S>, node: usize, bytes: &[u8], now: DateTime<Utc>) -> Option<Output<S>> {
     let entry: Entry = decode_record(bytes).ok()?;
     if entry.check != check(entry.until, &entry.body.0) || entry.until <= now.timestamp_micros() {
         return None;
     }
     let stored: StoredOutput<S::Update> = decode_record(&entry.body.0).ok()?;
-    let output = restore_output(&shared.parts, stored).ok()?;
+    let output = restore_output(&shared.parts, node, stored).ok()?;
     Some(Output { cached: true, ..output })
 }
 
-fn write<S: State>(shared: &Shared<S>, output: &Output<S>, now: DateTime<Utc>, ttl: Duration) -> Option<Arc<[u8]>> {
+fn write<S: State>(
+    shared: &Shared<S>,
+    node: usize,
+    output: &Output<S>,
+    now: DateTime<Utc>,
+    ttl: Duration,
+) -> Option<Arc<[u8]>> {
     let stored = StoredOutput {
-        route: output.route,
+        route: StoredRoute::of(&shared.parts.topology, node, output.route),
         goto: store_gotos(&shared.parts, &output.goto).ok()?,
         leave: output.leave.clone(),
         ..StoredOutput::of(&output.update)

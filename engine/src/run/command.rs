@@ -42,8 +42,8 @@ impl<S: State> Driver<S> {
         let mut kept: Vec<_> = kept.collect();
         kept.sort_by_key(|record| record.key.parse::<u32>().unwrap_or(u32::MAX));
         for record in &kept {
-            let stored: StoredOutput<S::Update> = super::decode_record(&record.body)?;
-            let output = self.output(stored)?;
+            let stored = self.kept_output(&record.body)?;
+            let output = self.output(self.shared.parts.topology.start(), stored)?;
             self.obey(output)?;
         }
         let Some(Command { update, goto }) = command else {
@@ -55,6 +55,7 @@ impl<S: State> Driver<S> {
         };
         let body = super::encode_record(&StoredOutput {
             goto: self.stored_gotos(&output.goto)?,
+            version: self.update_version(),
             ..StoredOutput::of(&output.update)
         })?;
         self.obey(output)?;

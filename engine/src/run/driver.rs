@@ -15,6 +15,7 @@ use super::{
     race::{Watch, wait_for},
     saver::Mark,
     step::{Crowd, End, Shared, run_one},
+    version::Inherited,
 };
 use crate::{
     ask::Question,
@@ -307,9 +308,12 @@ impl<S: State> Driver<S> {
     }
 
     pub(super) fn task_id(&self, task: &Seed<Payload>) -> String {
-        self.shared
-            .parts
-            .topology
-            .task_id(task.node, task.send.as_ref().map(|(number, _)| *number))
+        let send = task.send.as_ref().map(|(number, _)| *number);
+        Inherited::task_id(
+            self.shared.inherited.as_deref(),
+            &self.shared.parts.topology,
+            task.node,
+            send,
+        )
     }
 }

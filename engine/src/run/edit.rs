@@ -154,7 +154,7 @@ impl<S: State> Opening<S> {
                 }
                 let parent = self.options.at.map(|_| found.info.seq);
                 let state = decode::<S>(&parts.shape, &found)?;
-                (state, found.info.step + 1, sizes(&found), parent)
+                (state, found.info.step + 1, sizes::<S>(&parts.shape, &found), parent)
             }
             None => match S::empty(&parts.shape) {
                 Some(state) => (state, 0, super::barrier::Sizes::default(), None),

@@ -2,6 +2,8 @@
 
 use std::{error::Error, time::Duration};
 
+use uuid::Uuid;
+
 use crate::{
     checkpoint::{CheckpointError, Seq},
     id::ThreadKey,
@@ -179,7 +181,7 @@ pub enum RunError {
     },
     /// The thread waits in a place that this graph does not have.
     #[error(
-        "thread {thread} waits at `{place}`, which graph `{graph}` does not have any more: run it with the version that has it"
+        "thread {thread} waits at `{place}`, which graph `{graph}` does not have any more: say by `renamed` which node it is now, or run it with the version that has it"
     )]
     Incompatible {
         /// The thread.
@@ -188,6 +190,20 @@ pub enum RunError {
         graph: String,
         /// The node or join.
         place: String,
+    },
+    /// The thread has tasks left that another version of the graph has written, and this graph may not go on with them.
+    #[error(
+        "thread {thread} has tasks left of version {stored} of graph `{graph}`, and this is version {here}: keep that version by `with_older(..)` under `Versions::Pin`, or allow `Versions::Latest`"
+    )]
+    OtherVersion {
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// The graph.
+        graph: String,
+        /// Fingerprint of the graph that wrote the thread's head.
+        stored: Uuid,
+        /// Fingerprint of this graph.
+        here: Uuid,
     },
     /// The state does not encode or decode.
     #[error(transparent)]
@@ -221,6 +237,7 @@ impl RunError {
             Self::AmbiguousAnswer { .. } => "run::ambiguous_answer",
             Self::Missing { .. } => "run::missing",
             Self::Incompatible { .. } => "run::incompatible",
+            Self::OtherVersion { .. } => "run::other_version",
             Self::State(error) => error.code(),
             Self::Checkpoint(error) => error.code(),
         }

@@ -86,6 +86,28 @@ impl Frontier {
         self.tasks.iter().map(|task| task.node.clone()).collect()
     }
 
+    /// The same as the graph names them now.
+    pub(crate) fn names_in(&self, topology: &Topology) -> Vec<String> {
+        let names = self.tasks.iter().map(|task| topology.current(&task.node).to_owned());
+        names.collect()
+    }
+
+    /// Tasks that were of different nodes are not one node's now.
+    fn told_apart(&self, topology: &Topology) -> Result<(), Lost> {
+        let mut known: Vec<(usize, &str)> = Vec::new();
+        for task in &self.tasks {
+            let Some(node) = topology.place(&task.node) else {
+                continue;
+            };
+            match known.iter().find(|(at, _)| *at == node) {
+                Some((_, name)) if *name != task.node => return Err(Lost::Place(task.node.clone())),
+                Some(_) => {}
+                None => known.push((node, &task.node)),
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn store<S: State>(
         topology: &Topology,
         nodes: &[NodeSpec<S>],
@@ -131,8 +153,16 @@ impl Frontier {
             };
             Ok(Seed { node, send })
         };
-        let tasks = self.tasks.iter().map(task).collect::<Result<_, Lost>>()?;
-        let waiting = Waiting::load(topology, &self.joins, &self.deferred).map_err(Lost::Place)?;
+        let mut tasks: Vec<Seed<Payload>> = self.tasks.iter().map(task).collect::<Result<_, Lost>>()?;
+        if !topology.renames() {
+            let waiting = Waiting::load(topology, &self.joins, &self.deferred).map_err(Lost::Place)?;
+            return Ok((tasks, waiting));
+        }
+        self.told_apart(topology)?;
+        // Tasks stand in the order of the names that their nodes have now.
+        tasks.sort_by_key(|task| if task.send.is_none() { task.node } else { usize::MAX });
+        let joins: Vec<_> = self.joins.iter().map(|join| join.renamed(topology)).collect();
+        let waiting = Waiting::load(topology, &joins, &self.deferred).map_err(Lost::Place)?;
         Ok((tasks, waiting))
     }
 }

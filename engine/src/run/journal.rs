@@ -56,7 +56,8 @@ impl Journal {
         }
     }
 
-    fn body(&self, task: &str, kind: RecordKind, key: &str) -> Option<Arc<[u8]>> {
+    /// A record's body as it was written.
+    pub(crate) fn body(&self, task: &str, kind: RecordKind, key: &str) -> Option<Arc<[u8]>> {
         if self.is_unused() {
             return None;
         }

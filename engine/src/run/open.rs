@@ -51,7 +51,7 @@ impl<S: State> Opened<S> {
 pub(crate) async fn open<S: State>(mut run: Run<S>) -> Result<Opened<S>, RunError> {
     let sender = run.options.events.take();
     run.options.reader_gone = sender.as_ref().and_then(|sender| sender.reader_gone.clone());
-    let sink = Sink::of(sender, &run.graph.parts.topology);
+    let sink = Sink::of(sender);
     open_with(run, sink).await
 }
 
@@ -141,6 +141,10 @@ impl<S: State> Opening<S> {
         if let Some(beginning) = beginning {
             self.refuse(beginning, head.as_ref())?;
         }
+        let keeps_on = !matches!(beginning, Some(Beginning::Input(_)));
+        if let Some(head) = head.as_ref().filter(|_| keeps_on && self.options.at.is_none()) {
+            self.choose_version(head)?;
+        }
         let epoch = store.claim(&self.key).await?;
         if head.is_some() {
             // Whoever had the thread may have written until now. A new thread's first commit would conflict.
@@ -152,6 +156,9 @@ impl<S: State> Opening<S> {
             None => head,
             Some(at) => Some(self.addressed(at).await?),
         };
+        if let Some(found) = found.as_ref().filter(|_| keeps_on) {
+            self.choose_version(found)?;
+        }
         Ok(Taken::Found(found.map(Box::new)))
     }
 
@@ -295,6 +302,7 @@ impl<S: State> Opening<S> {
                 recorded_at: None,
                 arrived: None,
                 begins_at: Uuid::nil(),
+                inherited: None,
             },
             tasks: Vec::new(),
             waiting: Waiting::new(&topology),
@@ -326,10 +334,14 @@ pub(super) fn guarded<T>(step: i64, call: impl FnOnce() -> T) -> Result<T, RunEr
 
 pub(crate) fn decode<S: State>(shape: &S::Shape, checkpoint: &Checkpoint) -> Result<S, RunError> {
     let parts: Vec<&[u8]> = checkpoint.parts.iter().map(AsRef::as_ref).collect();
-    Ok(S::decode(shape, &parts)?)
+    Ok(S::decode_version(shape, checkpoint.info.state_version, &parts)?)
 }
 
-pub(super) fn sizes(checkpoint: &Checkpoint) -> Sizes {
+/// A state that was migrated has no parts to build on: a snapshot is due.
+pub(super) fn sizes<S: State>(shape: &S::Shape, checkpoint: &Checkpoint) -> Sizes {
+    if checkpoint.info.state_version != S::version(shape) {
+        return Sizes::default();
+    }
     let mut parts = checkpoint.parts.iter().map(|part| part.len());
     Sizes {
         snapshot: parts.next().unwrap_or_default(),

@@ -11,11 +11,12 @@ use super::{
     merge::overlay,
     open::decode,
     step::StoredOutput,
+    version::kept_output,
 };
 use crate::{
     ask::Question,
     checkpoint::{At, Checkpoint, CheckpointInfo, CheckpointSource, Checkpointer, Page, RecordKind, RunMark, Seq},
-    graph::Graph,
+    graph::{Graph, Topology},
     id::{RunId, ThreadKey},
     state::{Changes, State},
 };
@@ -77,7 +78,7 @@ pub struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    fn of(info: &CheckpointInfo) -> Result<Self, RunError> {
+    fn of(info: &CheckpointInfo, topology: &Topology) -> Result<Self, RunError> {
         Ok(Self {
             seq: info.seq,
             parent: info.parent,
@@ -85,7 +86,7 @@ impl HistoryEntry {
             step: info.step,
             source: info.source,
             run: info.run,
-            next: Frontier::decode(&info.frontier)?.names(),
+            next: Frontier::decode(&info.frontier)?.names_in(topology),
             created_at: info.created_at,
         })
     }
@@ -105,17 +106,17 @@ impl<S: State> Graph<S> {
             return Ok(None);
         };
         let mut state = decode::<S>(&self.parts.shape, &checkpoint)?;
-        let mut entry = HistoryEntry::of(&checkpoint.info)?;
+        let mut entry = HistoryEntry::of(&checkpoint.info, &self.parts.topology)?;
         let mut tasks = Vec::new();
         let mut questions = Vec::new();
         if at == At::Head {
             let mut changes = Changes::default();
-            let kept = Self::kept_updates(&checkpoint)?;
+            let kept = self.kept_updates(&checkpoint)?;
             for command in kept.commands {
                 state.apply(command, &mut changes);
             }
             overlay(&mut state, S::fields(&self.parts.shape), kept.tasks, &mut changes);
-            tasks = task_states(&checkpoint)?;
+            tasks = task_states(&checkpoint, &self.parts.topology)?;
             let left = tasks.iter().filter(|task| !task.finished);
             entry.next = left.map(|task| task.node.clone()).collect();
             questions = tasks.iter().flat_map(|task| task.questions.clone()).collect();
@@ -131,7 +132,7 @@ impl<S: State> Graph<S> {
 
     /// What was written in the unfinished step: by commands, which have acted already; and by tasks, in the order in which
     /// it will be merged, nodes by name, then sends.
-    fn kept_updates(checkpoint: &Checkpoint) -> Result<Kept<S::Update>, RunError> {
+    fn kept_updates(&self, checkpoint: &Checkpoint) -> Result<Kept<S::Update>, RunError> {
         let frontier = Frontier::decode(&checkpoint.info.frontier)?;
         let ids = task_ids(&frontier);
         let mut kept = Vec::new();
@@ -141,7 +142,7 @@ impl<S: State> Graph<S> {
                 RecordKind::Output => ids.iter().position(|id| *id == record.task),
                 _ => continue,
             };
-            let stored: StoredOutput<S::Update> = super::decode_record(&record.body)?;
+            let stored = kept_output::<S>(&self.parts.shape, checkpoint.info.state_version, &record.body)?;
             kept.push((at, stored.update));
         }
         kept.sort_by_key(|(at, _)| *at);
@@ -163,7 +164,7 @@ impl<S: State> Graph<S> {
             .list(thread, page)
             .await?
             .iter()
-            .map(HistoryEntry::of)
+            .map(|info| HistoryEntry::of(info, &self.parts.topology))
             .collect()
     }
 
@@ -197,7 +198,7 @@ fn task_ids(frontier: &Frontier) -> Vec<String> {
     frontier.tasks.iter().map(id).collect()
 }
 
-fn task_states(checkpoint: &Checkpoint) -> Result<Vec<TaskState>, RunError> {
+fn task_states(checkpoint: &Checkpoint, topology: &Topology) -> Result<Vec<TaskState>, RunError> {
     let frontier = Frontier::decode(&checkpoint.info.frontier)?;
     let open = open_questions(&checkpoint.records);
     let state = |(id, task): (String, &StoredTask)| {
@@ -212,7 +213,7 @@ fn task_states(checkpoint: &Checkpoint) -> Result<Vec<TaskState>, RunError> {
         };
         let own = open.iter().filter(|(task, _)| *task == id && !finished);
         Ok(TaskState {
-            node: task.node.clone(),
+            node: topology.current(&task.node).to_owned(),
             questions: own.map(|(_, question)| question.clone()).collect(),
             task: id,
             finished: finished && !cancelled,

@@ -98,7 +98,7 @@ pub(super) fn new_checkpoint<S: State>(
         payload,
         frontier: Frontier::store(&parts.topology, &parts.nodes, tasks, waiting)?,
         fingerprint: parts.topology.fingerprint,
-        state_version: S::VERSION,
+        state_version: S::version(&parts.shape),
         created_at: mark.created_at,
     })
 }

@@ -15,6 +15,7 @@ use super::{
     frontier::StoredGoto,
     layers,
     plan::Seed,
+    version::{Inherited, StoredRoute},
 };
 use crate::{
     ask::Question,
@@ -39,16 +40,19 @@ pub(crate) enum End<S: State> {
 
 /// A task's output as a record.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct StoredOutput<U> {
+pub struct StoredOutput<U> {
     pub(crate) update: U,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) route: Option<usize>,
+    pub(crate) route: Option<StoredRoute>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) goto: Vec<StoredGoto>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leave: Option<Box<Leave>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cancelled: Option<DateTime<Utc>>,
+    /// Version of the update's form, if it is another than that of the state it was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u32>,
 }
 
 impl<U> StoredOutput<U> {
@@ -59,6 +63,7 @@ impl<U> StoredOutput<U> {
             goto: Vec::new(),
             leave: None,
             cancelled: None,
+            version: None,
         }
     }
 }
@@ -76,6 +81,8 @@ pub(crate) struct Shared<S: State> {
     pub(crate) arrived: Option<Arrived>,
     /// The checkpoint that the step begins at, known before it is stored; nil without a store.
     pub(crate) begins_at: uuid::Uuid,
+    /// What the step has of another version of the program, if anything.
+    pub(crate) inherited: Option<Arc<Inherited>>,
 }
 
 /// Tells the reader, waiting for room; a run that is to stop does not wait for its reader.
@@ -119,6 +126,7 @@ impl<S: State> Clone for Shared<S> {
             recorded_at: self.recorded_at,
             arrived: self.arrived.clone(),
             begins_at: self.begins_at,
+            inherited: self.inherited.clone(),
         }
     }
 }
@@ -136,6 +144,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, 
         step: shared.step,
         attempt: 1,
         recorded_at: shared.recorded_at,
+        inherited: shared.inherited.clone(),
         held: None,
         arrived: shared.arrived.clone(),
         cut,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     ask::Question,
     checkpoint::{At, RunStatus},
-    graph::{Graph, Topology},
+    graph::Graph,
     node::{Context, Emit, Emitter, InFlight, Node, NodeError},
     state::{FromState, State},
 };
@@ -102,9 +102,10 @@ pub(crate) async fn enter<S: State>(
     if let Some(error) = run.missing() {
         return Err(NodeError::terminal(error));
     }
-    let sink = ctx.emitter.clone().map_or(Sink::Nobody, |emitter| {
-        Sink::Host(hosted(emitter, ctx.node(), Arc::clone(&graph.parts.topology)))
-    });
+    let sink = ctx
+        .emitter
+        .clone()
+        .map_or(Sink::Nobody, |emitter| Sink::Host(hosted(emitter, ctx.node())));
     // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
     let _in_flight = InFlight::enter(&ctx.task);
     let opened = open_with(run, sink).await.map_err(failed_inside)?;
@@ -217,12 +218,10 @@ fn pass_on<E: Send + 'static>(ctx: &Context<E>, key: &str, questions: Vec<Questi
 struct Hosted<E> {
     outer: Emitter<E>,
     host: Cow<'static, str>,
-    inner: Arc<Topology>,
 }
 
 impl<E: Send + 'static> Emit<E> for Hosted<E> {
-    fn send(&self, node: usize, event: E) {
-        let node = self.inner.name(node).clone();
+    fn send(&self, node: Cow<'static, str>, event: E) {
         self.send_inside(Vec::new(), Inside::Custom { node, event });
     }
 
@@ -236,14 +235,10 @@ impl<E: Send + 'static> Emit<E> for Hosted<E> {
     }
 }
 
-fn hosted<E: Send + 'static>(emitter: Emitter<E>, host: Cow<'static, str>, inner: Arc<Topology>) -> Emitter<E> {
+fn hosted<E: Send + 'static>(emitter: Emitter<E>, host: Cow<'static, str>) -> Emitter<E> {
     let gate = Arc::clone(&emitter.gate);
     Emitter {
-        out: Arc::new(Hosted {
-            outer: emitter,
-            host,
-            inner,
-        }),
+        out: Arc::new(Hosted { outer: emitter, host }),
         gate,
     }
 }

@@ -8,6 +8,7 @@ use super::{
     frontier::{Lost, StoredGoto, decode_payload, encode_payload},
     plan::Seed,
     step::{End, StoredOutput},
+    version::StoredRoute,
 };
 use crate::{
     ask::Question,
@@ -32,9 +33,9 @@ impl<S: State> Driver<S> {
     pub(super) fn recorded(&self, task: &Seed<Payload>) -> Result<Option<End<S>>, RunError> {
         let id = self.task_id(task);
         let journal = &self.shared.run.journal;
-        let stored = journal.decode::<StoredOutput<S::Update>>(&id, RecordKind::Output, "")?;
-        if let Some(stored) = stored {
-            return Ok(Some(End::Output(self.output(stored)?)));
+        if let Some(body) = journal.body(&id, RecordKind::Output, "") {
+            let stored = self.kept_output(&body)?;
+            return Ok(Some(End::Output(self.output(task.node, stored)?)));
         }
         if self.shared.parts.compat == Compat::Recorded {
             return Ok(None);
@@ -44,8 +45,8 @@ impl<S: State> Driver<S> {
     }
 
     /// A recorded output as it was.
-    pub(super) fn output(&self, stored: StoredOutput<S::Update>) -> Result<Output<S>, RunError> {
-        restore_output(&self.shared.parts, stored).map_err(|lost| self.lost(lost))
+    pub(super) fn output(&self, node: usize, stored: StoredOutput<S::Update>) -> Result<Output<S>, RunError> {
+        restore_output(&self.shared.parts, node, stored).map_err(|lost| self.lost(lost))
     }
 
     fn lost(&self, lost: Lost) -> RunError {
@@ -60,10 +61,11 @@ impl<S: State> Driver<S> {
             .filter_map(|(at, output)| self.tasks.get(at).map(|task| (task, output)))
             .map(|(task, output)| {
                 let body = super::encode_record(&StoredOutput {
-                    route: output.route,
+                    route: StoredRoute::of(&self.shared.parts.topology, task.node, output.route),
                     goto: self.stored_gotos(&output.goto)?,
                     leave: output.leave.clone(),
                     cancelled: output.cancelled,
+                    version: self.update_version(),
                     ..StoredOutput::of(&output.update)
                 })?;
                 Ok(TaskRecord {
@@ -245,7 +247,11 @@ pub(super) fn store_gotos<S: State>(parts: &Parts<S>, gotos: &[Goto]) -> Result<
 }
 
 /// An output that was written down, as it was.
-pub(super) fn restore_output<S: State>(parts: &Parts<S>, stored: StoredOutput<S::Update>) -> Result<Output<S>, Lost> {
+pub(super) fn restore_output<S: State>(
+    parts: &Parts<S>,
+    node: usize,
+    stored: StoredOutput<S::Update>,
+) -> Result<Output<S>, Lost> {
     let goto = |stored: StoredGoto| {
         let payload = match (&stored.payload, parts.topology.find(&stored.to)) {
             (Some(bytes), Some(node)) => decode_payload(&parts.topology, &parts.nodes, node, bytes)?,
@@ -256,8 +262,9 @@ pub(super) fn restore_output<S: State>(parts: &Parts<S>, stored: StoredOutput<S:
             payload,
         })
     };
+    let route = stored.route.map(|route| route.position(&parts.topology, node));
     Ok(Output {
-        route: stored.route,
+        route: route.transpose()?,
         goto: stored.goto.into_iter().map(goto).collect::<Result<_, Lost>>()?,
         leave: stored.leave,
         cancelled: stored.cancelled,

@@ -96,6 +96,17 @@ impl Join {
 }
 
 impl StoredJoin {
+    /// The same by the names that its nodes have now.
+    pub(crate) fn renamed(&self, topology: &Topology) -> Self {
+        let renamed = |names: &[String]| names.iter().map(|name| topology.current(name).to_owned()).collect();
+        Self {
+            to: renamed(&self.to),
+            arrived: renamed(&self.arrived),
+            missing: renamed(&self.missing),
+            ..self.clone()
+        }
+    }
+
     fn fits(&self, topology: &Topology, join: &Join, exactly: bool) -> bool {
         let same = join
             .targets

@@ -80,6 +80,18 @@ pub enum StateError {
     /// The stored bytes do not fit the fields of this state.
     #[error("the stored state does not fit this program: {0}; migrate it, or run it with the version that wrote it")]
     Decode(String),
+    /// The stored state has a version that this state knows no way from.
+    #[error(
+        "the stored state has version {stored}, and this program knows version {known}: {}",
+        if stored > known { "run the program that wrote it, or a newer one" }
+        else { "say by `#[state(from = ..)]` what it was, and how it becomes the new state" }
+    )]
+    Version {
+        /// The version that is stored.
+        stored: u32,
+        /// The version of this program's state.
+        known: u32,
+    },
 }
 
 impl StateError {
@@ -89,6 +101,7 @@ impl StateError {
         match self {
             Self::Encode(_) => "state::encode",
             Self::Decode(_) => "state::decode",
+            Self::Version { .. } => "state::version",
         }
     }
 }

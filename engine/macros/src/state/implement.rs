@@ -3,7 +3,10 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 
-use super::parse::{Item, StateField};
+use super::{
+    migration,
+    parse::{Item, StateField},
+};
 
 pub(super) fn expand(item: &Item) -> TokenStream {
     let (name, update, input) = (&item.name, &item.update, &item.input);
@@ -15,6 +18,8 @@ pub(super) fn expand(item: &Item) -> TokenStream {
     let fields = item.fields.iter().map(describe);
     let (start, restart, apply, decode) = (start(item), restart(item), apply(item), decode(item));
     let write_fields = write_fields(item);
+    let migration = migration::expand(item);
+    let checked = migration::check(item);
     quote! {
         #[automatically_derived]
         impl ::stepgraph::State for #name {
@@ -45,7 +50,11 @@ pub(super) fn expand(item: &Item) -> TokenStream {
             }
 
             #decode
+
+            #migration
         }
+
+        #checked
 
         #write_fields
     }

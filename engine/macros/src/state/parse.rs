@@ -31,6 +31,8 @@ pub(super) struct Item {
     pub(super) input: Ident,
     pub(super) event: Option<Type>,
     pub(super) version: Option<LitInt>,
+    /// The state of an older version.
+    pub(super) from: Option<Type>,
     pub(super) input_derives: Vec<Path>,
     pub(super) fields: Vec<StateField>,
 }
@@ -70,6 +72,7 @@ impl Item {
             input: format_ident!("{}Input", name.unraw()),
             event: None,
             version: None,
+            from: None,
             input_derives: Vec::new(),
             fields: Vec::new(),
         };
@@ -112,6 +115,8 @@ impl Item {
                     let version: LitInt = meta.value()?.parse()?;
                     version.base10_parse::<u32>()?;
                     once(&mut self.version, &meta, version)
+                } else if meta.path.is_ident("from") {
+                    once(&mut self.from, &meta, meta.value()?.parse()?)
                 } else if meta.path.is_ident("input_derive") {
                     let derives;
                     syn::parenthesized!(derives in meta.input);
@@ -121,7 +126,7 @@ impl Item {
                 } else {
                     Err(unknown(
                         &meta,
-                        "`event = Type`, `version = 2` or `input_derive(Trait, ..)`",
+                        "`event = Type`, `version = 2`, `from = Older` or `input_derive(Trait, ..)`",
                     ))
                 }
             })?;

@@ -4,7 +4,6 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{EventKind, EventSender, Extra, Inside, Path, Shared};
 use crate::{
-    graph::Topology,
     node::{Emit, Emitter},
     state::State,
 };
@@ -36,7 +35,6 @@ pub(crate) enum Sink<S: State> {
     Nobody,
     Reader {
         shared: Arc<Shared<S>>,
-        topology: Arc<Topology>,
         hears: Hears,
     },
     /// The run of a graph inside a node: what happens in it happens inside the node.
@@ -44,10 +42,9 @@ pub(crate) enum Sink<S: State> {
 }
 
 impl<S: State> Sink<S> {
-    pub(crate) fn of(sender: Option<EventSender<S>>, topology: &Arc<Topology>) -> Self {
+    pub(crate) fn of(sender: Option<EventSender<S>>) -> Self {
         sender.map_or(Self::Nobody, |sender| Self::Reader {
             shared: sender.shared,
-            topology: Arc::clone(topology),
             hears: sender.hears,
         })
     }
@@ -106,15 +103,10 @@ impl<S: State> Sink<S> {
     pub(crate) fn emitter(&self) -> Option<Emitter<S::Event>> {
         match self {
             Self::Nobody => None,
-            Self::Reader {
-                shared,
-                topology,
-                hears,
-            } => Some(Emitter {
+            Self::Reader { shared, hears } => Some(Emitter {
                 gate: Arc::clone(&shared.gate),
                 out: Arc::new(Root {
                     shared: Arc::clone(shared),
-                    topology: Arc::clone(topology),
                     hears: *hears,
                 }),
             }),
@@ -125,13 +117,11 @@ impl<S: State> Sink<S> {
 
 struct Root<S: State> {
     shared: Arc<Shared<S>>,
-    topology: Arc<Topology>,
     hears: Hears,
 }
 
 impl<S: State> Emit<S::Event> for Root<S> {
-    fn send(&self, node: usize, event: S::Event) {
-        let node = self.topology.name(node).clone();
+    fn send(&self, node: Cow<'static, str>, event: S::Event) {
         self.shared.send(Path::default(), EventKind::Custom { node, event });
     }
 

@@ -1,0 +1,23 @@
+use serde::{Deserialize, Serialize};
+use stepgraph::State;
+
+#[derive(State, Clone, Serialize, Deserialize)]
+struct ChatV1 {
+    #[state(input)]
+    query: String,
+}
+
+#[derive(State, Clone, Serialize, Deserialize)]
+#[state(version = 2, from = ChatV1)]
+struct Chat {
+    #[state(input)]
+    question: String,
+}
+
+impl From<ChatV1> for Chat {
+    fn from(old: ChatV1) -> Self {
+        Self { question: old.query }
+    }
+}
+
+fn main() {}
