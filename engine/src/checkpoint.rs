@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::memory::Memory;
-use crate::id::{RunId, ThreadKey};
+use crate::id::{Namespace, RunId, ThreadKey};
 
 /// Number of a checkpoint inside its thread and namespace, counted from 1 in order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -126,6 +126,8 @@ pub enum RecordKind {
     Effect,
     /// Writes and destinations given to the run from outside; of no task, the key counts them.
     Command,
+    /// The services that the task called, with their replies, where a graph records them.
+    Calls,
 }
 
 impl RecordKind {
@@ -140,6 +142,7 @@ impl RecordKind {
             Self::Intent => "intent",
             Self::Effect => "effect",
             Self::Command => "command",
+            Self::Calls => "calls",
         }
     }
 
@@ -154,6 +157,7 @@ impl RecordKind {
             Self::Intent,
             Self::Effect,
             Self::Command,
+            Self::Calls,
         ]
         .into_iter()
         .find(|kind| kind.as_str() == name)
@@ -260,6 +264,20 @@ pub struct Checkpoint {
     pub run: Option<RunMark>,
 }
 
+/// The branch that a thread is on before another is begun.
+pub const MAIN: &str = "main";
+
+/// A named line of a thread's checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Its name.
+    pub name: String,
+    /// Its newest checkpoint.
+    pub head: Seq,
+    /// Whether the thread is on it: the next commit moves it on.
+    pub current: bool,
+}
+
 /// Part of a thread's history, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
@@ -330,8 +348,17 @@ pub trait Checkpointer: Send + Sync + 'static {
     /// Lists a thread's checkpoints, newest first, without their states.
     async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError>;
 
-    /// Gives a checkpoint a branch name and makes it the thread's head. Later commits grow from there; nothing is lost.
+    /// Begins a branch at a checkpoint, or moves the branch of that name there, and makes it the thread's head. Later
+    /// commits grow from there and move this branch; the one that the thread was on stays where it is.
     async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError>;
+
+    /// The thread's branches, by name. The one that the thread is on is at its head: [`MAIN`] until another is begun. A
+    /// thread without checkpoints has none.
+    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError>;
+
+    /// Where graphs inside this thread's have threads of their own, whatever namespace `key` names: by name, only those
+    /// behind `after`, at most so many. The root itself is not among them.
+    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError>;
 
     /// Removes a thread with all its namespaces, for good.
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError>;

@@ -32,7 +32,7 @@ use crate::{
     checkpoint::Checkpointer,
     clock::Clock,
     layer::Layer,
-    run::{Busy, Subgraph, Versions},
+    run::{Busy, Recording, Subgraph, Versions},
     state::{FromState, State},
 };
 
@@ -47,6 +47,7 @@ pub struct Graph<S: State> {
     pub(crate) versions: Versions,
     /// Older versions of this graph, for threads that began on them.
     pub(crate) older: Arc<Vec<Self>>,
+    pub(crate) recording: Recording,
 }
 impl<S: State> Graph<S> {
     /// Begins a graph. Its name stands in checkpoints, logs and drawings, and must not change while threads of it live.
@@ -147,6 +148,7 @@ impl<S: State> Clone for Graph<S> {
             cache: self.cache.clone(),
             versions: self.versions,
             older: Arc::clone(&self.older),
+            recording: self.recording,
         }
     }
 }

@@ -65,6 +65,8 @@
 //! | something around every node: traces, times, a refusal | [`Layer`], [`Tracing`], [`Timing`] |
 //! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
 //! | to change a state or a graph that threads live on | [`State`] (`version`, `from`), [`GraphBuilder::renamed`], [`Versions`] |
+//! | to see what a thread was at any checkpoint, and go on from there | [`Graph::state`], [`Graph::history`], [`Graph::rerun_from`], [`Graph::fork`] |
+//! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
 //! | a store of your own | [`Checkpointer`] |
 //!
 //! # How a run goes
@@ -90,6 +92,7 @@ pub mod prelude;
 mod route;
 mod run;
 mod state;
+mod tree;
 
 pub use ask::{Answers, Ask, Question};
 pub use async_trait::async_trait;
@@ -108,9 +111,10 @@ pub use node::{
 };
 pub use route::{Command, Route};
 pub use run::{
-    AsNode, Breakpoints, Cancel, Durability, Event, EventKind, EventReader, EventSender, Extra, HistoryEntry,
-    InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, ReaderGone, Run, RunError, RunEvent,
-    RunStream, STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, TaskState, Versions, events,
+    AsNode, Breakpoints, Cancel, Difference, Divergence, Durability, Event, EventKind, EventReader, EventSender, Extra,
+    HistoryEntry, InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, REPLAY_CHECKPOINTS_DEFAULT,
+    ReaderGone, Recording, Replay, Replayed, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot,
+    StalledJoin, StartedTask, Stop, Subgraph, TaskState, Versions, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

@@ -1,5 +1,6 @@
 //! Nodes: what runs in a step.
 
+mod calls;
 mod context;
 mod effect;
 mod error;
@@ -9,6 +10,12 @@ mod policy;
 
 use async_trait::async_trait;
 
+pub(crate) use self::{
+    calls::{Calls, Entry},
+    context::{Arrived, Cut, Emit, Emitter, Flights, InFlight, RunContext, TaskContext, TypeMap},
+    error::NodeErrorKind,
+    limiter::{Held, Seat},
+};
 pub use self::{
     context::Context,
     effect::{Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer},
@@ -16,11 +23,6 @@ pub use self::{
     into::IntoNode,
     limiter::{Limiter, LimiterFull, PermitHeld},
     policy::{Policy, Retry},
-};
-pub(crate) use self::{
-    context::{Arrived, Cut, Emit, Emitter, Flights, InFlight, RunContext, TaskContext, TypeMap},
-    error::NodeErrorKind,
-    limiter::{Held, Seat},
 };
 
 /// A reusable node: it speaks of its own input, output and events, never of a graph's state.

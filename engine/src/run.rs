@@ -4,6 +4,7 @@ mod answer;
 mod barrier;
 mod begin;
 mod behind;
+mod branch;
 mod breakpoint;
 mod busy;
 mod cache;
@@ -21,6 +22,8 @@ mod open;
 mod plan;
 mod race;
 mod read;
+mod recording;
+mod replay;
 mod saver;
 mod step;
 mod stream;
@@ -51,6 +54,8 @@ pub use self::{
     error::{NodePanic, NodeTimeout, RunError},
     event::{Event, EventKind, EventReader, EventSender, Extra, InsideKind, Path, ReaderGone, StartedTask, events},
     read::{HistoryEntry, Snapshot, TaskState},
+    recording::Recording,
+    replay::{Difference, Divergence, REPLAY_CHECKPOINTS_DEFAULT, Replay, Replayed},
     step::StoredOutput,
     stream::{RunEvent, RunStream},
     subgraph::Subgraph,
@@ -63,8 +68,10 @@ pub(crate) use self::{
     command::Command,
     driver::RunEnd,
     event::{Hears, Inside},
+    frontier::Bytes,
     journal::{Journal, decode_record, encode_record},
     limits::RunLimit,
+    replay::Notes,
     subgraph::enter,
     version::Inherited,
 };
@@ -176,6 +183,9 @@ pub(crate) struct Options<S: State> {
     pub(crate) stop_after: Option<Nodes>,
     pub(crate) command: Option<Command<S>>,
     pub(crate) provided: TypeMap,
+    pub(crate) recording: Option<Recording>,
+    /// The record that the run's tasks are replayed from.
+    pub(crate) replay: Option<Arc<Notes>>,
     pub(crate) outbox: Vec<OutboxMessage>,
     pub(crate) reader_gone: Option<CancellationToken>,
     pub(crate) concurrency: Option<NonZeroU32>,
@@ -202,6 +212,8 @@ impl<S: State> Default for Options<S> {
             stop_after: None,
             command: None,
             provided: TypeMap::default(),
+            recording: None,
+            replay: None,
             outbox: Vec::new(),
             reader_gone: None,
             concurrency: None,
@@ -285,6 +297,20 @@ impl<S: State> Graph<S> {
             beginning: Beginning::Resume(Answers::None),
             options: Options::default(),
         }
+    }
+}
+
+impl<S: State> Graph<S> {
+    /// What the graph needs and was not provided with.
+    fn missing(&self, provided: &TypeMap) -> Option<RunError> {
+        let required = self.parts.requires.iter();
+        let mut missing = required
+            .filter(|(id, _)| !provided.contains(*id))
+            .map(|(_, name)| *name);
+        missing.next().map(|name| RunError::Missing {
+            graph: self.name().to_owned(),
+            name,
+        })
     }
 }
 
@@ -402,6 +428,12 @@ impl<S: State> Run<S> {
         self
     }
 
+    /// Writes down so much that it can be replayed, instead of what the graph says.
+    pub const fn recording(mut self, recording: Recording) -> Self {
+        self.options.recording = Some(recording);
+        self
+    }
+
     /// Lets a message leave in the same transaction as the run's admission.
     pub fn outbox(mut self, message: OutboxMessage) -> Self {
         self.options.outbox.push(message);
@@ -419,14 +451,7 @@ impl<S: State> Run<S> {
     }
 
     fn missing(&self) -> Option<RunError> {
-        let required = self.graph.parts.requires.iter();
-        let mut missing = required
-            .filter(|(id, _)| !self.options.provided.contains(*id))
-            .map(|(_, name)| *name);
-        missing.next().map(|name| RunError::Missing {
-            graph: self.graph.name().to_owned(),
-            name,
-        })
+        self.graph.missing(&self.options.provided)
     }
 
     async fn carry_out(self) -> Result<Outcome<S>, RunError> {

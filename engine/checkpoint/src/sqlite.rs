@@ -16,8 +16,8 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions},
 };
 use stepgraph::{
-    CheckpointError, Checkpointer, ThreadKey,
-    checkpoint::{At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability},
+    CheckpointError, Checkpointer, Namespace, ThreadKey,
+    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability},
 };
 use uuid::Uuid;
 
@@ -186,6 +186,14 @@ impl Checkpointer for Sqlite {
         let mut turn = self.writer.turn().await?;
         let moved = write::branch(turn.connection(), key, epoch, from, name).await;
         turn.end(moved).await
+    }
+
+    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
+        read::branches(&self.readers, key).await
+    }
+
+    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
+        read::inner(&self.readers, key, after, limit).await
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use stepgraph::{
     CheckpointError, Checkpointer, Memory, Namespace, TenantId, ThreadKey,
-    checkpoint::{At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq},
+    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq},
 };
 use stepgraph_checkpoint::conformance::{self, Verdict};
 use uuid::Uuid;
@@ -22,13 +22,15 @@ enum Fault {
     ListsOldestFirst,
     IgnoresLimits,
     IgnoresBranches,
+    ForgetsWhereABranchWas,
+    ForgetsInnerThreads,
     DeletesNothing,
     AcknowledgesNothing,
     AcknowledgesForAnybody,
 }
 
 /// A fault, and one of the facts that it breaks.
-const FAULTS: [(Fault, &str); 14] = [
+const FAULTS: [(Fault, &str); 16] = [
     (Fault::MixesTenants, "a_tenant_cannot_get_anothers_checkpoint"),
     (Fault::MixesNamespaces, "graphs_of_a_nest_are_kept_apart"),
     (Fault::TakesAnyEpoch, "a_commit_under_an_old_epoch_is_fenced"),
@@ -43,6 +45,11 @@ const FAULTS: [(Fault, &str); 14] = [
     (Fault::ListsOldestFirst, "a_history_is_listed_newest_first"),
     (Fault::IgnoresLimits, "the_unfinished_are_cut_at_the_limit"),
     (Fault::IgnoresBranches, "a_branch_makes_an_old_checkpoint_the_head"),
+    (
+        Fault::ForgetsWhereABranchWas,
+        "a_branch_that_was_left_stays_where_it_was",
+    ),
+    (Fault::ForgetsInnerThreads, "inner_graphs_are_listed_by_name"),
     (Fault::DeletesNothing, "deleting_takes_a_thread_with_all_its_graphs"),
     (Fault::AcknowledgesNothing, "an_acknowledged_message_is_forgotten"),
     (
@@ -149,6 +156,21 @@ impl Checkpointer for Broken {
             return Ok(());
         }
         self.inner.branch(&self.key(key), epoch, from, name).await
+    }
+
+    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
+        let mut found = self.inner.branches(&self.key(key)).await?;
+        if self.has(Fault::ForgetsWhereABranchWas) {
+            found.retain(|branch| branch.current);
+        }
+        Ok(found)
+    }
+
+    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
+        if self.has(Fault::ForgetsInnerThreads) {
+            return Ok(Vec::new());
+        }
+        self.inner.inner(&self.key(key), after, self.limit(limit)).await
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {

@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    At, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, OutboxMessage, Page, Payload,
-    RecordKind, RunMark, RunStatus, Seq, StoreDurability, TaskRecord,
+    At, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, MAIN, OutboxMessage, Page,
+    Payload, RecordKind, RunMark, RunStatus, Seq, StoreDurability, TaskRecord,
 };
-use crate::id::{RunId, ThreadKey};
+use crate::id::{Namespace, RunId, ThreadKey};
 
 /// Keeps checkpoints in memory. For tests, and for runs that need not survive the process.
 #[derive(Debug, Default)]
@@ -31,6 +31,9 @@ struct Thread {
     head: Option<Seq>,
     run: Option<RunMark>,
     rows: Vec<Row>,
+    /// The branch that the thread is on, if another than [`MAIN`].
+    branch: Option<String>,
+    /// Where the others stand.
     branches: BTreeMap<String, Seq>,
     outbox: Vec<OutboxMessage>,
 }
@@ -135,6 +138,10 @@ impl Thread {
         Ok(self.head)
     }
 
+    fn branch(&self) -> &str {
+        self.branch.as_deref().unwrap_or(MAIN)
+    }
+
     fn running(&self, graph: &str) -> Option<RunId> {
         self.run
             .as_ref()
@@ -219,9 +226,44 @@ impl Checkpointer for Memory {
                 seq: from,
             });
         }
-        thread.branches.insert(name.to_owned(), from);
+        if let Some(head) = thread.head {
+            let left = thread.branch().to_owned();
+            thread.branches.insert(left, head);
+        }
+        thread.branches.remove(name);
+        thread.branch = Some(name.to_owned());
         thread.head = Some(from);
         Ok(())
+    }
+
+    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
+        let threads = self.lock();
+        let Some((thread, head)) = threads.get(key).and_then(|thread| Some((thread, thread.head?))) else {
+            return Ok(Vec::new());
+        };
+        let branch = |name: &str, head, current| Branch {
+            name: name.to_owned(),
+            head,
+            current,
+        };
+        let others = thread.branches.iter().map(|(name, head)| branch(name, *head, false));
+        let mut all: Vec<_> = others.chain([branch(thread.branch(), head, true)]).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
+        let threads = self.lock();
+        let own = threads
+            .keys()
+            .filter(|stored| stored.tenant == key.tenant && stored.thread == key.thread);
+        let mut found: Vec<_> = own
+            .map(|stored| stored.namespace.clone())
+            .filter(|namespace| namespace > after)
+            .collect();
+        found.sort();
+        found.truncate(limit as usize);
+        Ok(found)
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {

@@ -27,7 +27,7 @@ use crate::{
     dynamic::Compat,
     node::{IntoNode, NodeError, Policy},
     route::{Command, Route},
-    run::{Breakpoints, Busy, Versions},
+    run::{Breakpoints, Busy, Recording, Versions},
     state::{FromState, State},
 };
 
@@ -347,6 +347,7 @@ impl<S: State> GraphBuilder<S> {
             cache: None,
             versions: Versions::default(),
             older: Arc::new(Vec::new()),
+            recording: Recording::Off,
         }
     }
 

@@ -16,7 +16,7 @@ use super::{around::Around, topology::Topology};
 use crate::{
     cache::NodeCache,
     dynamic::Compat,
-    node::{Context, NodeError, Policy},
+    node::{Calls, Context, NodeError, Policy},
     run::{Breakpoints, decode_record, encode_record},
     state::{State, StateError},
 };
@@ -37,6 +37,8 @@ pub(crate) struct Output<S: State> {
     pub(crate) cancelled: Option<DateTime<Utc>>,
     /// It comes from the node cache.
     pub(crate) cached: bool,
+    /// What it has asked of services, if its run records that.
+    pub(crate) calls: Option<Arc<Calls>>,
 }
 
 impl<S: State> Output<S> {
@@ -48,6 +50,7 @@ impl<S: State> Output<S> {
             leave: None,
             cancelled: None,
             cached: false,
+            calls: None,
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Effect, Held, NodeError};
+use super::{Calls, Effect, Held, NodeError};
 use crate::{
     ask::{Ask, Question},
     cache::NodeCache,
@@ -31,7 +31,7 @@ use crate::{
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
     layer::Layer,
-    run::{Hears, Inherited, Inside, Journal, RunLimit, StoreHandle},
+    run::{Hears, Inherited, Inside, Journal, Notes, Recording, RunLimit, StoreHandle},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -65,6 +65,8 @@ pub(crate) struct TaskContext {
     pub(crate) cut: Option<Arc<Cut>>,
     /// The checkpoint that the step begins at, known before it is stored; nil without a store.
     pub(crate) begins_at: Uuid,
+    /// Where its calls of services are recorded, or given from.
+    pub(crate) calls: Option<Arc<Calls>>,
 }
 
 /// What all tasks of a run share.
@@ -79,6 +81,9 @@ pub(crate) struct RunContext {
     pub(crate) reader_gone: Option<CancellationToken>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) step_limit: u32,
+    pub(crate) recording: Recording,
+    /// Set while a record is replayed.
+    pub(crate) replay: Option<Arc<Notes>>,
     pub(crate) provided: TypeMap,
     pub(crate) store: Option<StoreHandle>,
     pub(crate) journal: Journal,
@@ -258,6 +263,13 @@ impl TaskContext {
 
     /// The same for every entry of the same task, different for every other.
     fn seed(&self, purpose: &str) -> Uuid {
+        match &self.calls {
+            Some(calls) => calls.seed(purpose, || self.own_seed(purpose)),
+            None => self.own_seed(purpose),
+        }
+    }
+
+    fn own_seed(&self, purpose: &str) -> Uuid {
         let run = &self.run;
         let text = format!(
             "{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{purpose}",

@@ -180,6 +180,9 @@ impl<F> Effect<F> {
         F: Fn(IdempotencyKey) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T, NodeError>> + Send,
     {
+        if let Some(calls) = &ctx.task.calls {
+            calls.refuse_effect(key)?;
+        }
         // Its key is made of the checkpoint that the step begins at: were that one lost, the effect could act twice.
         ctx.task.run.settled().await.map_err(NodeError::terminal)?;
         let stable = IdempotencyKey(ctx.uuid(&format!("once:{key}")).to_string());

@@ -10,6 +10,7 @@ use super::{
     driver::Driver,
     error::RunError,
     event::EventKind,
+    frontier::Frontier,
     merge::{Conflict, merge, overlay},
     open::guarded,
     plan::{Departure, plan, plan_lone},
@@ -56,6 +57,7 @@ impl<S: State> Driver<S> {
     /// All tasks have finished: their updates become the new state, and the next tasks follow from it.
     pub(super) async fn barrier(&mut self, outputs: Outputs<S>) -> Result<(), RunError> {
         let held = self.take_back().await?;
+        self.record_outputs(&outputs)?;
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
         let merged = guarded(self.shared.step, || match outputs {
             Outputs::Lone(output) => self.merge_lone(output),
@@ -108,7 +110,7 @@ impl<S: State> Driver<S> {
         let parts = Arc::clone(&self.shared.parts);
         let mut departure = Departure::of(parts.topology.start());
         self.route(&self.shared.state, &mut departure)?;
-        let now = self.shared.time(&[]);
+        let now = self.end_time(&[]);
         self.tasks = plan(&parts.topology, vec![departure], &mut self.waiting, now);
         Ok(())
     }
@@ -171,7 +173,10 @@ impl<S: State> Driver<S> {
             step: self.shared.step,
             source,
             // As exact as stores keep it, so that tasks which are entered again see the same time.
-            created_at: self.shared.run.clock.now().trunc_subsecs(6),
+            created_at: self
+                .ended_at
+                .take()
+                .unwrap_or_else(|| self.shared.run.clock.now().trunc_subsecs(6)),
         };
         // Only what comes between a run's beginning and its end may be written late.
         match durability {
@@ -196,7 +201,7 @@ impl<S: State> Driver<S> {
         } else {
             &self.changes
         };
-        let checkpoint = new_checkpoint(
+        let mut checkpoint = new_checkpoint(
             &shared.parts,
             &shared.state,
             changes,
@@ -205,11 +210,14 @@ impl<S: State> Driver<S> {
             &self.waiting,
             mark,
         )?;
-        let parent = self.parent.take();
+        if let Some(origin) = self.origin.take() {
+            checkpoint.frontier = Frontier::with_origin(&checkpoint.frontier, origin)?;
+        }
+        let (parent, records) = (self.parent.take(), std::mem::take(&mut self.kept));
         self.commit(Commit {
             checkpoint: Some(checkpoint),
             parent,
-            records: Vec::new(),
+            records,
             run,
             outbox,
         })
@@ -266,8 +274,8 @@ impl<S: State> Driver<S> {
         lead(topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(0, target))?;
         Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
         self.route(&self.shared.state, &mut departure)?;
+        let now = self.end_time(&[]);
         let topology = &self.shared.parts.topology;
-        let now = self.shared.time(&[]);
         plan_lone(topology, &mut departure, &mut self.waiting, now, &mut self.tasks);
         self.departure = departure;
         Ok(())
@@ -277,7 +285,7 @@ impl<S: State> Driver<S> {
         let parts = Arc::clone(&self.shared.parts);
         let fields = S::fields(&parts.shape);
         let crowd = outputs.len() > 1;
-        let now = self.shared.time(&outputs);
+        let now = self.end_time(&outputs);
         let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
         let mut updates = Vec::with_capacity(outputs.len());
         for (at, (task, output)) in self.tasks.iter().zip(outputs).enumerate() {

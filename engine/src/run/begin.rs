@@ -11,6 +11,7 @@ use super::{
     frontier::{Frontier, Lost},
     open::{Opened, Opening, decode, guarded, sizes},
     plan::{Seed, Waiting},
+    recording::{Origin, Recording},
     version::{Inherited, migrate_inputs},
 };
 use crate::{
@@ -30,6 +31,7 @@ impl<S: State> Opening<S> {
         {
             return self.admit_apart(empty, input, found).await;
         }
+        let origin = self.records().then(|| Origin::input(&input)).transpose()?;
         let parts = Arc::clone(&self.graph.parts);
         let mut changes = Changes::default();
         let (state, step, sizes, parent) = match found {
@@ -53,6 +55,7 @@ impl<S: State> Opening<S> {
         let mut driver = self.driver(state, step, run, Journal::default());
         driver.sizes = sizes;
         driver.changes = changes;
+        driver.origin = origin;
         driver.parent = parent;
         driver.may_pause = true;
         guarded(step, || driver.follow_start())?.map_err(|unmerged| driver.unmerged(&unmerged))?;
@@ -103,6 +106,11 @@ impl<S: State> Opening<S> {
         let mark = driver.mark(RunStatus::Running, None);
         driver.save(CheckpointSource::Input, Some(mark), outbox).await?;
         Ok(driver)
+    }
+
+    /// Whether what the thread is begun with or edited by is to be written down.
+    pub(super) fn records(&self) -> bool {
+        self.options.recording.unwrap_or(self.graph.recording) >= Recording::Outputs && self.handle.is_some()
     }
 
     fn fresh_run(&self) -> RunId {
@@ -162,6 +170,7 @@ impl<S: State> Opening<S> {
             if driver.changes.fields().is_empty() {
                 return Ok(Opened::Ended(driver.end()));
             }
+            driver.kept = given;
             let mark = driver.mark(RunStatus::Done, None);
             driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
             return Ok(Opened::Ended(driver.end()));

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{barrier::Sizes, error::RunError};
 use crate::{
-    checkpoint::{CheckpointError, Checkpointer, Commit, Epoch, NewCheckpoint, Seq},
+    checkpoint::{CheckpointError, Checkpointer, Commit, Epoch, NewCheckpoint, Seq, TaskRecord},
     node::RunContext,
     state::Changes,
 };
@@ -86,6 +86,8 @@ type Telling = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Ready {
     pub(super) checkpoint: NewCheckpoint,
     pub(super) sizes: Sizes,
+    /// What is said of the step before it.
+    pub(super) records: Vec<TaskRecord>,
     pub(super) tell: Option<Tell>,
 }
 
@@ -138,6 +140,7 @@ async fn write(run: Arc<RunContext>, mut turn: OwnedMutexGuard<Unwritten>, ready
     let Some(handle) = &run.store else { return };
     let commit = Commit {
         checkpoint: Some(ready.checkpoint),
+        records: ready.records,
         ..Commit::default()
     };
     let written = handle.store.commit(&run.key, handle.epoch, handle.head(), commit).await;

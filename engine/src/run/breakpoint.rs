@@ -37,6 +37,14 @@ impl Nodes {
 }
 
 impl Breakpoints {
+    /// Those of a run: the graph's own where it does not say otherwise.
+    pub(super) fn unless_said(&self, before: Option<Nodes>, after: Option<Nodes>) -> Self {
+        Self {
+            before: before.unwrap_or_else(|| self.before.clone()),
+            after: after.unwrap_or_else(|| self.after.clone()),
+        }
+    }
+
     /// None.
     pub fn none() -> Self {
         Self::default()

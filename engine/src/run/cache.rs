@@ -42,8 +42,10 @@ pub(super) async fn within<S: State>(
     payload: Option<&Payload>,
 ) -> Result<End<S>, NodeError> {
     match (&spec.around.cache, &shared.run.cache) {
-        (Some(policy), Some(cache)) => Box::pin(cached(shared, spec, ctx, payload, policy, cache)).await,
-        (_, None) | (None, _) => limits::within(shared, spec, ctx, payload).await,
+        (Some(policy), Some(cache)) if shared.run.replay.is_none() => {
+            Box::pin(cached(shared, spec, ctx, payload, policy, cache)).await
+        }
+        _ => limits::within(shared, spec, ctx, payload).await,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::{
     Outcome, StalledJoin,
     barrier::{Outputs, Sizes},
@@ -13,13 +15,14 @@ use super::{
     layers, owned,
     plan::{Departure, Seed, Waiting},
     race::{Watch, wait_for},
+    recording::Origin,
     saver::Mark,
     step::{Crowd, End, Shared, run_one},
     version::Inherited,
 };
 use crate::{
     ask::Question,
-    checkpoint::{Commit, RunStatus, Seq},
+    checkpoint::{Commit, RunStatus, Seq, TaskRecord},
     dynamic::Compat,
     graph::{Leave, Output, Payload},
     node::NodeError,
@@ -38,6 +41,12 @@ pub(crate) struct Driver<S: State> {
     pub(crate) changes: Changes,
     /// Where a step's only task leads, kept for its memory.
     pub(crate) departure: Departure<Payload>,
+    /// When the step ended, where joins were decided by it.
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+    /// What the next checkpoint's commit says of the step before it.
+    pub(crate) kept: Vec<TaskRecord>,
+    /// What the next checkpoint is made of, where it is no step's end and the run is recorded.
+    pub(crate) origin: Option<Origin>,
     /// The checkpoint that the next one grows from, if not the head.
     pub(crate) parent: Option<Seq>,
     /// How many checkpoints it has named.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::{
     Beginning, Journal, Options, Run,
+    driver::Driver,
     error::RunError,
     event::Sink,
     frontier::Frontier,
     open::{Opening, decode, guarded, sizes},
     plan::{Departure, Waiting, plan},
+    recording::Origin,
 };
 use crate::{
     checkpoint::{At, Checkpoint, CheckpointSource, Checkpointer, Page, RunStatus, Seq},
@@ -144,37 +146,36 @@ impl<S: State> Opening<S> {
     ) -> Result<Seq, RunError> {
         let node = self.graph.editor(&self.key, found.as_ref(), as_node).await?;
         let parts = Arc::clone(&self.graph.parts);
-        let mut waiting = Waiting::new(&parts.topology);
-        let (mut state, step, sizes, parent) = match found {
+        let origin = self.records().then(|| Origin::edit(parts.topology.name(node), &update));
+        let origin = origin.transpose()?;
+        let (state, waiting, step, sizes, parent) = match found {
             Some(found) => {
-                if let Ok((dropped, kept)) = Frontier::decode(&found.info.frontier)?.load(&parts.topology, &parts.nodes)
-                {
-                    waiting = kept;
-                    waiting.rearm(&parts.topology, &dropped.iter().map(|task| task.node));
-                }
+                let waiting = self.graph.dropped(&found)?;
                 let parent = self.options.at.map(|_| found.info.seq);
                 let state = decode::<S>(&parts.shape, &found)?;
-                (state, found.info.step + 1, sizes::<S>(&parts.shape, &found), parent)
+                (
+                    state,
+                    waiting,
+                    found.info.step + 1,
+                    sizes::<S>(&parts.shape, &found),
+                    parent,
+                )
             }
             None => match S::empty(&parts.shape) {
-                Some(state) => (state, 0, super::barrier::Sizes::default(), None),
+                Some(state) => (
+                    state,
+                    Waiting::new(&parts.topology),
+                    0,
+                    super::barrier::Sizes::default(),
+                    None,
+                ),
                 None => return Err(self.unknown()),
             },
         };
-        let mut changes = crate::Changes::default();
-        guarded(step, || state.apply(update, &mut changes))?;
         let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
         let mut driver = self.driver(state, step, run, Journal::default());
-        (driver.changes, driver.sizes, driver.parent, driver.waiting) = (changes, sizes, parent, waiting);
-        let mut departure = Departure::of(node);
-        guarded(step, || driver.route(&driver.shared.state, &mut departure))?
-            .map_err(|unmerged| driver.unmerged(&unmerged))?;
-        driver.tasks = plan(
-            &parts.topology,
-            vec![departure],
-            &mut driver.waiting,
-            driver.shared.time(&[]),
-        );
+        (driver.sizes, driver.parent, driver.waiting, driver.origin) = (sizes, parent, waiting, origin);
+        driver.write_as(node, update)?;
         let status = if driver.tasks.is_empty() {
             RunStatus::Done
         } else {
@@ -184,5 +185,37 @@ impl<S: State> Opening<S> {
         driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
         let head = driver.shared.run.store.as_ref().and_then(super::StoreHandle::head);
         Ok(head.unwrap_or(Seq(0)))
+    }
+}
+
+impl<S: State> Graph<S> {
+    /// What waits once the tasks that follow a checkpoint are dropped: joins that led there begin anew. Places that the
+    /// graph does not have any more are dropped with them.
+    pub(super) fn dropped(&self, found: &Checkpoint) -> Result<Waiting, RunError> {
+        let topology = &self.parts.topology;
+        let frontier = Frontier::decode(&found.info.frontier)?;
+        Ok(match frontier.load(topology, &self.parts.nodes) {
+            Ok((dropped, mut waiting)) => {
+                waiting.rearm(topology, &dropped.iter().map(|task| task.node));
+                waiting
+            }
+            Err(_gone) => Waiting::new(topology),
+        })
+    }
+}
+
+impl<S: State> Driver<S> {
+    /// Writes to the state as one node, and follows the ways on from there.
+    pub(super) fn write_as(&mut self, node: usize, update: S::Update) -> Result<(), RunError> {
+        let step = self.shared.step;
+        guarded(step, || {
+            Arc::make_mut(&mut self.shared.state).apply(update, &mut self.changes);
+        })?;
+        let mut departure = Departure::of(node);
+        guarded(step, || self.route(&self.shared.state, &mut departure))?
+            .map_err(|unmerged| self.unmerged(&unmerged))?;
+        let now = self.end_time(&[]);
+        self.tasks = plan(&self.shared.parts.topology, vec![departure], &mut self.waiting, now);
+        Ok(())
     }
 }

@@ -145,6 +145,24 @@ pub enum RunError {
         /// What is left.
         tasks: String,
     },
+    /// A branch of that name is there already.
+    #[error("thread {thread} has a branch `{name}` already: switch to it, or give the new one another name")]
+    BranchExists {
+        /// The thread.
+        thread: ThreadKey,
+        /// The name.
+        name: String,
+    },
+    /// The thread has no branch of that name.
+    #[error("thread {thread} has no branch `{name}`: it has {branches:?}")]
+    UnknownBranch {
+        /// The thread.
+        thread: ThreadKey,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        branches: Vec<String>,
+    },
     /// There is nothing to resume.
     #[error("thread {thread} was never run: start it with `run`")]
     UnknownThread {
@@ -205,6 +223,24 @@ pub enum RunError {
         /// Fingerprint of this graph.
         here: Uuid,
     },
+    /// What is recorded belongs to steps that this run would not keep.
+    #[error(
+        "a run that is recorded keeps each of its steps: run it with `Durability::Async` or `Sync` instead of `Exit`"
+    )]
+    RecordedExit,
+    /// A replay needs something that was not recorded.
+    #[error(
+        "checkpoint {seq} of thread {thread} does not say {what}: record runs by `graph.recording(..)`, with `Recording::Calls` to replay bodies",
+        seq = .checkpoint.0
+    )]
+    NotRecorded {
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// The checkpoint.
+        checkpoint: Seq,
+        /// What is missing.
+        what: &'static str,
+    },
     /// The state does not encode or decode.
     #[error(transparent)]
     State(#[from] StateError),
@@ -231,6 +267,8 @@ impl RunError {
             Self::NotDurable { .. } => "run::not_durable",
             Self::Busy { .. } => "run::busy",
             Self::Pending { .. } => "run::pending",
+            Self::BranchExists { .. } => "run::branch_exists",
+            Self::UnknownBranch { .. } => "run::unknown_branch",
             Self::UnknownThread { .. } => "run::unknown_thread",
             Self::NoCheckpointer { .. } => "run::no_checkpointer",
             Self::UnknownQuestion { .. } => "run::unknown_question",
@@ -238,6 +276,8 @@ impl RunError {
             Self::Missing { .. } => "run::missing",
             Self::Incompatible { .. } => "run::incompatible",
             Self::OtherVersion { .. } => "run::other_version",
+            Self::RecordedExit => "run::recorded_exit",
+            Self::NotRecorded { .. } => "run::not_recorded",
             Self::State(error) => error.code(),
             Self::Checkpoint(error) => error.code(),
         }

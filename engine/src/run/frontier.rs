@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::RunError,
     plan::{Seed, StoredJoin, Waiting},
+    recording::Origin,
 };
 use crate::{
     graph::{Kind, NodeSpec, Payload, Topology},
@@ -22,6 +23,9 @@ pub(crate) struct Frontier {
     pub(crate) joins: Vec<StoredJoin>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) deferred: Vec<String>,
+    /// What it was made of, if that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,6 +135,15 @@ impl Frontier {
             tasks,
             joins: waiting.store_joins(topology),
             deferred: waiting.store_deferred(topology),
+            origin: None,
+        })
+    }
+
+    /// The same bytes, saying also what the checkpoint was made of.
+    pub(crate) fn with_origin(stored: &[u8], origin: Origin) -> Result<Arc<[u8]>, StateError> {
+        super::encode_record(&Self {
+            origin: Some(origin),
+            ..Self::decode(stored)?
         })
     }
 

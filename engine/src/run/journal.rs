@@ -149,7 +149,7 @@ impl Journal {
 }
 
 /// Encodes the body of a record: `MessagePack` with field names.
-pub(crate) fn encode_record<T: Serialize>(value: &T) -> Result<Arc<[u8]>, StateError> {
+pub(crate) fn encode_record<T: Serialize + ?Sized>(value: &T) -> Result<Arc<[u8]>, StateError> {
     rmp_serde::to_vec_named(value)
         .map(Into::into)
         .map_err(|error| StateError::Encode(error.to_string()))

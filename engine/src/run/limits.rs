@@ -44,7 +44,8 @@ pub(super) async fn within<S: State>(
     ctx: &TaskContext,
     payload: Option<&Payload>,
 ) -> Result<End<S>, NodeError> {
-    if shared.run.limit.is_none() && spec.around.limits.is_empty() {
+    // A replay calls nothing, and does not stand in the way of what runs.
+    if shared.run.replay.is_some() || (shared.run.limit.is_none() && spec.around.limits.is_empty()) {
         return attempt(shared, spec, ctx, payload).await;
     }
     // Boxed, so that a task without limits is not the larger for it.

@@ -10,7 +10,6 @@ use super::{
     answer::answer_records,
     barrier::Sizes,
     behind::{Durability, StoreHandle, Writes},
-    breakpoint::Breakpoints,
     busy::Hold,
     driver::{Driver, RunEnd},
     edit::AsNode,
@@ -20,6 +19,7 @@ use super::{
     layers,
     limits::RunLimit,
     plan::{Departure, Waiting},
+    recording::Recording,
     step::{Shared, panic_message},
 };
 use crate::{
@@ -114,7 +114,7 @@ pub(super) struct Opening<S: State> {
 }
 
 impl<S: State> Opening<S> {
-    fn of(graph: Graph<S>, key: ThreadKey, options: Options<S>, sink: Sink<S>) -> Self {
+    pub(super) fn of(graph: Graph<S>, key: ThreadKey, options: Options<S>, sink: Sink<S>) -> Self {
         Self {
             // A deadline is of the running process, never of the record.
             deadline: options.time_limit.map(|limit| Instant::now() + limit),
@@ -202,6 +202,10 @@ impl<S: State> Opening<S> {
                 graph: self.graph.name().to_owned(),
             });
         }
+        let recorded = self.options.recording.unwrap_or(self.graph.recording) != Recording::Off;
+        if self.options.durability == Durability::Exit && recorded && kept.is_some() {
+            return Err(RunError::RecordedExit);
+        }
         Ok(())
     }
 
@@ -254,6 +258,10 @@ impl<S: State> Opening<S> {
     }
 
     pub(super) fn driver(self, state: S, step: i64, run: RunId, journal: Journal) -> Driver<S> {
+        self.driver_at(Arc::new(state), step, run, journal)
+    }
+
+    pub(super) fn driver_at(self, state: Arc<S>, step: i64, run: RunId, journal: Journal) -> Driver<S> {
         let Self {
             graph,
             key,
@@ -264,11 +272,7 @@ impl<S: State> Opening<S> {
             handle,
         } = self;
         let topology = Arc::clone(&graph.parts.topology);
-        let own = &graph.parts.breakpoints;
-        let breakpoints = Breakpoints {
-            before: options.stop_before.unwrap_or_else(|| own.before.clone()),
-            after: options.stop_after.unwrap_or_else(|| own.after.clone()),
-        };
+        let breakpoints = (graph.parts.breakpoints).unless_said(options.stop_before, options.stop_after);
         let context = RunContext {
             key,
             run,
@@ -279,6 +283,8 @@ impl<S: State> Opening<S> {
             reader_gone: options.reader_gone,
             deadline,
             step_limit: options.step_limit,
+            recording: options.recording.unwrap_or(graph.recording),
+            replay: options.replay,
             provided: options.provided,
             store: handle,
             journal,
@@ -295,7 +301,7 @@ impl<S: State> Opening<S> {
             shared: Shared {
                 parts: graph.parts,
                 run: context,
-                state: Arc::new(state),
+                state,
                 emitter: sink.emitter(),
                 sink: Arc::new(sink),
                 step,
@@ -312,6 +318,9 @@ impl<S: State> Opening<S> {
             sizes: Sizes::default(),
             changes: Changes::default(),
             departure: Departure::default(),
+            ended_at: None,
+            kept: Vec::new(),
+            origin: None,
             parent: None,
             saves: 0,
             held: None,

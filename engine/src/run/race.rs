@@ -179,6 +179,12 @@ impl<S: State> Shared<S> {
 }
 
 impl<S: State> Driver<S> {
+    /// The same, which becomes the time of the checkpoint: decisions about joins can be made again from it.
+    pub(super) fn end_time(&mut self, outputs: &[Output<S>]) -> Option<DateTime<Utc>> {
+        self.ended_at = self.shared.time(outputs);
+        self.ended_at
+    }
+
     /// Lets the tasks of the step know who has arrived at the joins that led to them.
     pub(super) fn note_arrivals(&mut self) {
         let topology = &self.shared.parts.topology;

@@ -64,6 +64,8 @@ impl<S: State> Held for Kept<S> {
         Ok(Ready {
             checkpoint,
             sizes: self.sizes,
+            // What is recorded needs every step: such a run holds none back.
+            records: Vec::new(),
             tell,
         })
     }
@@ -199,6 +201,7 @@ impl<S: State> Driver<S> {
         let ready = Ready {
             checkpoint,
             sizes: self.sizes,
+            records: std::mem::take(&mut self.kept),
             tell: kind.map(|kind| tell_saved(&shared.sink, kind)),
         };
         if let Some(behind) = self.behind() {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     ask::Question,
     graph::{Leave, NodeSpec, Output, Parts, Payload},
-    node::{Arrived, Context, Cut, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
+    node::{Arrived, Calls, Context, Cut, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
     state::State,
 };
 
@@ -149,7 +149,12 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, 
         arrived: shared.arrived.clone(),
         cut,
         begins_at: shared.begins_at,
+        calls: None,
     };
+    ctx.calls = Calls::of(&shared.run, || ctx.id());
+    if let Some(attempt) = ctx.calls.as_ref().and_then(|calls| calls.attempt()) {
+        ctx.attempt = attempt;
+    }
     let Some(spec) = shared.parts.nodes.get(task.node) else {
         return End::Failed {
             error: NodeError::terminal("the task names no node of its graph"),
@@ -157,11 +162,26 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, 
         };
     };
     loop {
+        if let Some(calls) = &ctx.calls {
+            calls.begin(ctx.attempt);
+        }
         let error = match cache::within(shared, spec, &ctx, payload).await {
+            Ok(End::Output(output)) => {
+                if output.cached
+                    && let Some(calls) = &ctx.calls
+                {
+                    calls.not_entered();
+                }
+                return End::Output(Output {
+                    calls: ctx.calls,
+                    ..output
+                });
+            }
             Ok(end) => return end,
             Err(error) => error,
         };
-        let delay = if error.is_retryable() {
+        // What failed in a replay would fail again.
+        let delay = if error.is_retryable() && shared.run.replay.is_none() {
             spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry"))
         } else {
             None

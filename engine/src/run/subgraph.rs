@@ -97,6 +97,10 @@ pub(crate) async fn enter<S: State>(
     key: &str,
     input: S::Input,
 ) -> Result<RunEnd<S>, NodeError> {
+    if let Some(notes) = &ctx.task.run.replay {
+        let thread = ctx.task.run.key.child(&host(ctx, key));
+        return super::replay::inside(graph, ctx, notes, thread, input).await;
+    }
     let beginning = beginning::<S>(ctx, key, input).await?;
     let run = inner(graph, ctx, key, beginning);
     if let Some(error) = run.missing() {
@@ -127,6 +131,7 @@ fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginni
         cancel: Cancel(ctx.task.cancel_token().clone()),
         reader_gone: outer.reader_gone.clone(),
         provided: outer.provided.clone(),
+        recording: Some(outer.recording),
         time_limit: ctx.time_left(),
         step_limit: outer.step_limit,
         durability: outer.store.as_ref().map(|handle| handle.durability).unwrap_or_default(),

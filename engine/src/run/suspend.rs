@@ -1,5 +1,7 @@
 //! A step in which not every task finished: what there is is kept, and the run ends there.
 
+use std::sync::Arc;
+
 use super::{
     behind::{Durability, StoreHandle},
     driver::{Driver, StepEnd},
@@ -53,29 +55,39 @@ impl<S: State> Driver<S> {
         super::frontier::lost(lost, &self.shared.run.key, &self.shared.parts.topology.graph)
     }
 
-    fn output_records<'a>(
+    pub(super) fn output_records<'a>(
         &self,
         outputs: impl Iterator<Item = (usize, &'a Output<S>)>,
     ) -> Result<Vec<TaskRecord>, RunError> {
-        outputs
-            .filter_map(|(at, output)| self.tasks.get(at).map(|task| (task, output)))
-            .map(|(task, output)| {
-                let body = super::encode_record(&StoredOutput {
-                    route: StoredRoute::of(&self.shared.parts.topology, task.node, output.route),
-                    goto: self.stored_gotos(&output.goto)?,
-                    leave: output.leave.clone(),
-                    cancelled: output.cancelled,
-                    version: self.update_version(),
-                    ..StoredOutput::of(&output.update)
-                })?;
-                Ok(TaskRecord {
-                    task: self.task_id(task),
-                    kind: RecordKind::Output,
-                    key: String::new(),
-                    body,
-                })
-            })
-            .collect()
+        let mut records = Vec::new();
+        for (at, output) in outputs {
+            let Some(task) = self.tasks.get(at) else { continue };
+            let record = |kind, body| TaskRecord {
+                task: self.task_id(task),
+                kind,
+                key: String::new(),
+                body,
+            };
+            records.push(record(RecordKind::Output, self.stored_output(task.node, output)?));
+            if let Some(calls) = &output.calls
+                && let Some(body) = calls.encode()?
+            {
+                records.push(record(RecordKind::Calls, body));
+            }
+        }
+        Ok(records)
+    }
+
+    /// An output as it is written down.
+    pub(super) fn stored_output(&self, node: usize, output: &Output<S>) -> Result<Arc<[u8]>, RunError> {
+        Ok(super::encode_record(&StoredOutput {
+            route: StoredRoute::of(&self.shared.parts.topology, node, output.route),
+            goto: self.stored_gotos(&output.goto)?,
+            leave: output.leave.clone(),
+            cancelled: output.cancelled,
+            version: self.update_version(),
+            ..StoredOutput::of(&output.update)
+        })?)
     }
 
     pub(super) fn stored_gotos(&self, gotos: &[Goto]) -> Result<Vec<StoredGoto>, RunError> {

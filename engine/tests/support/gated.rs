@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use stepgraph::{
-    CheckpointError, Checkpointer, Memory, ThreadKey, async_trait,
+    CheckpointError, Checkpointer, Memory, Namespace, ThreadKey, async_trait,
     checkpoint::{
-        At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, RecordKind, RunStatus, Seq, StoreDurability,
+        At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, RecordKind, RunStatus, Seq,
+        StoreDurability,
     },
 };
 use tokio::sync::watch;
@@ -134,6 +135,14 @@ impl Checkpointer for Gated {
 
     async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
         self.memory.branch(key, epoch, from, name).await
+    }
+
+    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
+        self.memory.branches(key).await
+    }
+
+    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
+        self.memory.inner(key, after, limit).await
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {

@@ -2,7 +2,7 @@
 
 use stepgraph::{
     Checkpointer,
-    checkpoint::{At, Commit, NewCheckpoint, Page, Seq},
+    checkpoint::{At, Branch, Commit, MAIN, NewCheckpoint, Page, Seq},
 };
 
 use super::ground::{Broken, Found, Hand, bytes, checkpoint, delta, everything, facts, key, refused, same, snapshot};
@@ -24,6 +24,13 @@ facts![
     a_branch_keeps_records_where_they_are,
     a_commit_may_grow_from_an_older_checkpoint,
     a_commit_from_an_unknown_checkpoint_writes_nothing,
+    a_thread_begins_on_main,
+    a_thread_without_checkpoints_has_no_branch,
+    a_branch_that_was_left_stays_where_it_was,
+    the_branch_a_thread_is_on_moves_with_its_head,
+    a_branch_that_is_moved_is_listed_once,
+    branches_of_anothers_thread_are_not_listed,
+    a_refused_branch_moves_no_other,
 ];
 
 async fn three(store: &dyn Checkpointer) -> Result<Hand<'_>, Broken> {
@@ -209,4 +216,80 @@ async fn a_commit_from_an_unknown_checkpoint_writes_nothing(store: &dyn Checkpoi
     };
     refused(hand.commit(grown).await, "checkpoint::no_checkpoint")?;
     same("the head", &hand.get(At::Head).await?, &before)
+}
+
+async fn listed(hand: &Hand<'_>) -> Result<Vec<(String, u64, bool)>, Broken> {
+    let branches = hand.store.branches(&hand.key).await?;
+    let short = |Branch { name, head, current }| (name, head.0, current);
+    Ok(branches.into_iter().map(short).collect())
+}
+
+fn branch(name: &str, head: u64, current: bool) -> (String, u64, bool) {
+    (name.to_owned(), head, current)
+}
+
+async fn a_thread_begins_on_main(store: &dyn Checkpointer) -> Found {
+    let hand = three(store).await?;
+    same("the branches", &listed(&hand).await?, &vec![branch(MAIN, 3, true)])
+}
+
+async fn a_thread_without_checkpoints_has_no_branch(store: &dyn Checkpointer) -> Found {
+    same(
+        "the branches of no thread",
+        &store.branches(&key("acme", "t")?).await?,
+        &Vec::new(),
+    )?;
+    let hand = Hand::new(store, key("acme", "t")?).await?;
+    same("the branches", &listed(&hand).await?, &Vec::new())
+}
+
+async fn a_branch_that_was_left_stays_where_it_was(store: &dyn Checkpointer) -> Found {
+    let mut hand = three(store).await?;
+    hand.branch(Seq(1), "retry").await?;
+    hand.append(4).await?;
+    let wanted = vec![branch(MAIN, 3, false), branch("retry", 4, true)];
+    same("the branches", &listed(&hand).await?, &wanted)
+}
+
+async fn the_branch_a_thread_is_on_moves_with_its_head(store: &dyn Checkpointer) -> Found {
+    let mut hand = three(store).await?;
+    hand.branch(Seq(1), "retry").await?;
+    hand.branch(Seq(3), MAIN).await?;
+    hand.append(4).await?;
+    hand.append(5).await?;
+    let wanted = vec![branch(MAIN, 5, true), branch("retry", 1, false)];
+    same("the branches", &listed(&hand).await?, &wanted)?;
+    hand.branch(Seq(1), "retry").await?;
+    hand.append(6).await?;
+    let wanted = vec![branch(MAIN, 5, false), branch("retry", 6, true)];
+    same("the branches after another turn", &listed(&hand).await?, &wanted)
+}
+
+async fn a_branch_that_is_moved_is_listed_once(store: &dyn Checkpointer) -> Found {
+    let mut hand = three(store).await?;
+    for from in [1, 2, 2] {
+        hand.branch(Seq(from), "retry").await?;
+    }
+    let wanted = vec![branch(MAIN, 3, false), branch("retry", 2, true)];
+    same("the branches", &listed(&hand).await?, &wanted)
+}
+
+async fn branches_of_anothers_thread_are_not_listed(store: &dyn Checkpointer) -> Found {
+    let mut hand = three(store).await?;
+    hand.branch(Seq(1), "retry").await?;
+    let other = Hand::begun(store, key("evil", "t")?).await?;
+    same(
+        "the other's branches",
+        &listed(&other).await?,
+        &vec![branch(MAIN, 1, true)],
+    )
+}
+
+async fn a_refused_branch_moves_no_other(store: &dyn Checkpointer) -> Found {
+    let mut hand = three(store).await?;
+    hand.branch(Seq(1), "retry").await?;
+    let before = listed(&hand).await?;
+    let refusal = store.branch(&hand.key, hand.epoch, Seq(9), "nowhere").await;
+    refused(refusal, "checkpoint::no_checkpoint")?;
+    same("the branches", &listed(&hand).await?, &before)
 }

@@ -1,7 +1,7 @@
 //! A thread's history.
 
 use stepgraph::{
-    Checkpointer,
+    Checkpointer, Namespace,
     checkpoint::{At, CheckpointInfo, Page, Seq},
 };
 
@@ -18,6 +18,8 @@ facts![
     a_history_says_what_reading_each_checkpoint_says,
     a_history_shows_every_branch,
     a_history_of_deltas_lists_each_of_them,
+    inner_graphs_are_listed_by_name,
+    inner_graphs_of_another_thread_or_tenant_are_not_listed,
 ];
 
 async fn ten(store: &dyn Checkpointer) -> Result<Hand<'_>, Broken> {
@@ -112,4 +114,52 @@ async fn a_history_of_deltas_lists_each_of_them(store: &dyn Checkpointer) -> Fou
     hand.append_state(2, delta("b")).await?;
     hand.append_state(3, delta("c")).await?;
     same("the history", &page(&hand, None, 100).await?, &vec![3, 2, 1])
+}
+
+/// A thread with three graphs inside, made in another order than that of their names.
+async fn nest(store: &dyn Checkpointer) -> Result<Hand<'_>, Broken> {
+    let root = Hand::begun(store, key("acme", "t")?).await?;
+    for host in ["b@1", "a@1", "a@1/c@1"] {
+        let namespace = Namespace::from_stored(host);
+        Hand::begun(
+            store,
+            stepgraph::ThreadKey {
+                namespace,
+                ..root.key.clone()
+            },
+        )
+        .await?;
+    }
+    Ok(root)
+}
+
+async fn inner(hand: &Hand<'_>, after: &str, limit: u32) -> Result<Vec<String>, Broken> {
+    let found = hand
+        .store
+        .inner(&hand.key, &Namespace::from_stored(after), limit)
+        .await?;
+    Ok(found.iter().map(ToString::to_string).collect())
+}
+
+async fn inner_graphs_are_listed_by_name(store: &dyn Checkpointer) -> Found {
+    let mut root = nest(store).await?;
+    let all = ["a@1", "a@1/c@1", "b@1"].map(str::to_owned).to_vec();
+    same("the graphs", &inner(&root, "", 10).await?, &all)?;
+    same("the first", &inner(&root, "", 1).await?, &vec!["a@1".to_owned()])?;
+    same(
+        "those behind one",
+        &inner(&root, "a@1", 10).await?,
+        &vec!["a@1/c@1".to_owned(), "b@1".to_owned()],
+    )?;
+    root.key = root.key.child("b@1");
+    same("the same asked from inside", &inner(&root, "", 10).await?, &all)
+}
+
+async fn inner_graphs_of_another_thread_or_tenant_are_not_listed(store: &dyn Checkpointer) -> Found {
+    nest(store).await?;
+    for (tenant, thread) in [("acme", "other"), ("evil", "t")] {
+        let other = Hand::begun(store, key(tenant, thread)?).await?;
+        same("the graphs inside", &inner(&other, "", 10).await?, &Vec::new())?;
+    }
+    Ok(())
 }

@@ -23,13 +23,15 @@ facts![
     records_of_a_nested_graph_stay_apart,
 ];
 
-const KINDS: [RecordKind; 6] = [
+const KINDS: [RecordKind; 8] = [
     RecordKind::Output,
     RecordKind::Failure,
     RecordKind::Question,
     RecordKind::Answer,
     RecordKind::Intent,
     RecordKind::Effect,
+    RecordKind::Command,
+    RecordKind::Calls,
 ];
 
 async fn records_come_back_with_their_checkpoint(store: &dyn Checkpointer) -> Found {

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use stepgraph::{
     CheckpointError, Namespace, TenantId, ThreadId, ThreadKey,
-    checkpoint::{At, Checkpoint, CheckpointInfo, OutboxMessage, Page, RecordKind, RunMark, TaskRecord},
+    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page, RecordKind, RunMark, TaskRecord},
 };
 
 use super::{about, failure, names, stored, stored_seq};
@@ -157,6 +157,47 @@ pub(super) async fn list(
     };
     let rows = query.bind(page.limit).fetch_all(pool).await.map_err(failure::on(key))?;
     rows.iter().map(|row| info(key, row)).collect()
+}
+
+pub(super) async fn branches(pool: &SqlitePool, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
+    const BRANCHES: &str = "SELECT t.branch, t.head, 1 FROM checkpoint_threads t \
+                            WHERE t.tenant = ?1 AND t.thread = ?2 AND t.namespace = ?3 AND t.head IS NOT NULL \
+                            UNION ALL \
+                            SELECT b.name, b.seq, 0 \
+                            FROM checkpoint_threads t JOIN checkpoint_branches b ON b.thread = t.number \
+                            WHERE t.tenant = ?1 AND t.thread = ?2 AND t.namespace = ?3 AND b.name <> t.branch \
+                            ORDER BY 1";
+    let rows = about(BRANCHES, key).fetch_all(pool).await.map_err(failure::on(key))?;
+    let branch = |row: &SqliteRow| {
+        let decode = failure::on(key);
+        Ok(Branch {
+            name: row.try_get(0).map_err(&decode)?,
+            head: stored_seq(key, row.try_get(1).map_err(&decode)?)?,
+            current: row.try_get(2).map_err(&decode)?,
+        })
+    };
+    rows.iter().map(branch).collect()
+}
+
+pub(super) async fn inner(
+    pool: &SqlitePool,
+    key: &ThreadKey,
+    after: &Namespace,
+    limit: u32,
+) -> Result<Vec<Namespace>, CheckpointError> {
+    const INNER: &str = "SELECT namespace FROM checkpoint_threads \
+                         WHERE tenant = ?1 AND thread = ?2 AND namespace > ?3 ORDER BY namespace LIMIT ?4";
+    let from = ThreadKey {
+        namespace: after.clone(),
+        ..key.clone()
+    };
+    let query = about(INNER, &from).bind(limit);
+    let rows = query.fetch_all(pool).await.map_err(failure::on(key))?;
+    let namespace = |row: &SqliteRow| row.try_get(0).map(Namespace::from_stored);
+    rows.iter()
+        .map(namespace)
+        .collect::<Result<_, _>>()
+        .map_err(failure::on(key))
 }
 
 pub(super) async fn unfinished(pool: &SqlitePool, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {

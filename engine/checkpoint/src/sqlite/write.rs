@@ -230,14 +230,23 @@ pub(super) async fn branch(
     from: Seq,
     name: &str,
 ) -> Result<(), CheckpointError> {
-    const MOVE: &str = opening!(
-        "UPDATE checkpoint_threads SET head = ?5 ",
-        "WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 ",
-        "AND EXISTS (SELECT 1 FROM checkpoints c WHERE c.thread = number AND c.seq = ?5) RETURNING number"
+    const LEAVE: &str = opening!(
+        "INSERT INTO checkpoint_branches (thread, name, seq) SELECT number, branch, head FROM checkpoint_threads ",
+        "WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS NOT NULL ",
+        "ON CONFLICT (thread, name) DO UPDATE SET seq = excluded.seq"
     );
+    const MOVE: &str = "UPDATE checkpoint_threads SET head = ?5, branch = ?6 \
+                        WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 \
+                        AND EXISTS (SELECT 1 FROM checkpoints c WHERE c.thread = number AND c.seq = ?5) \
+                        RETURNING number";
     const NAME: &str = "INSERT INTO checkpoint_branches (thread, name, seq) VALUES (?1, ?2, ?3) \
                         ON CONFLICT (thread, name) DO UPDATE SET seq = excluded.seq";
-    let query = about(MOVE, key).bind(stored(epoch.0)).bind(stored(from.0));
+    let left = about(LEAVE, key).bind(stored(epoch.0)).execute(&mut *connection).await;
+    left.map_err(failure::on(key))?;
+    let query = about(MOVE, key)
+        .bind(stored(epoch.0))
+        .bind(stored(from.0))
+        .bind(name.to_owned());
     let moved = query.fetch_optional(&mut *connection).await.map_err(failure::on(key))?;
     let Some(row) = moved else {
         return Err(match refusal(connection, key, epoch, None).await? {

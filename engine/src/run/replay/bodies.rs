@@ -1,0 +1,97 @@
+//! The nodes of a step that is replayed, entered side by side as they were.
+
+use std::time::Duration;
+
+use super::{compare::failed, difference::Difference, walk::Compared};
+use crate::{
+    graph::Payload,
+    run::{
+        driver::Driver,
+        error::RunError,
+        plan::Seed,
+        step::{Crowd, End, Shared},
+    },
+    state::State,
+    tree,
+};
+
+/// How long the nodes of one step may take to be replayed. What they wait for comes from the record, at once.
+const BODIES_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// Runs the tasks; gives their ends in the tasks' order. One without an end has not come to it in time.
+pub(super) async fn run<S: State>(
+    shared: &Shared<S>,
+    tasks: impl Iterator<Item = (usize, &Seed<Payload>)> + Clone,
+) -> Result<Vec<Option<End<S>>>, RunError> {
+    let order: Vec<usize> = tasks.clone().map(|(at, _)| at).collect();
+    let mut ends: Vec<Option<End<S>>> = order.iter().map(|_| None).collect();
+    let mut keep = |ended: Vec<(usize, End<S>)>| {
+        for (at, end) in ended {
+            let slot = order.iter().position(|of| *of == at);
+            if let Some(slot) = slot.and_then(|slot| ends.get_mut(slot)) {
+                *slot = Some(end);
+            }
+        }
+    };
+    let running = async {
+        let (mut crowd, ended) = Crowd::start(shared, tasks.map(|(at, task)| (at, task, None))).await;
+        keep(ended);
+        while !crowd.is_empty() {
+            keep(crowd.next().await.map_err(|message| RunError::Panic {
+                step: shared.step,
+                message,
+            })?);
+        }
+        Ok::<(), RunError>(())
+    };
+    match tokio::time::timeout(BODIES_TIME_MAX, running).await {
+        Ok(ran) => ran?,
+        Err(_late) => {}
+    }
+    Ok(ends)
+}
+
+/// Compares the end of a task with its recorded output.
+pub(super) fn compare<S: State>(
+    driver: &Driver<S>,
+    node: usize,
+    task: &str,
+    recorded: &[u8],
+    end: Option<End<S>>,
+) -> Compared {
+    let error = match end {
+        Some(End::Output(output)) => {
+            if let Some(unused) = output.calls.as_ref().and_then(|calls| calls.unused()) {
+                return Err(unused.into());
+            }
+            let replayed = driver.stored_output(node, &output)?;
+            // As this version writes it.
+            let kept = driver.kept_output(recorded).map_err(RunError::from);
+            let kept = kept.and_then(|kept| driver.output(node, kept));
+            let recorded = kept.and_then(|kept| driver.stored_output(node, &kept));
+            let recorded = &*recorded.map_err(|error| failed(&error))?;
+            if tree::same(recorded, &replayed) {
+                return Ok(());
+            }
+            let different = Difference::Output {
+                task: task.to_owned(),
+                recorded: tree::shown(recorded),
+                replayed: tree::shown(&replayed),
+            };
+            return Err(different.into());
+        }
+        Some(End::Asked(questions)) => {
+            let asked = Difference::Asked {
+                task: task.to_owned(),
+                questions: questions.into_iter().map(|question| question.name).collect(),
+            };
+            return Err(asked.into());
+        }
+        Some(End::Failed { error, .. }) => error.to_string(),
+        Some(End::Paused) => "it stops at a breakpoint inside".to_owned(),
+        Some(End::Cancelled) => "it leaves as if it were cancelled".to_owned(),
+        Some(End::TimeLimit) | None => format!("it has not ended within {BODIES_TIME_MAX:?}"),
+    };
+    let task = Some(task.to_owned());
+    Err(Difference::Failed { task, error }.into())
+}
