@@ -32,7 +32,7 @@ use crate::{
     checkpoint::Checkpointer,
     clock::Clock,
     layer::Layer,
-    run::{Busy, Recording, Subgraph, Versions},
+    run::{Busy, Recording, Subgraph, Versions, Ways},
     state::{FromState, State},
 };
 
@@ -48,6 +48,8 @@ pub struct Graph<S: State> {
     /// Older versions of this graph, for threads that began on them.
     pub(crate) older: Arc<Vec<Self>>,
     pub(crate) recording: Recording,
+    /// Marks what its runs cover, for tests.
+    pub(crate) ways: Option<Arc<Ways>>,
 }
 impl<S: State> Graph<S> {
     /// Begins a graph. Its name stands in checkpoints, logs and drawings, and must not change while threads of it live.
@@ -149,6 +151,7 @@ impl<S: State> Clone for Graph<S> {
             versions: self.versions,
             older: Arc::clone(&self.older),
             recording: self.recording,
+            ways: self.ways.clone(),
         }
     }
 }

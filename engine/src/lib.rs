@@ -68,6 +68,7 @@
 //! | to see what a thread was at any checkpoint, and go on from there | [`Graph::state`], [`Graph::history`], [`Graph::rerun_from`], [`Graph::fork`] |
 //! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
 //! | a store of your own | [`Checkpointer`] |
+//! | to test a graph, and to torture it | `testing`, a module behind the feature of the same name |
 //!
 //! # How a run goes
 //!
@@ -92,6 +93,8 @@ pub mod prelude;
 mod route;
 mod run;
 mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree;
 
 pub use ask::{Answers, Ask, Question};

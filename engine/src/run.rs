@@ -32,6 +32,7 @@ mod suspend;
 mod version;
 mod view;
 mod waiting;
+mod ways;
 
 use std::{
     borrow::Cow,
@@ -74,6 +75,7 @@ pub(crate) use self::{
     replay::Notes,
     subgraph::enter,
     version::Inherited,
+    ways::Ways,
 };
 use crate::{
     ask::{Answers, Ask, Question},

@@ -348,6 +348,7 @@ impl<S: State> GraphBuilder<S> {
             versions: Versions::default(),
             older: Arc::new(Vec::new()),
             recording: Recording::Off,
+            ways: None,
         }
     }
 

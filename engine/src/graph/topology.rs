@@ -200,6 +200,8 @@ pub(crate) struct Topology {
     pub(crate) joins: Vec<Join>,
     /// For each branch, the nodes each of its routes leads to.
     pub(crate) branches: Vec<Vec<Vec<usize>>>,
+    /// For each branch, its routes' labels.
+    labels: Vec<Vec<Cow<'static, str>>>,
     /// For each fan-out, its worker.
     pub(crate) fan_outs: Vec<usize>,
     pub(crate) ways: Vec<(Place, Place, Way)>,
@@ -268,6 +270,7 @@ impl Topology {
             exits: vec![Exits::default(); order.len() + 1],
             joins: Vec::new(),
             branches: Vec::new(),
+            labels: Vec::new(),
             fan_outs: Vec::new(),
             ways: ways
                 .map(|(from, to, way)| (ranks.place(from), ranks.place(to), way))
@@ -287,6 +290,7 @@ impl Topology {
             let at = self.branches.len();
             self.change_exits(ranks.begin(*from), |exits| exits.branches.push(at));
             self.branches.push(ranks.table(table));
+            self.labels.push(table.iter().map(|(label, _)| label.clone()).collect());
         }
         for (from, table) in &declared.routes {
             self.change_exits(ranks.begin(*from), |exits| {
@@ -427,6 +431,12 @@ impl Topology {
         } else {
             self.find(name)
         }
+    }
+
+    /// The labels of a branch's routes.
+    #[cfg(feature = "testing")]
+    pub(crate) fn labels(&self, branch: usize) -> &[Cow<'static, str>] {
+        self.labels.get(branch).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn exits(&self, node: usize) -> &Exits {

@@ -31,7 +31,7 @@ use crate::{
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
     layer::Layer,
-    run::{Hears, Inherited, Inside, Journal, Notes, Recording, RunLimit, StoreHandle},
+    run::{Hears, Inherited, Inside, Journal, Notes, Recording, RunLimit, StoreHandle, Ways},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -93,6 +93,7 @@ pub(crate) struct RunContext {
     pub(crate) held: Option<Arc<Held>>,
     pub(crate) layers: Arc<[Arc<dyn Layer>]>,
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
+    pub(crate) ways: Option<Arc<Ways>>,
 }
 
 /// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.

@@ -264,6 +264,7 @@ impl<S: State> Driver<S> {
         let Some(node) = self.tasks.first().map(|task| task.node) else {
             return Ok(());
         };
+        self.cover(node, &output);
         let mut departure = std::mem::take(&mut self.departure);
         departure.node = node;
         let topology = &self.shared.parts.topology;
@@ -289,6 +290,7 @@ impl<S: State> Driver<S> {
         let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
         let mut updates = Vec::with_capacity(outputs.len());
         for (at, (task, output)) in self.tasks.iter().zip(outputs).enumerate() {
+            self.cover(task.node, &output);
             let mut departure = Departure::of(task.node);
             let exits = parts.topology.exits(task.node);
             if let Some(targets) = output.route.and_then(|route| exits.routes.get(route)) {
@@ -321,6 +323,13 @@ impl<S: State> Driver<S> {
         Ok(())
     }
 
+    /// Marks, for a test that asks, that a node has given its output.
+    fn cover(&self, node: usize, output: &Output<S>) {
+        if let Some(ways) = self.shared.run.ways.as_ref().filter(|_| output.cancelled.is_none()) {
+            ways.leave(node, output.route);
+        }
+    }
+
     /// Where branches and fan-outs lead from `state`.
     pub(crate) fn route(&self, state: &S, departure: &mut Departure<Payload>) -> Result<(), Unmerged> {
         let parts = &self.shared.parts;
@@ -335,7 +344,11 @@ impl<S: State> Driver<S> {
             match parts.branches.get(*at) {
                 Some(Branch::Routes(choose)) => {
                     let table = topology.branches.get(*at);
-                    if let Some(targets) = table.and_then(|table| table.get(choose(state))) {
+                    let route = choose(state);
+                    if let Some(ways) = &self.shared.run.ways {
+                        ways.take(*at, route);
+                    }
+                    if let Some(targets) = table.and_then(|table| table.get(route)) {
                         departure.chosen.extend_from_slice(targets);
                     }
                 }
@@ -351,6 +364,9 @@ impl<S: State> Driver<S> {
                 continue;
             };
             let payloads = (fan_out.spread)(state);
+            if let Some(ways) = &self.shared.run.ways {
+                ways.send(*at, payloads.len());
+            }
             if payloads.is_empty() {
                 departure.idle.push(*worker);
             }

@@ -293,6 +293,7 @@ impl<S: State> Opening<S> {
             held: options.held,
             layers: graph.layers,
             cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
+            ways: graph.ways,
         };
         let behind = options.durability != Durability::Sync && context.store.is_some();
         let context = Arc::new(context);
