@@ -23,7 +23,7 @@ pub(crate) use self::{
 pub use self::{
     around::Reads,
     builder::GraphBuilder,
-    check::{BuildError, BuildErrors},
+    check::{BuildError, BuildErrors, Warning},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
     join::JoinRule,
 };
@@ -130,6 +130,52 @@ impl<S: State> Graph<S> {
     #[must_use]
     pub fn mermaid(&self) -> String {
         draw::mermaid(&self.parts.topology)
+    }
+
+    /// A drawing of the graph in the language of Graphviz.
+    #[must_use]
+    pub fn dot(&self) -> String {
+        draw::dot(&self.parts.topology)
+    }
+
+    /// The graph as text for a terminal: every place in the order in which runs reach it, with its ways on.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use stepgraph::{Graph, START, END, State};
+    /// # #[derive(State, Clone, Serialize, Deserialize)]
+    /// # struct Count { #[state(input)] n: u64 }
+    /// # let mut g = Graph::<Count>::builder("count");
+    /// # let add = g.node("add", |count: Count| async move { Ok(Count::update().n(count.n + 1)) });
+    /// # g.edge(START, add).edge(add, END);
+    /// # let graph = g.build()?;
+    /// assert_eq!(graph.ascii(), "START\n  --> add\nadd\n  --> END\n");
+    /// # Ok::<(), stepgraph::BuildErrors>(())
+    /// ```
+    #[must_use]
+    pub fn ascii(&self) -> String {
+        draw::ascii(&self.parts.topology)
+    }
+
+    /// The graph as JSON, for tools. Its shape is stable; keys may be added:
+    ///
+    /// ```text
+    /// {
+    ///   "graph": "chat", "fingerprint": "5f1c..",
+    ///   "nodes": [{"name": "ask", "kind": "node" | "router" | "worker" | "open"}],
+    ///   "edges": [{"from": "START", "to": "ask", "kind": "edge" | "join" | "route" | "fan_out", "label": null | "text"}],
+    ///   "joins": [{"sources": ["a", "b"], "targets": ["c"], "rule": null | "text"}]
+    /// }
+    /// ```
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        draw::json(&self.parts.topology)
+    }
+
+    /// What is doubtful about the graph and does not keep it from running. A typed graph that has been built has none.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.parts.warnings
     }
 
     /// The graph as a node of another: `I` starts it, `O` is read from its last state.

@@ -67,6 +67,7 @@
 //! | to change a state or a graph that threads live on | [`State`] (`version`, `from`), [`GraphBuilder::renamed`], [`Versions`] |
 //! | to see what a thread was at any checkpoint, and go on from there | [`Graph::state`], [`Graph::history`], [`Graph::rerun_from`], [`Graph::fork`] |
 //! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
+//! | a drawing, or what a tool can read | [`Graph::mermaid`], [`Graph::dot`], [`Graph::ascii`], [`Graph::to_json`] |
 //! | a store of your own | [`Checkpointer`] |
 //! | to test a graph, and to torture it | `testing`, a module behind the feature of the same name |
 //!
@@ -104,7 +105,7 @@ pub use checkpoint::{CheckpointError, Checkpointer, Memory};
 pub use clock::{Clock, SystemClock};
 pub use graph::{
     AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, JoinRule, NodeId, Reads,
-    RouterId, START, Source, Start, Targets, WorkerId, from, to,
+    RouterId, START, Source, Start, Targets, Warning, WorkerId, from, to,
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use layer::{Layer, Next, Ran, RunInfo, StepInfo, TaskInfo, Times, Timing, Tracing, Whole};

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Graph,
     around::{self, Around},
-    check::{self, BuildError, BuildErrors},
+    check::{self, BuildError, BuildErrors, Warning},
     id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, RouterId, Slot, WorkerId},
     join::JoinRule,
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
@@ -307,16 +307,17 @@ impl<S: State> GraphBuilder<S> {
     /// All problems at once, each with a code and its remedy.
     pub fn build(self) -> Result<Graph<S>, BuildErrors> {
         check::check(&self.declared)?;
-        Ok(self.made())
+        Ok(self.made(Vec::new()))
     }
 
     /// Checks of a dynamic graph only what would make no sense to run.
     pub(crate) fn build_open(self, problems: Vec<BuildError>) -> Result<Graph<S>, BuildErrors> {
         check::check_open(&self.declared, problems)?;
-        Ok(self.made())
+        let doubts = check::doubts(&self.declared);
+        Ok(self.made(doubts))
     }
 
-    fn made(self) -> Graph<S> {
+    fn made(self, warnings: Vec<Warning>) -> Graph<S> {
         let order = self.declared.order();
         let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::version(&self.shape));
         let named = self.nodes.into_iter().zip(&self.declared.nodes);
@@ -338,6 +339,7 @@ impl<S: State> GraphBuilder<S> {
                 requires: self.requires,
                 compat: self.compat,
                 breakpoints: self.breakpoints,
+                warnings,
                 cache,
             }),
             store: None,

@@ -1,6 +1,10 @@
 //! Everything that can be wrong with a graph before it runs, found at once.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use petgraph::{
     Direction,
@@ -123,6 +127,31 @@ impl BuildError {
     }
 }
 
+/// Something that is doubtful about a graph and does not keep it from running: what a typed graph would refuse and a dynamic
+/// one may mean. It prints as the problem and its remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning(BuildError);
+
+impl Warning {
+    /// Stable code, the same as that of the error.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.0.code()
+    }
+
+    /// The problem, with its place.
+    #[must_use]
+    pub const fn problem(&self) -> &BuildError {
+        &self.0
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Everything that is wrong with a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildErrors {
@@ -184,6 +213,29 @@ pub(super) fn check_open(declared: &Declared, mut problems: Vec<BuildError>) -> 
     })
 }
 
+/// What the declared ways of a dynamic graph make doubtful. Its nodes may lead elsewhere as well, and an open branch may lead
+/// anywhere: with one of those nothing can be said of what is reached.
+pub(super) fn doubts(declared: &Declared) -> Vec<Warning> {
+    let map = Map::of(declared);
+    let open: HashSet<NodeIndex> = declared
+        .branches
+        .iter()
+        .filter(|(_, table)| table.is_empty())
+        .map(|(from, _)| map.index(*from))
+        .collect();
+    let mut doubts = Vec::new();
+    for (at, (name, kind)) in declared.nodes.iter().enumerate() {
+        if !open.contains(&NodeIndex::new(at)) {
+            doubts.extend(map.node_problem(at, name, *kind));
+        }
+    }
+    doubts.extend(declared.joins.iter().flat_map(|join| map.join_problems(join)));
+    if !open.is_empty() {
+        doubts.retain(|doubt| matches!(doubt, BuildError::DeadEnd(_)));
+    }
+    doubts.into_iter().map(Warning).collect()
+}
+
 /// Names that mean something else.
 fn is_reserved(name: &str) -> bool {
     name.is_empty() || matches!(name, "START" | "END") || name.contains(['/', '#'])
@@ -216,10 +268,11 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
         errors.extend(map.node_problem(at, name, *kind));
     }
     errors.extend(rename::problems(declared));
+    let mut routed = HashMap::new();
     for (at, _) in &declared.routes {
-        if declared.routes.iter().filter(|(other, _)| other == at).count() > 1
-            && !errors.contains(&BuildError::RoutedTwice(map.name(*at)))
-        {
+        let times: &mut usize = routed.entry(map.index(*at)).or_default();
+        *times += 1;
+        if *times == 2 {
             errors.push(BuildError::RoutedTwice(map.name(*at)));
         }
     }
@@ -245,6 +298,8 @@ struct Map<'a> {
     /// What can run if joins keep their rules.
     startable: HashSet<NodeIndex>,
     ending: HashSet<NodeIndex>,
+    /// What is on a cycle.
+    cyclic: HashSet<NodeIndex>,
 }
 
 impl<'a> Map<'a> {
@@ -265,10 +320,11 @@ impl<'a> Map<'a> {
             reached: HashSet::new(),
             startable: HashSet::new(),
             ending: HashSet::new(),
+            cyclic: HashSet::new(),
         };
         for (from, to, _) in declared.ways() {
             let (from, to) = (map.index(from), map.index(to));
-            map.graph.update_edge(from, to, ());
+            map.graph.add_edge(from, to, ());
         }
         map.reached = reached(&map.graph, start);
         map.startable = map.startable();
@@ -276,45 +332,55 @@ impl<'a> Map<'a> {
         while let Some(node) = back.next(Reversed(&map.graph)) {
             map.ending.insert(node);
         }
+        // Whoever reaches END needs no such question.
+        if map.reached.iter().any(|node| !map.ending.contains(node)) {
+            map.cyclic = cyclic(&map.graph);
+        }
         map
     }
 
-    /// Lets joins fire, one round after the other, until no more can.
+    /// What runs if every way is taken and every join fires once enough of its sources have run.
     fn startable(&self) -> HashSet<NodeIndex> {
-        let mut graph = self.graph.clone();
-        graph.clear_edges();
+        let mut ways: HashMap<NodeIndex, Vec<NodeIndex>> = HashMap::new();
         for (from, to, way) in self.declared.ways() {
             if !matches!(way, Way::Join | Way::JoinWhen(_)) {
-                graph.update_edge(self.index(from), self.index(to), ());
+                ways.entry(self.index(from)).or_default().push(self.index(to));
             }
         }
-        let mut waiting: Vec<_> = self.declared.joins.iter().collect();
-        loop {
-            let reached = reached(&graph, self.start);
-            let before = waiting.len();
-            waiting.retain(|join| {
-                let fires = self.fires(join, &reached);
-                if fires {
-                    for target in &join.targets {
-                        graph.update_edge(self.start, self.index(*target), ());
-                    }
+        let mut joins: HashMap<NodeIndex, Vec<usize>> = HashMap::new();
+        for (at, join) in self.declared.joins.iter().enumerate() {
+            for source in &join.sources {
+                joins.entry(self.index(*source)).or_default().push(at);
+            }
+        }
+        let mut arrived = vec![0_usize; self.declared.joins.len()];
+        let (mut reached, mut next) = (HashSet::from([self.start]), vec![self.start]);
+        while let Some(place) = next.pop() {
+            let mut ends = ways.get(&place).cloned().unwrap_or_default();
+            for at in joins.get(&place).into_iter().flatten() {
+                let (Some(count), Some(join)) = (arrived.get_mut(*at), self.declared.joins.get(*at)) else {
+                    continue;
+                };
+                let before = fires(join, *count);
+                *count += 1;
+                if !before && fires(join, *count) {
+                    ends.extend(join.targets.iter().map(|target| self.index(*target)));
                 }
-                !fires
-            });
-            if waiting.len() == before {
-                return reached;
             }
+            next.extend(ends.into_iter().filter(|end| reached.insert(*end)));
         }
+        reached
     }
 
-    /// Whether a join leads on if just these places are reached.
-    fn fires(&self, join: &DeclaredJoin, reached: &HashSet<NodeIndex>) -> bool {
-        let sources = join
-            .sources
-            .iter()
-            .filter(|source| reached.contains(&self.index(**source)));
-        let (here, all) = (sources.count(), join.sources.len());
-        here >= join.rule.needed(all) || (here > 0 && join.rule.within.is_some())
+    /// Whether a join can ever lead on.
+    fn fires(&self, join: &DeclaredJoin) -> bool {
+        let sources = join.sources.iter();
+        fires(
+            join,
+            sources
+                .filter(|source| self.startable.contains(&self.index(**source)))
+                .count(),
+        )
     }
 
     fn join_problems(&self, join: &DeclaredJoin) -> Vec<BuildError> {
@@ -326,7 +392,7 @@ impl<'a> Map<'a> {
         if let Some(problem) = join.rule.problem(join.sources.len()) {
             return vec![BuildError::ImpossibleRule { to, problem }];
         }
-        if self.fires(join, &self.startable) {
+        if self.fires(join) {
             return Vec::new();
         }
         let sources = join.sources.iter().copied();
@@ -377,14 +443,23 @@ impl<'a> Map<'a> {
                 BuildError::DeadEnd(name())
             });
         }
-        (!self.ending.contains(&node) && self.on_cycle(node)).then(|| BuildError::NoExit(name()))
+        (!self.ending.contains(&node) && self.cyclic.contains(&node)).then(|| BuildError::NoExit(name()))
     }
+}
 
-    fn on_cycle(&self, node: NodeIndex) -> bool {
-        self.graph
-            .neighbors(node)
-            .any(|next| petgraph::algo::has_path_connecting(&self.graph, next, node, None))
-    }
+/// Whether a join leads on once so many of its sources have run.
+fn fires(join: &DeclaredJoin, here: usize) -> bool {
+    here > 0 && (here >= join.rule.needed(join.sources.len()) || join.rule.within.is_some())
+}
+
+/// What lies on a cycle.
+fn cyclic(graph: &DiGraph<(), ()>) -> HashSet<NodeIndex> {
+    let together = petgraph::algo::tarjan_scc(graph)
+        .into_iter()
+        .filter(|together| together.len() > 1);
+    let loops = graph.edge_indices().filter_map(|edge| graph.edge_endpoints(edge));
+    let loops = loops.filter(|(from, to)| from == to).map(|(from, _)| from);
+    together.flatten().chain(loops).collect()
 }
 
 fn reached(graph: &DiGraph<(), ()>, start: NodeIndex) -> HashSet<NodeIndex> {

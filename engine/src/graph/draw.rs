@@ -2,6 +2,13 @@
 
 use std::fmt::Write;
 
+mod text;
+mod tool;
+
+pub(super) use self::{
+    text::ascii,
+    tool::{dot, json},
+};
 use super::topology::{Kind, Place, Topology, Way};
 
 /// A Mermaid flow chart: nodes in the order of their names, ways in the order of their declaration.

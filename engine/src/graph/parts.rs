@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{around::Around, topology::Topology};
+use super::{around::Around, check::Warning, topology::Topology};
 use crate::{
     cache::NodeCache,
     dynamic::Compat,
@@ -140,6 +140,7 @@ pub(crate) struct Parts<S: State> {
     pub(crate) requires: Vec<(TypeId, &'static str)>,
     pub(crate) compat: Compat,
     pub(crate) breakpoints: Breakpoints,
+    pub(crate) warnings: Vec<Warning>,
     /// Of this graph alone, when nodes of it are cached and nobody has given another.
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
 }
