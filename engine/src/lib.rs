@@ -68,6 +68,7 @@
 //! | to see what a thread was at any checkpoint, and go on from there | [`Graph::state`], [`Graph::history`], [`Graph::rerun_from`], [`Graph::fork`] |
 //! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
 //! | a drawing, or what a tool can read | [`Graph::mermaid`], [`Graph::dot`], [`Graph::ascii`], [`Graph::to_json`] |
+//! | to take a thread to another store, or keep it as a test | [`Graph::export`], [`Graph::import`], [`Graph::copy`] |
 //! | a store of your own | [`Checkpointer`] |
 //! | to test a graph, and to torture it | `testing`, a module behind the feature of the same name |
 //!
@@ -118,7 +119,7 @@ pub use run::{
     AsNode, Breakpoints, Cancel, Difference, Divergence, Durability, Event, EventKind, EventReader, EventSender, Extra,
     HistoryEntry, InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, REPLAY_CHECKPOINTS_DEFAULT,
     ReaderGone, Recording, Replay, Replayed, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot,
-    StalledJoin, StartedTask, Stop, Subgraph, TaskState, Versions, events,
+    StalledJoin, StartedTask, Stop, Subgraph, THREAD_FORMAT, TaskState, TransferError, Versions, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

@@ -29,6 +29,7 @@ mod step;
 mod stream;
 mod subgraph;
 mod suspend;
+mod transfer;
 mod version;
 mod view;
 mod waiting;
@@ -60,6 +61,7 @@ pub use self::{
     step::StoredOutput,
     stream::{RunEvent, RunStream},
     subgraph::Subgraph,
+    transfer::{THREAD_FORMAT, TransferError},
     version::Versions,
 };
 pub(crate) use self::{

@@ -36,6 +36,7 @@ const PACKED: &str = "$packed";
 const F32: &str = "$f32";
 const F64: &str = "$f64";
 const MAP: &str = "$map";
+const MARKS: [&str; 5] = [BYTES, PACKED, F32, F64, MAP];
 
 impl Tree {
     /// Reads `MessagePack`; `None` unless writing the tree gives the same bytes again.
@@ -166,12 +167,12 @@ impl Serialize for Tree {
 /// Whether a map is an object of JSON that nothing could take for a mark.
 fn is_plain(entries: &[(Tree, Tree)]) -> bool {
     let text = |key: &Tree| matches!(key, Tree::Text(_));
-    let mark = |key: &Tree| matches!(key, Tree::Text(text) if text.starts_with('$'));
+    let mark = matches!(entries, [(Tree::Text(key), _)] if MARKS.contains(&key.as_str()));
     let distinct = || {
         let keys: std::collections::BTreeSet<_> = entries.iter().map(|(key, _)| key.pack()).collect();
         keys.len() == entries.len()
     };
-    entries.iter().all(|(key, _)| text(key)) && !entries.iter().any(|(key, _)| mark(key)) && distinct()
+    entries.iter().all(|(key, _)| text(key)) && !mark && distinct()
 }
 
 fn marked<S: Serializer, T: Serialize + ?Sized>(serializer: S, mark: &str, value: &T) -> Result<S::Ok, S::Error> {
@@ -247,7 +248,7 @@ impl<'de> Visitor<'de> for Reader {
             return Ok(Tree::Map(entries));
         }
         match entries.as_slice() {
-            [(Tree::Text(mark), value)] if mark.starts_with('$') => unmark(mark, value)
+            [(Tree::Text(mark), value)] if MARKS.contains(&mark.as_str()) => unmark(mark, value)
                 .ok_or_else(|| serde::de::Error::custom(format_args!("`{mark}` does not mark what stands there"))),
             _ => Ok(Tree::Map(entries)),
         }
@@ -291,7 +292,11 @@ mod tests {
                 .prop_filter("NaN is not itself", |f| !f.is_nan())
                 .prop_map(Tree::F32),
             any::<i32>().prop_map(|n| Tree::F64(f64::from(n) / 8.0)),
-            "[$a-c]{0,6}".prop_map(Tree::Text),
+            prop_oneof![
+                "[$a-c]{0,6}",
+                proptest::sample::select(MARKS.map(str::to_owned).to_vec())
+            ]
+            .prop_map(Tree::Text),
             vec(any::<u8>(), 0..6).prop_map(Tree::Bytes),
         ];
         leaf.prop_recursive(4, 40, 5, |inner| {
