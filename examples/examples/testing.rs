@@ -1,5 +1,9 @@
 //! The test kit: the path of a run, what no run has covered, and a graph under accidents.
-#![expect(clippy::print_stdout, reason = "an example prints what it shows")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "an example prints what it shows, and its graph is sound"
+)]
 
 use std::sync::Arc;
 
