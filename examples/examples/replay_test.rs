@@ -46,6 +46,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         told.contains("Answer in short:") && told.contains("Answer at length:"),
         "{told}"
     );
-    println!("{told}");
     Ok(())
 }
