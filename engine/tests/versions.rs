@@ -15,7 +15,7 @@ use stepgraph::{
     Append, Ask, Checkpointer, Context, END, EventKind, Graph, Memory, NodeError, Outcome, ReaderGone, RunError, START,
     State, StateError, Versions,
     checkpoint::{At, Page, RecordKind},
-    events, from,
+    events,
 };
 use support::threads::thread;
 
@@ -542,49 +542,6 @@ async fn what_a_pinned_version_requires_is_asked_of_the_run() {
             .done()
             .is_some()
     );
-}
-
-#[tokio::test]
-async fn a_join_goes_on_over_a_migration() {
-    let store = store();
-    macro_rules! joining {
-        ($state:ty) => {{
-            let mut g = Graph::<$state>::builder("join");
-            let a = g.node("a", |_: Arc<$state>| async {
-                Ok(<$state>::update().notes(["a".to_owned()]))
-            });
-            let b = g.node("b", |_: Arc<$state>| async {
-                Ok(<$state>::update().notes(["b".to_owned()]))
-            });
-            let late = g.node("late", |_: Arc<$state>, ctx: Context<()>| async move {
-                ctx.ask(Approve { text: String::new() })?;
-                Ok(<$state>::update().notes(["late".to_owned()]))
-            });
-            let end = g.node("end", |_: Arc<$state>| async {
-                Ok(<$state>::update().notes(["end".to_owned()]))
-            });
-            g.edge(START, a)
-                .edge(START, b)
-                .edge(b, late)
-                .join([from(a), from(late)], end)
-                .edge(end, END);
-            g.build()
-                .unwrap()
-                .shared_checkpointer(Arc::clone(&store) as Arc<dyn Checkpointer>)
-        }};
-    }
-    joining!(ChatV1)
-        .run(&thread("t"), ChatV1Input::new("why?"))
-        .await
-        .unwrap();
-    let done = joining!(Chat)
-        .resume(&thread("t"))
-        .answer::<Approve>(&true)
-        .await
-        .unwrap()
-        .done()
-        .unwrap();
-    assert_eq!(done.notes, ["a", "b", "late", "end"]);
 }
 
 #[tokio::test]
