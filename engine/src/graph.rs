@@ -6,6 +6,7 @@ mod check;
 mod draw;
 mod id;
 mod join;
+mod outline;
 mod parts;
 mod rename;
 mod topology;
@@ -26,6 +27,7 @@ pub use self::{
     check::{BuildError, BuildErrors, Warning},
     id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
     join::JoinRule,
+    outline::{Outline, OutlineWay},
 };
 use crate::{
     cache::{CacheError, NodeCache},
@@ -124,6 +126,12 @@ impl<S: State> Graph<S> {
     #[must_use]
     pub fn fingerprint(&self) -> uuid::Uuid {
         self.parts.topology.fingerprint
+    }
+
+    /// What its state is made of: for a dynamic graph its channels, for a derived state nothing that its type does not say.
+    #[must_use]
+    pub fn shape(&self) -> &S::Shape {
+        &self.parts.shape
     }
 
     /// A drawing of the graph as a Mermaid flow chart.

@@ -105,8 +105,8 @@ pub use cache::{CacheError, CacheKey, MemoryCache, NodeCache};
 pub use checkpoint::{CheckpointError, Checkpointer, Memory};
 pub use clock::{Clock, SystemClock};
 pub use graph::{
-    AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, JoinRule, NodeId, Reads,
-    RouterId, START, Source, Start, Targets, Warning, WorkerId, from, to,
+    AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, JoinRule, NodeId, Outline,
+    OutlineWay, Reads, RouterId, START, Source, Start, Targets, Warning, WorkerId, from, to,
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use layer::{Layer, Next, Ran, RunInfo, StepInfo, TaskInfo, Times, Timing, Tracing, Whole};
@@ -117,9 +117,10 @@ pub use node::{
 pub use route::{Command, Route};
 pub use run::{
     AsNode, Breakpoints, Cancel, Difference, Divergence, Durability, Event, EventKind, EventReader, EventSender, Extra,
-    HistoryEntry, InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path, REPLAY_CHECKPOINTS_DEFAULT,
-    ReaderGone, Recording, Replay, Replayed, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot,
-    StalledJoin, StartedTask, Stop, Subgraph, THREAD_FORMAT, TaskState, TransferError, Versions, events,
+    HistoryEntry, Inside, InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path,
+    REPLAY_CHECKPOINTS_DEFAULT, ReaderGone, Recording, Replay, Replayed, Run, RunError, RunEvent, RunStream,
+    STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, THREAD_FORMAT, TaskState, TransferError,
+    Versions, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

@@ -5,7 +5,7 @@
 //! | [`VectorStore`] | `embedded::SqliteVectors` |
 //! | [`Embedder`] | none: sparse search alone is the default |
 //! | [`ChatModel`] | [`embedded::Extractive`], [`embedded::Scripted`] |
-//! | [`Documents`], [`ChatLog`], [`Clients`] | [`embedded::SqliteRecords`] |
+//! | [`Documents`], [`ChatLog`], [`Clients`], [`Threads`] | [`embedded::SqliteRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
 //!
 //! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`.
@@ -19,6 +19,7 @@ mod error;
 pub mod openai;
 mod records;
 mod secret;
+mod threads;
 pub mod tls;
 mod vectors;
 
@@ -29,6 +30,7 @@ pub use records::{
     Documents, FileType, Source, Staged, Tier,
 };
 pub use secret::Secret;
+pub use threads::{ThreadChange, ThreadRecord, Threads};
 pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore, point_id};
 
 /// A time of day, in UTC.

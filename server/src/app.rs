@@ -14,8 +14,9 @@ mod folder;
 mod ingest;
 mod installation;
 mod models;
+mod served;
 
-pub use backend::{Graphs, backend, http_settings};
+pub use backend::{Graphs, http_settings};
 pub use chat::{ChatError, GraphChat};
 pub use error::AppError;
 pub use folder::{DataFolder, FREE_BYTES_MIN, free_bytes};

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderName, header, request::Parts},
 };
 use sha2::{Digest, Sha256};
+use stepgraph::TenantId;
 use stepgraph_nodes::service::{Client, ClientStatus, Clients, Secret};
 use subtle::ConstantTimeEq;
 
 use crate::{
     error::{ApiError, ErrorCode},
+    serving::{Authenticator, Refusal},
     state::App,
 };
 
@@ -33,18 +36,7 @@ impl Caller {
         if headers.contains_key(INTERNAL_SECRET) {
             return require_internal(app, headers).map(|()| Self::Internal);
         }
-        let Some(key) = headers.get(API_KEY) else {
-            return Err(ApiError::new(
-                ErrorCode::InvalidApiKey,
-                "send your public key in the header `x-api-key`",
-            ));
-        };
-        let unknown =
-            || ApiError::new(ErrorCode::InvalidApiKey, "this public key is not known").detail("reason", "unknown_key");
-        let key = key.to_str().map_err(|_| unknown())?;
-        let client = app.backend.clients.by_key(key).await?.ok_or_else(unknown)?;
-        check_status(&client)?;
-        check_origin(&client, headers)?;
+        let client = client_by_key(&*app.backend.clients, headers).await?;
         Ok(Self::Direct(Box::new(client)))
     }
 
@@ -101,6 +93,36 @@ fn require_internal(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
         Ok(())
     } else {
         Err(refused("the internal secret is not right"))
+    }
+}
+
+/// The active client whose public key is sent, from a page that may carry it.
+async fn client_by_key(clients: &dyn Clients, headers: &HeaderMap) -> Result<Client, ApiError> {
+    let Some(key) = headers.get(API_KEY) else {
+        return Err(ApiError::new(
+            ErrorCode::InvalidApiKey,
+            "send your public key in the header `x-api-key`",
+        ));
+    };
+    let unknown =
+        || ApiError::new(ErrorCode::InvalidApiKey, "this public key is not known").detail("reason", "unknown_key");
+    let key = key.to_str().map_err(|_| unknown())?;
+    let client = clients.by_key(key).await?.ok_or_else(unknown)?;
+    check_status(&client)?;
+    check_origin(&client, headers)?;
+    Ok(client)
+}
+
+/// Tenants by the public keys of the records.
+pub(crate) struct ClientKeys(pub(crate) Arc<dyn Clients>);
+
+#[async_trait]
+impl Authenticator for ClientKeys {
+    async fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, Refusal> {
+        match client_by_key(&*self.0, headers).await {
+            Ok(client) => Ok(client.tenant),
+            Err(error) => Err(Refusal(error)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use stepgraph::RunId;
+use stepgraph::{CheckpointError, RunError, RunId};
 use stepgraph_nodes::service::ServiceError;
 
 /// The codes that callers know. They decide by the code, not by the status.
@@ -134,6 +134,58 @@ impl ApiError {
         Self::invalid(reason, message).status(StatusCode::NOT_FOUND)
     }
 
+    /// The request is well formed, but asks for what cannot be.
+    pub(crate) fn unfit(reason: &str, message: impl Into<String>) -> Self {
+        Self::invalid(reason, message).status(StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
+    /// The request does not fit how things stand; it may later.
+    pub(crate) fn conflict(reason: &str, message: impl Into<String>) -> Self {
+        Self::invalid(reason, message).status(StatusCode::CONFLICT)
+    }
+
+    /// The body is larger than the route takes.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::invalid("body_too_large", message).status(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// How a run is refused before it begins. `None` for an error of the run itself, which is part of its result.
+    pub(crate) fn refused_run(error: &RunError) -> Option<Self> {
+        let (code, message) = (error.code(), error.to_string());
+        Some(match error {
+            RunError::Busy { .. }
+            | RunError::Pending { .. }
+            | RunError::UnknownThread { .. }
+            | RunError::Incompatible { .. }
+            | RunError::OtherVersion { .. }
+            | RunError::Checkpoint(CheckpointError::Conflict { .. } | CheckpointError::Fenced { .. }) => {
+                Self::conflict(code, message)
+            }
+            RunError::UnknownQuestion { .. }
+            | RunError::AmbiguousAnswer { .. }
+            | RunError::AmbiguousUpdate { .. }
+            | RunError::UnknownNode { .. } => Self::unfit(code, message),
+            RunError::NoCheckpoint { .. } => Self::not_found(code, message),
+            RunError::Checkpoint(error) if error.is_retryable() => {
+                tracing::error!(%error, "the checkpoint store does not answer");
+                unavailable()
+            }
+            RunError::Missing { .. }
+            | RunError::NoCheckpointer { .. }
+            | RunError::State(_)
+            | RunError::Checkpoint(_) => {
+                tracing::error!(%error, "a graph cannot be run as it is served");
+                Self::new(ErrorCode::ProcessingError, "something went wrong on our side").detail("reason", code)
+            }
+            _ => return None,
+        })
+    }
+
+    /// What reading or editing a thread failed with.
+    pub(crate) fn of_thread(error: &RunError) -> Self {
+        Self::refused_run(error).unwrap_or_else(|| Self::unfit(error.code(), error.to_string()))
+    }
+
     /// The route exists, but not for this method.
     pub(crate) fn method_not_allowed() -> Self {
         let message = "this address does not answer to this method";
@@ -187,6 +239,22 @@ impl ApiError {
     fn status(mut self, status: StatusCode) -> Self {
         self.0.status = status;
         self
+    }
+
+    /// The answer as the graph interface writes it: what is wrong, and a stable code.
+    pub(crate) fn render_detail(&self) -> Response {
+        let Parts {
+            code,
+            status,
+            message,
+            details,
+            headers,
+            ..
+        } = &*self.0;
+        let code = details.get("reason").cloned().unwrap_or_else(|| json!(code));
+        let mut response = (*status, axum::Json(json!({"detail": message, "code": code}))).into_response();
+        response.headers_mut().extend(headers.clone());
+        response
     }
 
     /// The answer in the envelope of the contract, once the trace is known.

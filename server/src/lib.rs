@@ -1,9 +1,10 @@
 //! The HTTP server over the graphs: authentication, limits, event streams and background jobs; and the `stepgraph`
 //! program around it.
 //!
-//! A [`Server`] stands on a [`Backend`]: services, the two graphs behind [`ChatRunner`] and [`IngestRunner`], and a
-//! [`Dispatch`] for jobs. It holds no workflow of its own. [`Server::router`] is the whole of it, usable without a
-//! socket; [`Server::serve`] adds socket, workers and a graceful stop.
+//! Any graph is served by [`ServerBuilder::graph`], as threads and runs. The product stands on a [`Backend`]: services, the
+//! two graphs behind [`ChatRunner`] and [`IngestRunner`], and a [`Dispatch`] for jobs. The server holds no workflow of its
+//! own. [`Server::router`] is the whole of it, usable without a socket; [`Server::serve`] adds socket, workers and a
+//! graceful stop.
 //!
 //! | module | what it knows |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | `backend` | the seams to the rooms below, and the settings |
 //! | `route` | one file per resource; every route at `/` and at `/api/widget` |
 //! | `auth`, `limit` | who is asking, and how often they may |
+//! | `serving` | graphs of any state: threads, runs, event streams |
 //! | `runs` | chat runs owned by the server: joined, repeated, kept for a while |
 //! | `sse`, `wire` | what stands on the wire |
 //! | `error` | the codes of the contract, and the only place that chooses statuses |
@@ -32,6 +34,7 @@ mod jobs;
 mod limit;
 mod route;
 mod runs;
+mod serving;
 mod sse;
 mod state;
 mod trace;
@@ -41,6 +44,7 @@ pub use backend::{
     Again, Answer, Backend, ChatCommand, ChatEvent, ChatEvents, ChatFailure, ChatRunner, Demo, HttpSettings,
     IngestFailure, IngestRunner, Limits, Progress,
 };
-pub use builder::{Server, ServerBuilder};
+pub use builder::{ServeError, Server, ServerBuilder, ServerError};
 pub use error::ErrorCode;
 pub use jobs::{Dispatch, IngestJob, JobHandler, SqliteDispatch, Verdict};
+pub use serving::{Authenticator, FixedKeys, Heard, Occasion, Refusal, Registration, RunFor, Serve, SingleTenant};

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request},
-    http::{HeaderName, Method, header, request::Parts},
+    http::{HeaderName, HeaderValue, Method, header, request::Parts},
     middleware,
     response::Response,
     routing::{get, post},
@@ -18,6 +18,7 @@ use crate::{
     auth, demo,
     error::ApiError,
     limit,
+    serving::Serving,
     state::App,
     trace,
     wire::{CHAT_BODY_BYTES_MAX, DOCUMENT_BODY_BYTES_MAX},
@@ -26,23 +27,50 @@ use crate::{
 pub(crate) mod chat;
 pub(crate) mod clients;
 pub(crate) mod documents;
+mod graphs;
 pub(crate) mod health;
 
 /// The prefix of the second mount.
 const WIDGET_MOUNT: &str = "/api/widget";
 
-/// The whole server: every route at both mounts.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// What a server answers with.
+pub(crate) struct Rooms {
+    /// The product, where there is one.
+    pub(crate) app: Option<Arc<App>>,
+    /// Graphs as threads and runs, where any is registered.
+    pub(crate) serving: Option<Arc<Serving>>,
+    /// Origins of pages that may call the graph interface.
+    pub(crate) origins: Vec<HeaderValue>,
+    /// Routes of the host program.
+    pub(crate) merged: Vec<Router>,
+}
+
+/// The whole server.
+pub(crate) fn router(rooms: &Rooms) -> Router {
+    let mut root = Router::new();
+    if let Some(app) = &rooms.app {
+        root = root.merge(product(app));
+    }
+    if let Some(serving) = &rooms.serving {
+        root = root.merge(graphs::router(Arc::clone(serving), &rooms.origins));
+    }
+    for routes in &rooms.merged {
+        root = root.merge(routes.clone());
+    }
+    root.fallback(async || ApiError::not_found("unknown_route", "there is nothing at this address"))
+        .layer(CatchPanicLayer::custom(trace::panicked as fn(_) -> Response))
+        .layer(middleware::from_fn(trace::observe))
+}
+
+/// The widget's interface: every route at both mounts.
+fn product(app: &Arc<App>) -> Router {
     let mut root = Router::new().merge(contract());
     if app.settings.demo.is_some() {
         root = root.route("/demo", get(demo::page));
     }
     root.nest(WIDGET_MOUNT, contract())
-        .fallback(async || ApiError::not_found("unknown_route", "there is nothing at this address"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(CatchPanicLayer::custom(trace::panicked as fn(_) -> Response))
-        .layer(middleware::from_fn(trace::observe))
-        .with_state(app)
+        .with_state(Arc::clone(app))
 }
 
 fn contract() -> Router<Arc<App>> {

@@ -4,7 +4,15 @@
 //! text that looks like JSON is held back until what follows makes it prose, and marked with an invisible word joiner
 //! where nothing follows. By the standard's own rules the text is then the same but for one blank before each newline.
 
+use std::convert::Infallible;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use serde::{Serialize, de::IgnoredAny};
 
 /// Shown as nothing, kept out of line breaking, and not white space to a JSON parser.
@@ -19,6 +27,20 @@ pub(crate) enum Dialect {
     Text,
     /// `{"text": ..}` with event ids, for everyone else.
     Json,
+}
+
+/// A response of frames that no proxy may hold back or keep.
+pub(crate) fn response(frames: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let headers = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ]);
+    let frames = frames.map(Ok::<_, Infallible>);
+    (headers, Body::from_stream(frames)).into_response()
 }
 
 /// A comment that keeps proxies from closing a quiet stream.

@@ -33,8 +33,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(backend: Backend, settings: HttpSettings) -> Self {
-        let tracker = TaskTracker::new();
+    pub(crate) fn new(backend: Backend, settings: HttpSettings, tracker: TaskTracker, stop: CancellationToken) -> Self {
         let ingestions = Ingestions::new(&backend, &settings);
         Self {
             runs: Runs::new(Arc::clone(&backend.chat), tracker.clone()),
@@ -42,7 +41,7 @@ impl App {
             health: HealthCheck::default(),
             ingestions: Arc::new(ingestions),
             accepting: Mutex::default(),
-            stop: CancellationToken::new(),
+            stop,
             backend,
             settings,
             tracker,

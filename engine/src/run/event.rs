@@ -19,11 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use self::inside::InsideKind;
-pub(crate) use self::{
-    inside::Inside,
-    sink::{Hears, Sink},
-};
+pub use self::inside::{Inside, InsideKind};
+pub(crate) use self::sink::{Hears, Sink};
 use super::breakpoint::Stop;
 use crate::{
     ask::Question,
@@ -175,6 +172,15 @@ pub enum Extra {
     Payloads,
     /// What happens in graphs inside nodes, [`EventKind::Inside`].
     Inside,
+}
+
+impl<S: State> EventKind<S> {
+    /// The same with states and updates as JSON, for readers that serve graphs of any state. `None`, with a line in the
+    /// log, if they do not become JSON.
+    #[must_use]
+    pub fn into_json(self) -> Option<Inside<S::Event>> {
+        Inside::of(self)
+    }
 }
 
 impl<S: State> fmt::Debug for Event<S> {

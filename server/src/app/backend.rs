@@ -1,6 +1,6 @@
 //! The graphs over an installation's services, and all of it as the server needs it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use stepgraph::Checkpointer;
 use stepgraph_checkpoint::Sqlite;
@@ -10,17 +10,29 @@ use stepgraph_nodes::Services;
 use super::{AppError, GraphChat, GraphIngest, Installation};
 use crate::{
     backend::{Backend, HttpSettings},
+    builder::{Server, ServerBuilder},
     config::Settings,
     jobs::SqliteDispatch,
+    limit::Limiter,
 };
 
 /// The two graphs, ready to run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Graphs {
     /// Answers chat messages.
     pub chat: GraphChat,
     /// Ingests documents.
     pub ingest: GraphIngest,
+    checkpoints: Arc<dyn Checkpointer>,
+}
+
+impl fmt::Debug for Graphs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graphs")
+            .field("chat", &self.chat)
+            .field("ingest", &self.ingest)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Graphs {
@@ -32,13 +44,44 @@ impl Graphs {
         let checkpoints: Arc<dyn Checkpointer> = Arc::new(Sqlite::new(installation.database.clone()).await?);
         let services = services(installation);
         let chat = widget_chat(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
-        let ingest = document_ingest(&services)?.shared_checkpointer(checkpoints);
+        let ingest = document_ingest(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
         let clients = Arc::new(installation.records.clone());
         let documents = Arc::new(installation.records.clone());
         Ok(Self {
             chat: GraphChat::new(chat, Arc::clone(&installation.models), clients),
             ingest: GraphIngest::new(ingest, documents),
+            checkpoints,
         })
+    }
+
+    /// What the widget's interface stands on.
+    ///
+    /// # Errors
+    /// The job queue cannot be opened.
+    pub async fn backend(&self, installation: &Installation) -> Result<Backend, AppError> {
+        let records = Arc::new(installation.records.clone());
+        Ok(Backend {
+            clients: records.clone(),
+            documents: records,
+            vectors: Arc::new(installation.vectors.clone()),
+            cache: installation.cache.clone(),
+            models: installation.models.in_use(),
+            chat: Arc::new(self.chat.clone()),
+            ingest: Arc::new(self.ingest.clone()),
+            dispatch: Arc::new(SqliteDispatch::open(installation.database.clone()).await?),
+        })
+    }
+
+    /// The product: the widget's interface over `backend`, and both graphs as threads and runs.
+    pub fn server(&self, installation: &Installation, backend: Backend, settings: HttpSettings) -> ServerBuilder {
+        let limiter = Limiter::new(Arc::clone(&backend.cache), settings.limits);
+        Server::builder()
+            .graph(self.chat.served(limiter, settings.answer_budget))
+            .graph(self.ingest.served())
+            .shared_checkpointer(Arc::clone(&self.checkpoints))
+            .threads(installation.records.clone())
+            .product(backend)
+            .settings(settings)
     }
 }
 
@@ -50,25 +93,6 @@ fn services(installation: &Installation) -> Services {
         log: Arc::new(installation.records.clone()),
         pdf: installation.pdf.clone(),
     }
-}
-
-/// What the server stands on.
-///
-/// # Errors
-/// Checkpoints or the job queue cannot be opened.
-pub async fn backend(installation: &Installation) -> Result<Backend, AppError> {
-    let graphs = Graphs::open(installation).await?;
-    let records = Arc::new(installation.records.clone());
-    Ok(Backend {
-        clients: records.clone(),
-        documents: records,
-        vectors: Arc::new(installation.vectors.clone()),
-        cache: installation.cache.clone(),
-        models: installation.models.in_use(),
-        chat: Arc::new(graphs.chat),
-        ingest: Arc::new(graphs.ingest),
-        dispatch: Arc::new(SqliteDispatch::open(installation.database.clone()).await?),
-    })
 }
 
 /// The server's own part of the settings.

@@ -35,7 +35,7 @@ const COMPLETION_TOKENS_MAX: u32 = 1000;
 /// Little left to chance: answers quote documents.
 const TEMPERATURE: f32 = 0.2;
 /// How long the answer of a run that is finished after a crash may take.
-const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
+pub(super) const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
 /// Events between the graph and the reader; more slow the graph down.
 const EVENTS_WAITING_MAX: usize = 64;
 /// Unfinished runs looked for at once.
@@ -72,9 +72,9 @@ fn cause(error: &RunError) -> String {
 /// Answers through the chat graph.
 #[derive(Clone)]
 pub struct GraphChat {
-    graph: Graph<ChatState>,
+    pub(super) graph: Graph<ChatState>,
     models: Arc<Models>,
-    clients: Arc<dyn Clients>,
+    pub(super) clients: Arc<dyn Clients>,
 }
 
 impl fmt::Debug for GraphChat {
@@ -140,7 +140,7 @@ impl GraphChat {
         }
     }
 
-    fn settings(&self, client: &Client, budget: Duration) -> Result<ChatSettings, ChatError> {
+    pub(super) fn settings(&self, client: &Client, budget: Duration) -> Result<ChatSettings, ChatError> {
         Ok(ChatSettings {
             name: self.models.of(client).map_err(ChatError::Model)?,
             model: Arc::clone(&self.models) as _,

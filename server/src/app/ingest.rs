@@ -28,7 +28,7 @@ const EVENTS_WAITING_MAX: usize = 16;
 /// Ingests through the ingestion graph.
 #[derive(Clone)]
 pub struct GraphIngest {
-    graph: Graph<IngestState>,
+    pub(super) graph: Graph<IngestState>,
     documents: Arc<dyn Documents>,
 }
 

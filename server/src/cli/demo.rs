@@ -22,7 +22,6 @@ use super::{
 use crate::{
     app::{self, DataFolder, Installation},
     backend::{Demo, HttpSettings},
-    builder::Server,
 };
 
 /// The tenant the demo makes.
@@ -51,7 +50,8 @@ pub(super) async fn run(args: DemoArgs, session: &Session) -> Result<Ending, Cli
     let installation = Installation::open(folder, &settings).await?;
     let stop = Stop::on_signal()?;
     let key = installation.records.put(&demo_client()?).await?;
-    let backend = app::backend(&installation).await?;
+    let graphs = app::Graphs::open(&installation).await?;
+    let backend = graphs.backend(&installation).await?;
     let files = FileIngest::new(
         &installation,
         Arc::clone(&backend.ingest),
@@ -69,13 +69,10 @@ pub(super) async fn run(args: DemoArgs, session: &Session) -> Result<Ending, Cli
         demo: Some(demo),
         ..app::http_settings(&settings)
     };
-    let server = Server::builder(backend).settings(http).build();
+    let server = graphs.server(&installation, backend, http).build()?;
     tell(&listening.url, &key, &installation, session)?;
     let shutdown = stop.token().clone();
-    server
-        .serve(listening.listener, shutdown.cancelled_owned())
-        .await
-        .map_err(CliError::Listener)?;
+    server.serve(listening.listener, shutdown.cancelled_owned()).await?;
     Ok(Ending::Done)
 }
 

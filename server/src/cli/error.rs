@@ -5,7 +5,10 @@ use std::{io, path::PathBuf, process::ExitCode};
 use stepgraph::InvalidId;
 use stepgraph_nodes::service::ServiceError;
 
-use crate::app::{AppError, ChatError};
+use crate::{
+    app::{AppError, ChatError},
+    builder::{ServeError, ServerError},
+};
 
 /// Exit code of a command that was called wrongly; clap uses the same.
 const EXIT_USAGE: u8 = 2;
@@ -68,9 +71,9 @@ pub enum CliError {
         /// The system's own error.
         source: io::Error,
     },
-    /// The socket failed while serving.
-    #[error("the server lost its socket ({0}): start it again")]
-    Listener(#[source] io::Error),
+    /// The server cannot be put together, or failed while serving.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The chat graph gave no answer.
     #[error("there is no answer: {0}")]
     NoAnswer(#[source] ChatError),
@@ -123,6 +126,12 @@ pub enum CliError {
         /// The system's own error.
         source: io::Error,
     },
+}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        Self::Serve(error.into())
+    }
 }
 
 impl CliError {

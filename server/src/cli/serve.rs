@@ -6,7 +6,6 @@ use serde_json::json;
 use super::{CliError, Ending, Session, listen, log::Verbosity, stop::Stop};
 use crate::{
     app::{self, DataFolder, Installation},
-    builder::Server,
     config::{Flags, PORT_DEFAULT},
 };
 
@@ -56,14 +55,14 @@ pub(super) async fn run(args: ServeArgs, session: &Session) -> Result<Ending, Cl
     let listening = listen::listen(&settings).await?;
     let installation = Installation::open(folder, &settings).await?;
     let stop = Stop::on_signal()?;
-    let backend = app::backend(&installation).await?;
-    let server = Server::builder(backend).settings(app::http_settings(&settings)).build();
+    let graphs = app::Graphs::open(&installation).await?;
+    let backend = graphs.backend(&installation).await?;
+    let server = graphs
+        .server(&installation, backend, app::http_settings(&settings))
+        .build()?;
     tell(&listening.url, &installation, session)?;
     let shutdown = stop.token().clone();
-    server
-        .serve(listening.listener, shutdown.cancelled_owned())
-        .await
-        .map_err(CliError::Listener)?;
+    server.serve(listening.listener, shutdown.cancelled_owned()).await?;
     Ok(Ending::Done)
 }
 

@@ -23,7 +23,7 @@ use crate::{
     backend::{Answer, ChatCommand, ChatFailure},
     error::{ApiError, ErrorCode},
     runs::{Audience, Entered, Reader, RequestKey, RunKey, Runs, Said, Seat},
-    sse::Dialect,
+    sse::{self, Dialect},
     state::App,
     trace::{self, Trace},
     wire::{ChatBody, ChatReply, UsageReply},
@@ -269,19 +269,11 @@ fn whole(reader: Reader, session: &str, answer: &Answer) -> Response {
 }
 
 fn streamed(sending: Sending) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (
-            HeaderName::from_static("x-accel-buffering"),
-            HeaderValue::from_static("no"),
-        ),
-    ];
     let frames = stream::unfold(sending, |mut sending| async {
         let frame = sending.next().await?;
-        Some((Ok::<_, Infallible>(frame), sending))
+        Some((frame, sending))
     });
-    (headers, Body::from_stream(frames)).into_response()
+    sse::response(frames)
 }
 
 fn failed(failure: &ChatFailure) -> ApiError {

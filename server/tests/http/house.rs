@@ -133,7 +133,7 @@ impl House {
             internal_secret: Some(Secret::new(SECRET)),
             ..settings
         };
-        let server = Server::builder(backend).settings(settings).build();
+        let server = Server::builder().product(backend).settings(settings).build().unwrap();
         let router = server.router();
         Self {
             server,

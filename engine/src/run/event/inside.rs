@@ -113,13 +113,17 @@ impl InsideKind {
     }
 }
 
-/// What leaves a graph inside a node.
-pub(crate) enum Inside<E> {
+/// What happened in a graph whose state the reader does not know; made by [`EventKind::into_json`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inside<E> {
     /// A node of it has emitted an event.
     Custom {
+        /// The node.
         node: Cow<'static, str>,
+        /// What it emitted.
         event: E,
     },
+    /// Everything else.
     Kind(InsideKind),
 }
 

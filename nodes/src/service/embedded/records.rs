@@ -1,4 +1,4 @@
-//! Clients, documents and the chat log in one `SQLite` file.
+//! Clients, documents, threads and the chat log in one `SQLite` file.
 //!
 //! Every statement that touches a tenant's rows has the tenant in its `WHERE`. Every write that touches more than one row
 //! is one transaction that takes the write lock at its start: a caller that is dropped or killed in the middle leaves
@@ -8,6 +8,7 @@ mod chat_log;
 mod clients;
 mod documents;
 mod stored;
+mod threads;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -18,8 +19,8 @@ use crate::service::ServiceError;
 /// Table in which the migrations of this store are noted; other stores in the same file have theirs.
 const MIGRATIONS_TABLE: &str = "records_migrations";
 
-/// [`Clients`](crate::service::Clients), [`Documents`](crate::service::Documents) and
-/// [`ChatLog`](crate::service::ChatLog) over one `SQLite` pool, which other stores may share.
+/// [`Clients`](crate::service::Clients), [`Documents`](crate::service::Documents),
+/// [`Threads`](crate::service::Threads) and [`ChatLog`](crate::service::ChatLog) over one `SQLite` pool, which other stores may share.
 #[derive(Debug, Clone)]
 pub struct SqliteRecords {
     pool: SqlitePool,

@@ -1,0 +1,772 @@
+//! Graphs as threads and runs: `/threads` and `/assistants`.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+use stepgraph::Memory;
+use stepgraph_checkpoint::Sqlite;
+use tempfile::TempDir;
+
+use crate::{
+    graphs::{ACME, GLOBEX, Served, reaches},
+    house,
+};
+
+const NOWHERE: &str = "/threads/00000000-0000-7000-8000-000000000000";
+
+#[tokio::test]
+async fn a_run_gives_its_values_and_the_thread_keeps_them() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+
+    let reply = served
+        .wait(&thread, json!({"assistant_id": "counter_loop", "input": {"limit": 2}}))
+        .await;
+
+    let location = reply.header("content-location").unwrap().to_owned();
+    assert!(location.starts_with(&format!("{thread}/runs/")), "{location}");
+    assert_eq!(reply.header("location").unwrap(), format!("{location}/stream"));
+    assert_eq!(reply.ok(), json!({"count": 2, "limit": 2, "trail": [1, 2]}));
+    let kept = served.get(&thread).await.ok();
+    assert_eq!(kept["status"], "idle");
+    assert_eq!(kept["values"]["trail"], json!([1, 2]));
+    assert_eq!(kept["metadata"]["graph_id"], "counter_loop");
+    let again = served
+        .wait(&thread, json!({"assistant_id": "counter_loop", "input": {}}))
+        .await;
+    assert_eq!(again.ok(), json!({"count": 3, "limit": 3, "trail": [1, 2, 1, 2, 3]}));
+}
+
+#[tokio::test]
+async fn state_and_history_tell_every_checkpoint_newest_first() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    assert_eq!(served.get(&format!("{thread}/state")).await.ok()["values"], json!({}));
+    assert_eq!(served.get(&format!("{thread}/history")).await.ok(), json!([]));
+    served
+        .wait(&thread, json!({"assistant_id": "counter_loop", "input": {}}))
+        .await
+        .ok();
+
+    let state = served.get(&format!("{thread}/state")).await.ok();
+    let history = served
+        .post(&format!("{thread}/history"), json!({"limit": 10}))
+        .await
+        .ok();
+
+    assert_eq!(state["next"], json!([]));
+    assert_eq!(state["values"]["count"], 3);
+    assert_eq!(state["metadata"]["source"], "loop");
+    let counts: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|state| state["values"]["count"].clone())
+        .collect();
+    assert_eq!(counts, [3, 2, 1, 0]);
+    assert_eq!(history[0]["checkpoint"], state["checkpoint"]);
+    assert_eq!(history[0]["parent_checkpoint_id"], history[1]["checkpoint_id"]);
+    assert_eq!(history[1]["next"], json!(["inc"]));
+    let second = history[1]["checkpoint_id"].as_str().unwrap();
+    for before in [
+        json!(second),
+        json!({"checkpoint_id": second}),
+        json!({"configurable": {"checkpoint_id": second}}),
+    ] {
+        let older = served
+            .post(&format!("{thread}/history"), json!({"before": before}))
+            .await
+            .ok();
+        assert_eq!(older.as_array().unwrap().len(), 1);
+        assert_eq!(older[0]["values"]["count"], 1);
+    }
+    let at = served.get(&format!("{thread}/state/{second}")).await.ok();
+    assert_eq!(at["values"]["count"], 2);
+    let same = json!({"checkpoint": {"checkpoint_id": second, "checkpoint_ns": ""}});
+    assert_eq!(served.post(&format!("{thread}/state/checkpoint"), same).await.ok(), at);
+    let inputs = json!({"limit": 10, "metadata": {"source": "input"}});
+    assert_eq!(
+        served
+            .post(&format!("{thread}/history"), inputs)
+            .await
+            .ok()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_question_waits_until_it_is_answered_with_the_right_type() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let run = |command: Value| json!({"assistant_id": "approval", "command": command});
+
+    let asked = served
+        .wait(&thread, json!({"assistant_id": "approval", "input": {"draft": "x"}}))
+        .await
+        .ok();
+
+    let question = &asked["__interrupt__"][0];
+    assert_eq!(
+        question["value"],
+        json!({"question": "approve?", "draft": "draft of x"})
+    );
+    assert_eq!(question["answer_schema"]["type"], "boolean");
+    let kept = served.get(&thread).await.ok();
+    assert_eq!(kept["status"], "interrupted");
+    assert_eq!(kept["interrupts"].as_object().unwrap().len(), 1);
+
+    for path in ["runs/wait", "runs/stream"] {
+        let refused = served
+            .post(&format!("{thread}/{path}"), run(json!({"resume": "perhaps"})))
+            .await;
+        assert_eq!(refused.refusal(), (422, "answer_unfit".to_owned()), "{path}");
+    }
+    let state = served.get(&format!("{thread}/state")).await.ok();
+    assert_eq!(state["next"], json!(["approve"]));
+    assert_eq!(state["tasks"][0]["interrupts"][0]["id"], question["id"]);
+    let unknown = served
+        .wait(&thread, run(json!({"resume": true, "goto": "nowhere"})))
+        .await;
+    assert_eq!(unknown.refusal(), (422, "run::unknown_node".to_owned()));
+
+    let by_id = json!({"resume": {question["id"].as_str().unwrap(): true}});
+    let done = served.wait(&thread, run(by_id)).await.ok();
+    assert_eq!(done["published"], "draft of x [Some(true)]");
+    let twice = served.wait(&thread, run(json!({"resume": true}))).await;
+    assert_eq!(twice.refusal(), (422, "run::unknown_question".to_owned()));
+}
+
+#[tokio::test]
+async fn new_input_does_not_drop_a_waiting_question_unless_it_is_told_to() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let run = json!({"assistant_id": "approval", "input": {"draft": "x"}});
+    served.wait(&thread, run.clone()).await.ok();
+
+    assert_eq!(
+        served.wait(&thread, run.clone()).await.refusal(),
+        (409, "run::pending".to_owned())
+    );
+    assert_eq!(
+        served.stream(&thread, run).await.refusal(),
+        (409, "run::pending".to_owned())
+    );
+    let anew = json!({"assistant_id": "approval", "input": {"draft": "y"}, "on_pending": "discard"});
+    assert_eq!(served.wait(&thread, anew).await.ok()["draft"], "draft of y");
+}
+
+#[tokio::test]
+async fn a_run_may_begin_at_an_older_checkpoint_and_answer_its_question_anew() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    served
+        .wait(&thread, json!({"assistant_id": "approval", "input": {"draft": "x"}}))
+        .await
+        .ok();
+    let asked = served.get(&format!("{thread}/state")).await.ok();
+    let yes = json!({"assistant_id": "approval", "command": {"resume": true}, "checkpoint": asked["checkpoint"]});
+    assert_eq!(served.wait(&thread, yes).await.ok()["decision"], true);
+
+    let fork = json!({"assistant_id": "approval", "command": {"resume": false}, "checkpoint_id": asked["checkpoint_id"],
+        "stream_mode": ["updates"]});
+    let events = served.stream(&thread, fork).await.events();
+
+    let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["metadata", "updates", "updates"]);
+    assert_eq!(events[1].1, json!({"approve": {"decision": false}}));
+    let history = served
+        .post(&format!("{thread}/history"), json!({"limit": 20}))
+        .await
+        .ok();
+    let decided: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|state| state["values"]["decision"].clone())
+        .collect();
+    assert_eq!(decided[0], false);
+    assert!(decided.contains(&json!(true)), "{decided:?}");
+    let gone = json!({"assistant_id": "approval", "checkpoint_id": "00000000-0000-7000-8000-000000000000"});
+    assert_eq!(
+        served.wait(&thread, gone).await.refusal(),
+        (404, "run::no_checkpoint".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_stream_tells_metadata_first_and_then_every_mode_in_order() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let body = json!({"assistant_id": "nested", "input": {"text": "t"}, "stream_subgraphs": true,
+        "stream_mode": ["values", "updates", "tasks", "checkpoints"]});
+
+    let reply = served.stream(&thread, body).await;
+
+    assert_eq!(reply.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    assert!(reply.header("location").unwrap().ends_with("/stream"));
+    let events = reply.events();
+    let run = reply.header("content-location").unwrap().rsplit('/').next().unwrap();
+    assert_eq!(events[0], ("metadata".to_owned(), json!({"run_id": run, "attempt": 1})));
+    let inside = |name: &str| {
+        let (mode, host) = name.split_once('|')?;
+        let (host, id) = host.split_once(':')?;
+        uuid::Uuid::parse_str(id).ok()?;
+        Some(format!("{mode}|{host}"))
+    };
+    let names: Vec<_> = events
+        .iter()
+        .map(|(name, _)| inside(name).unwrap_or_else(|| name.clone()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "metadata",
+            "values",
+            "checkpoints",
+            "tasks",
+            "updates",
+            "tasks",
+            "values",
+            "checkpoints",
+            "tasks",
+            "values|child",
+            "checkpoints|child",
+            "tasks|child",
+            "updates|child",
+            "tasks|child",
+            "values|child",
+            "checkpoints|child",
+            "updates",
+            "tasks",
+            "values",
+            "checkpoints",
+        ]
+    );
+    assert_eq!(events[1].1, json!({"text": "t", "trail": []}));
+    assert_eq!(events[3].1["name"], "before");
+    assert_eq!(events[3].1["input"]["text"], "t");
+    assert_eq!(events[3].1["id"], events[5].1["id"]);
+    assert_eq!(
+        events[4].1,
+        json!({"before": {"text": "t-before", "trail": ["before"]}})
+    );
+    assert_eq!(events[12].1["c1"]["text"], "t-before-child");
+    assert_eq!(events[7].1["next"], json!(["child"]));
+    assert_eq!(events[18].1["text"], "t-before-child");
+}
+
+#[tokio::test]
+async fn what_happens_inside_stays_inside_unless_it_is_asked_for() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+
+    let reply = served
+        .stream(
+            &thread,
+            json!({"assistant_id": "nested", "input": {"text": "t"}, "stream_mode": "updates"}),
+        )
+        .await;
+
+    let names: Vec<_> = reply.events().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["metadata", "updates", "updates"]);
+}
+
+#[tokio::test]
+async fn tokens_are_messages_and_other_events_are_custom() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let body = json!({"assistant_id": "echo", "input": {"said": "hi"}, "stream_mode": ["messages-tuple", "custom"]});
+
+    let events = served.stream(&thread, body).await.events();
+
+    let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["metadata", "custom", "messages", "messages"]);
+    assert_eq!(events[1].1, json!({"note": "custom"}));
+    assert_eq!(
+        (&events[2].1[0]["content"], &events[3].1[0]["content"]),
+        (&json!("echo: "), &json!("hi"))
+    );
+    assert_eq!(events[2].1[0]["type"], "AIMessageChunk");
+    assert_eq!(events[2].1[0]["id"], events[3].1[0]["id"]);
+    assert_eq!(events[2].1[1]["langgraph_node"], "reply");
+}
+
+#[tokio::test]
+async fn a_failed_run_is_a_result_and_the_last_event() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let body = json!({"assistant_id": "failing", "input": {"text": "t"}});
+    let error = json!({"error": "run::node", "message": "boom on purpose"});
+
+    assert_eq!(
+        served.wait(&thread, body.clone()).await.ok(),
+        json!({"__error__": error})
+    );
+    assert_eq!(served.get(&thread).await.ok()["status"], "error");
+    // What has failed makes room for new input.
+    let events = served.stream(&thread, body).await.events();
+    assert_eq!(events.last().unwrap(), &("error".to_owned(), error));
+}
+
+#[tokio::test]
+async fn a_run_stops_at_breakpoints_and_goes_on() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let body = json!({"assistant_id": "counter_loop", "input": {}, "interrupt_before": "*"});
+
+    let stopped = served.wait(&thread, body).await.ok();
+    assert_eq!(stopped["count"], 0);
+    assert_eq!(
+        served.get(&format!("{thread}/state")).await.ok()["next"],
+        json!(["inc"])
+    );
+    let after = json!({"assistant_id": "counter_loop", "interrupt_after": ["inc"]});
+    assert_eq!(served.wait(&thread, after).await.ok()["count"], 1);
+    let on = served.wait(&thread, json!({"assistant_id": "counter_loop"})).await.ok();
+    assert_eq!(on["count"], 3);
+    let unknown = json!({"assistant_id": "counter_loop", "interrupt_after": ["nowhere"]});
+    assert_eq!(
+        served.wait(&thread, unknown).await.refusal(),
+        (422, "unknown_node".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn an_edit_writes_as_a_node_and_the_run_goes_on_from_it() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let state = format!("{thread}/state");
+    let early = served.post(&state, json!({"values": {"count": 1}})).await;
+    assert_eq!(early.refusal(), (409, "no_graph".to_owned()));
+    served
+        .wait(&thread, json!({"assistant_id": "counter_loop", "input": {"limit": 5}}))
+        .await
+        .ok();
+
+    let edited = served
+        .post(&state, json!({"values": {"count": 3, "trail": [30]}, "as_node": "inc"}))
+        .await
+        .ok();
+    assert_eq!(edited["checkpoint"]["checkpoint_id"], edited["checkpoint_id"]);
+    let kept = served.get(&state).await.ok();
+    assert_eq!(
+        (&kept["checkpoint_id"], &kept["metadata"]["source"]),
+        (&edited["checkpoint_id"], &json!("update"))
+    );
+    let on = served.wait(&thread, json!({"assistant_id": "counter_loop"})).await.ok();
+    assert_eq!(on["trail"], json!([1, 2, 3, 4, 5, 30, 4, 5]));
+
+    let unknown = served
+        .post(&state, json!({"values": {"cuont": 3}, "as_node": "inc"}))
+        .await;
+    assert_eq!(unknown.refusal(), (422, "unfit".to_owned()));
+    assert!(unknown.text.contains("cuont"), "{}", unknown.text);
+}
+
+#[tokio::test]
+async fn input_that_does_not_fit_is_refused_with_its_place() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let cases = [
+        (json!({"limit": "three"}), "input.limit"),
+        (json!({"limit": 2, "color": "red"}), "color"),
+        (json!([1]), "input"),
+    ];
+    for (input, place) in cases {
+        let refused = served
+            .wait(&thread, json!({"assistant_id": "counter_loop", "input": input}))
+            .await;
+        assert_eq!(refused.refusal(), (422, "unfit".to_owned()));
+        assert!(refused.text.contains(place), "{}", refused.text);
+    }
+    assert_eq!(served.get(&thread).await.ok()["values"], Value::Null);
+}
+
+#[tokio::test]
+async fn every_mistake_has_its_status() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let run = |more: Value| {
+        let mut body = json!({"assistant_id": "counter_loop", "input": {}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let cases = [
+        (
+            format!("{thread}/runs/stream"),
+            run(json!({"stream_mode": "everything"})),
+            (422, "stream_mode"),
+        ),
+        (
+            format!("{thread}/runs/stream"),
+            run(json!({"stream_mode": ["debug"]})),
+            (422, "not_built"),
+        ),
+        (
+            format!("{thread}/runs/wait"),
+            run(json!({"assistant_id": "nobody"})),
+            (404, "unknown_assistant"),
+        ),
+        (
+            format!("{thread}/runs/wait"),
+            run(json!({"multitask_strategy": "rollback"})),
+            (422, "not_built"),
+        ),
+        (
+            format!("{thread}/runs/wait"),
+            run(json!({"webhook": "https://x.example"})),
+            (422, "not_built"),
+        ),
+        (
+            format!("{thread}/runs/wait"),
+            run(json!({"command": {"resume": 1}})),
+            (422, "input_and_command"),
+        ),
+        (
+            format!("{thread}/runs/wait"),
+            run(json!({"config": {"recursion_limit": 0}})),
+            (422, "recursion_limit"),
+        ),
+        (
+            format!("{thread}/runs/wait"),
+            json!({"assistant_id": "counter_loop"}),
+            (422, "no_input"),
+        ),
+        (format!("{thread}/runs/wait"), json!({"input": {}}), (422, "body")),
+        ("/threads/7/runs/wait".to_owned(), run(json!({})), (422, "id")),
+        (format!("{NOWHERE}/runs/wait"), run(json!({})), (404, "unknown_thread")),
+        (format!("{thread}/history"), json!({"limit": 0}), (422, "limit")),
+        ("/threads".to_owned(), json!({"thread_id": "seven"}), (422, "body")),
+    ];
+    for (path, body, (status, code)) in cases {
+        let refused = served.post(&path, body.clone()).await;
+        assert_eq!(refused.refusal(), (status, code.to_owned()), "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_takes_as_many_steps_as_it_may() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    let limited = json!({"assistant_id": "counter_loop", "input": {"limit": 9}, "config": {"recursion_limit": 2}});
+
+    let limited = served.wait(&thread, limited).await.ok();
+
+    assert_eq!(limited["__error__"]["error"], "run::step_limit");
+}
+
+#[tokio::test]
+async fn what_is_no_right_request_is_refused_by_its_form() {
+    let served = Served::new().await;
+    assert_eq!(served.get("/threads/7").await.refusal().0, 422);
+    assert_eq!(served.get(NOWHERE).await.refusal().0, 404);
+    let method = served.call(ACME, Method::PUT, "/threads", &json!({})).await;
+    assert_eq!(method.refusal(), (405, "method_not_allowed".to_owned()));
+    let form = house::request(Method::POST, "/threads", &[("x-api-key", ACME)], "{}".to_owned());
+    let (mut parts, body) = form.into_parts();
+    parts.headers.insert("content-type", "text/plain".parse().unwrap());
+    let form = served.send(axum::http::Request::from_parts(parts, body)).await;
+    assert_eq!(form.refusal(), (422, "content_type".to_owned()));
+    let large = json!({"metadata": {"text": "x".repeat(5 * 1024 * 1024)}});
+    assert_eq!(
+        served.post("/threads", large).await.refusal(),
+        (413, "body_too_large".to_owned())
+    );
+    let nowhere = served.get("/threads/a/b/c/d").await;
+    assert_eq!(
+        nowhere.json()["error"]["code"],
+        "INVALID_REQUEST",
+        "unmatched: the other envelope"
+    );
+}
+
+#[tokio::test]
+async fn a_thread_is_made_once_or_with_its_first_run_and_keeps_its_graph() {
+    let served = Served::new().await;
+    let id = "01900000-0000-7000-8000-000000000001";
+    let thread = format!("/threads/{id}");
+    let body =
+        json!({"assistant_id": "counter_loop", "input": {}, "if_not_exists": "create", "metadata": {"of": "me"}});
+
+    served.wait(&thread, body).await.ok();
+
+    assert_eq!(served.get(&thread).await.ok()["metadata"]["of"], "me");
+    let again = served.post("/threads", json!({"thread_id": id})).await;
+    assert_eq!(again.refusal(), (409, "thread_exists".to_owned()));
+    let kept = served
+        .post("/threads", json!({"thread_id": id, "if_exists": "do_nothing"}))
+        .await
+        .ok();
+    assert_eq!(kept["values"]["count"], 3);
+    let other = served
+        .wait(&thread, json!({"assistant_id": "echo", "input": {"said": "x"}}))
+        .await;
+    assert_eq!(other.refusal(), (409, "other_graph".to_owned()));
+}
+
+#[tokio::test]
+async fn another_tenants_thread_is_none_on_every_route() {
+    let served = Served::new().await;
+    let thread = served.thread().await;
+    served
+        .wait(
+            &thread,
+            json!({"assistant_id": "approval", "input": {"draft": "secret"}}),
+        )
+        .await
+        .ok();
+    let state = served.get(&format!("{thread}/state")).await.ok();
+    let checkpoint = state["checkpoint_id"].as_str().unwrap();
+    let run = json!({"assistant_id": "approval", "command": {"resume": true}});
+    let calls = [
+        (Method::GET, thread.clone(), Value::Null),
+        (Method::GET, format!("{thread}/state"), Value::Null),
+        (Method::GET, format!("{thread}/state/{checkpoint}"), Value::Null),
+        (
+            Method::POST,
+            format!("{thread}/state/checkpoint"),
+            json!({"checkpoint": {"checkpoint_id": checkpoint}}),
+        ),
+        (Method::GET, format!("{thread}/history"), Value::Null),
+        (Method::POST, format!("{thread}/history"), json!({})),
+        (
+            Method::POST,
+            format!("{thread}/state"),
+            json!({"values": {}, "as_node": "write"}),
+        ),
+        (Method::POST, format!("{thread}/runs/wait"), run.clone()),
+        (Method::POST, format!("{thread}/runs/stream"), run),
+    ];
+    for (method, path, body) in calls {
+        let theirs = served.call(GLOBEX, method.clone(), &path, &body).await;
+        assert_eq!(theirs.refusal(), (404, "unknown_thread".to_owned()), "{method} {path}");
+        let nobodys = served.call("another-key", method.clone(), &path, &body).await;
+        assert_eq!(nobodys.refusal().0, 401, "{method} {path}");
+    }
+    // The same id is a thread of its own for each tenant.
+    let id = thread.rsplit('/').next().unwrap();
+    let theirs = served
+        .call(GLOBEX, Method::POST, "/threads", &json!({"thread_id": id}))
+        .await
+        .ok();
+    assert_eq!(theirs["values"], Value::Null);
+    assert_eq!(served.get(&thread).await.ok()["status"], "interrupted");
+}
+
+#[tokio::test]
+async fn clients_find_the_graphs_as_assistants() {
+    let served = Served::new().await;
+    assert_eq!(served.get("/ok").await.ok(), json!({"ok": true}));
+    assert_eq!(served.get("/info").await.ok()["flags"]["assistants"], true);
+
+    let page = served.post("/assistants/search", json!({"limit": 2})).await;
+    assert_eq!(page.header("x-pagination-total"), Some("6"));
+    assert_eq!(page.header("x-pagination-next"), Some("2"));
+    let one = served
+        .post("/assistants/search", json!({"graph_id": "counter_loop"}))
+        .await
+        .ok();
+    let id = one[0]["assistant_id"].as_str().unwrap();
+    let expected = uuid::Uuid::new_v5(&uuid::uuid!("6ba7b821-9dad-11d1-80b4-00c04fd430c8"), b"counter_loop");
+    assert_eq!(id, expected.to_string());
+    assert_eq!(
+        served
+            .post("/assistants/count", json!({"metadata": {"created_by": "me"}}))
+            .await
+            .ok(),
+        0
+    );
+    assert_eq!(served.get(&format!("/assistants/{id}")).await.ok(), one[0]);
+
+    let graph = served.get("/assistants/counter_loop/graph").await.ok();
+    let nodes: Vec<_> = graph["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["id"].clone())
+        .collect();
+    assert_eq!(nodes, ["__start__", "inc", "__end__"]);
+    let edges = graph["edges"].as_array().unwrap();
+    assert!(
+        edges.contains(&json!({"source": "__start__", "target": "inc"})),
+        "{edges:?}"
+    );
+    assert!(
+        edges.contains(&json!({"source": "inc", "target": "inc", "conditional": true, "data": "more"})),
+        "{edges:?}"
+    );
+    let schemas = served.get(&format!("/assistants/{id}/schemas")).await.ok();
+    assert_eq!(schemas["input_schema"]["properties"]["limit"]["default"], 3);
+    assert!(schemas["state_schema"]["properties"]["trail"].is_object());
+    assert_eq!(
+        served.get("/assistants/echo/schemas").await.ok()["input_schema"],
+        Value::Null
+    );
+    assert_eq!(served.get("/assistants/nobody/graph").await.refusal().0, 404);
+}
+
+#[tokio::test]
+async fn a_second_run_waits_its_turn_or_is_refused() {
+    let served = std::sync::Arc::new(Served::new().await);
+    let thread = served.thread().await;
+    let run = |text: &str, strategy: &str| json!({"assistant_id": "gated", "input": {"text": text}, "multitask_strategy": strategy});
+    let start = |body: Value| {
+        let (served, thread) = (std::sync::Arc::clone(&served), thread.clone());
+        tokio::spawn(async move { served.wait(&thread, body).await.ok() })
+    };
+    let first = start(run("one", "enqueue"));
+    reaches(&served.gate.begun, 1).await;
+
+    let refused = served.wait(&thread, run("no", "reject")).await;
+    assert_eq!(refused.refusal(), (409, "run::busy".to_owned()));
+    assert_eq!(served.get(&thread).await.ok()["status"], "busy");
+    let second = start(run("two", "enqueue"));
+    served.gate.permits.add_permits(2);
+
+    assert_eq!(first.await.unwrap()["trail"], json!(["one"]));
+    assert_eq!(second.await.unwrap()["trail"], json!(["one", "two"]));
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_stops_its_run_only_if_it_said_so() {
+    let served = Served::new().await;
+    for (on_disconnect, status) in [("cancel", "interrupted"), ("continue", "idle")] {
+        let thread = served.thread().await;
+        let begun = *served.gate.begun.borrow() + 1;
+        let body = json!({"assistant_id": "gated", "input": {"text": "t"}, "on_disconnect": on_disconnect});
+        let request = house::request(
+            Method::POST,
+            &format!("{thread}/runs/stream"),
+            &[("x-api-key", ACME)],
+            body.to_string(),
+        );
+        let response = tower::ServiceExt::oneshot(served.router.clone(), request)
+            .await
+            .unwrap();
+        reaches(&served.gate.begun, begun).await;
+        drop(response);
+        if on_disconnect == "cancel" {
+            reaches(&served.gate.cancelled, 1).await;
+        } else {
+            served.gate.permits.add_permits(1);
+            reaches(&served.gate.ended, 1).await;
+        }
+        // The run's last word is written after its node has ended.
+        let mut seen = served.get(&thread).await.ok()["status"].clone();
+        while seen == "busy" {
+            tokio::task::yield_now().await;
+            seen = served.get(&thread).await.ok()["status"].clone();
+        }
+        assert_eq!(seen, status);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_may_call_and_others_may_not() {
+    let served = Served::new().await;
+    let preflight = |origin: &'static str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "x-api-key"),
+            ("access-control-request-private-network", "true"),
+        ];
+        house::request(Method::OPTIONS, "/threads", &headers, String::new())
+    };
+
+    let known = served.send(preflight("https://studio.example")).await;
+    let unknown = served.send(preflight("https://evil.example")).await;
+
+    assert_eq!(
+        known.header("access-control-allow-origin"),
+        Some("https://studio.example")
+    );
+    assert_eq!(known.header("access-control-allow-private-network"), Some("true"));
+    assert_eq!(unknown.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn a_run_that_a_killed_process_has_left_is_gone_on_with_at_the_next_start() {
+    let folder = TempDir::new().unwrap();
+    let pool = house::pool(&folder).await;
+    let first = Served::over(Sqlite::new(pool.clone()).await.unwrap(), folder).await;
+    let thread = first.thread().await;
+    let body = json!({"assistant_id": "gated", "input": {"text": "t"}});
+    let request = house::request(
+        Method::POST,
+        &format!("{thread}/runs/stream"),
+        &[("x-api-key", ACME)],
+        body.to_string(),
+    );
+    let _reading = tower::ServiceExt::oneshot(first.router.clone(), request).await.unwrap();
+    reaches(&first.gate.begun, 1).await;
+
+    // A second server on the same files: the first has never said that its run is over.
+    let records = stepgraph_nodes::service::embedded::SqliteRecords::open(pool.clone())
+        .await
+        .unwrap();
+    let second = first.again(Sqlite::new(pool).await.unwrap(), records);
+    second.server.start_workers();
+    reaches(&second.gate.begun, 1).await;
+    second.gate.permits.add_permits(1);
+    reaches(&second.gate.ended, 1).await;
+    second.server.drain().await;
+
+    let kept = second.get(&thread).await.ok();
+    assert_eq!(
+        (&kept["status"], &kept["values"]["trail"]),
+        (&json!("idle"), &json!(["t"]))
+    );
+}
+
+#[tokio::test]
+async fn a_server_says_what_it_lacks() {
+    use stepgraph_server::{Server, ServerError, SingleTenant};
+
+    assert_eq!(Server::builder().build().unwrap_err(), ServerError::Nothing);
+    let graph = || crate::graphs::counter().unwrap();
+    assert_eq!(
+        Server::builder().graph(graph()).build().unwrap_err().code(),
+        "server::no_checkpointer"
+    );
+    let stored = || Server::builder().graph(graph()).checkpointer(Memory::default());
+    assert_eq!(stored().build().unwrap_err().code(), "server::no_threads");
+    let folder = TempDir::new().unwrap();
+    let records = stepgraph_nodes::service::embedded::SqliteRecords::open(house::pool(&folder).await)
+        .await
+        .unwrap();
+    let known = || stored().threads(records.clone());
+    assert_eq!(known().build().unwrap_err().code(), "server::no_authenticator");
+    let open = || known().authenticator(SingleTenant::without_keys_for_development("me").unwrap());
+    assert_eq!(open().graph(graph()).build().unwrap_err().code(), "server::twice");
+    assert_eq!(
+        open().allow_origin("studio.example").build().unwrap_err().code(),
+        "server::origin"
+    );
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let refused = open()
+        .build()
+        .unwrap()
+        .serve(listener, std::future::ready(()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), "server::not_loopback");
+}
+
+#[tokio::test]
+async fn routes_of_the_host_program_stand_beside_the_graphs() {
+    use axum::{Router, routing::get};
+    use stepgraph_server::Server;
+
+    let routes = Router::new().route("/hello", get(async || "hello"));
+    let server = Server::builder().merge(routes).build().unwrap();
+
+    let request = house::request(Method::GET, "/hello", &[], String::new());
+    let response = tower::ServiceExt::oneshot(server.router(), request).await.unwrap();
+
+    assert_eq!(response.status(), 200);
+    assert!(response.headers().contains_key("x-request-id"));
+}
