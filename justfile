@@ -29,6 +29,10 @@ e2e *flags:
     cargo build -p stepgraph-server
     python3 tools/e2e.py target/debug/stepgraph {{ flags }}
 
+# a crate outside the workspace with a graph of its own, killed and started again
+compose:
+    ./test --only compose
+
 # each feature alone and none must build (needs cargo-hack)
 hack:
     cargo hack check --workspace --each-feature --no-dev-deps

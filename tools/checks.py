@@ -77,7 +77,8 @@ def command(binary, *arguments, timeout=600, **settings):
 class Server:
     """`stepgraph demo` or `serve` on a free port, read until it has said its address."""
 
-    def __init__(self, binary, *arguments, needs_key=True, **settings):
+    def __init__(self, binary, *arguments, needs_key=True, alive="/health", **settings):
+        self.alive = alive
         self.process = subprocess.Popen(
             [str(binary), *map(str, arguments)],
             env=environment(**settings),
@@ -123,7 +124,7 @@ class Server:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                return self.call("GET", "/health", key=None)[0] == 200
+                return self.call("GET", self.alive, key=None)[0] == 200
             except OSError:
                 time.sleep(0.1)
         return False
