@@ -57,6 +57,8 @@
 //! | a graph inside a graph | [`Graph::as_node`] |
 //! | to keep every step, and go on after a crash | [`Graph::checkpointer`], [`Graph::resume`] |
 //! | to say how soon each step is durable | [`Run::durability`] |
+//! | to let runs end their step before the process stops | [`Drain`] |
+//! | a limit on what a run spends | [`Run::budget`], [`Context::spend`] |
 //! | to ask a person | [`Context::ask`] |
 //! | an outside effect that must not happen twice | [`Context::once`] |
 //! | to see what happens as it happens | [`Run::events`], [`Run::stream`] |
@@ -116,11 +118,11 @@ pub use node::{
 };
 pub use route::{Command, Route};
 pub use run::{
-    AsNode, Breakpoints, Cancel, Difference, Divergence, Durability, Event, EventKind, EventReader, EventSender, Extra,
-    HistoryEntry, Inside, InsideKind, NodePanic, NodeTimeout, OnBusy, OnPending, Outcome, Path,
-    REPLAY_CHECKPOINTS_DEFAULT, ReaderGone, Recording, Replay, Replayed, Run, RunError, RunEvent, RunStream,
-    STEP_LIMIT_DEFAULT, Snapshot, StalledJoin, StartedTask, Stop, Subgraph, THREAD_FORMAT, TaskState, TransferError,
-    Versions, events,
+    AsNode, Breakpoints, Budget, Cancel, Difference, Divergence, Drain, Durability, Event, EventKind, EventReader,
+    EventSender, Extra, HistoryEntry, Inside, InsideKind, NodePanic, NodeTimeout, OnBudget, OnBusy, OnPending, Outcome,
+    OverBudget, Path, REPLAY_CHECKPOINTS_DEFAULT, RaiseBudget, ReaderGone, Recording, Replay, Replayed, Run, RunError,
+    RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot, Spend, Spent, StalledJoin, StartedTask, Stop, Subgraph,
+    THREAD_FORMAT, TaskState, TransferError, Versions, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

@@ -6,9 +6,11 @@ mod begin;
 mod behind;
 mod branch;
 mod breakpoint;
+mod budget;
 mod busy;
 mod cache;
 mod command;
+mod drain;
 mod driver;
 mod edit;
 mod error;
@@ -51,7 +53,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     behind::Durability,
     breakpoint::{Breakpoints, Stop},
+    budget::{Budget, OnBudget, OverBudget, RaiseBudget, Spend, Spent},
     busy::OnBusy,
+    drain::Drain,
     edit::AsNode,
     error::{NodePanic, NodeTimeout, RunError},
     event::{
@@ -69,6 +73,7 @@ pub use self::{
 pub(crate) use self::{
     behind::StoreHandle,
     breakpoint::Nodes,
+    budget::Meter,
     busy::Busy,
     command::Command,
     driver::RunEnd,
@@ -104,6 +109,8 @@ pub enum Outcome<S> {
     Asked(Vec<Question>),
     /// It has come to a breakpoint; resuming it goes on.
     Breakpoint(Stop),
+    /// It was drained: its step is saved, tasks are left, and it may be resumed.
+    Drained,
     /// It was cancelled; its finished tasks are kept, and it may be resumed.
     Cancelled,
     /// Nothing is left to do, but joins still wait for nodes that were never started.
@@ -130,7 +137,7 @@ impl<S> Outcome<S> {
     pub fn done(self) -> Option<S> {
         match self {
             Self::Done(state) => Some(state),
-            Self::Asked(_) | Self::Breakpoint(_) | Self::Cancelled | Self::Stalled { .. } => None,
+            Self::Asked(_) | Self::Breakpoint(_) | Self::Drained | Self::Cancelled | Self::Stalled { .. } => None,
         }
     }
 }
@@ -141,8 +148,11 @@ pub enum OnPending {
     /// Refuse with [`RunError::Pending`].
     #[default]
     Reject,
-    /// Discard the tasks, their questions and their results, and begin anew.
+    /// Discard the tasks, their questions and their results, and begin anew. They stay in the history, at the checkpoint
+    /// that they were to run from.
     Discard,
+    /// Merge the results of the tasks that have finished, discard the others, and begin anew.
+    CommitFinished,
 }
 
 /// A handle that cancels runs. Clones cancel the same.
@@ -181,6 +191,8 @@ pub(crate) struct Options<S: State> {
     pub(crate) time_limit: Option<Duration>,
     pub(crate) durability: Durability,
     pub(crate) cancel: Cancel,
+    pub(crate) drain: Drain,
+    pub(crate) budget: Option<Budget>,
     pub(crate) events: Option<EventSender<S>>,
     pub(crate) on_busy: OnBusy,
     pub(crate) on_pending: Option<OnPending>,
@@ -210,6 +222,8 @@ impl<S: State> Default for Options<S> {
             time_limit: None,
             durability: Durability::default(),
             cancel: Cancel::new(),
+            drain: Drain::default(),
+            budget: None,
             events: None,
             on_busy: OnBusy::default(),
             on_pending: None,
@@ -373,6 +387,26 @@ impl<S: State> Run<S> {
     /// Lets `cancel` stop it.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         self.options.cancel = cancel.clone();
+        self
+    }
+
+    /// Lets `drain` stop it at the end of a step, to be resumed later.
+    pub fn drain(mut self, drain: &Drain) -> Self {
+        self.options.drain = drain.clone();
+        self
+    }
+
+    /// How much it may spend, from its input on and with the graphs inside it; nothing is limited otherwise. A run that is
+    /// resumed is told anew.
+    ///
+    /// ```
+    /// # use stepgraph::{Budget, Graph, OnBudget, State, ThreadKey};
+    /// # async fn work<S: State>(graph: Graph<S>, thread: &ThreadKey, input: S::Input) -> Result<(), stepgraph::RunError> {
+    /// graph.run(thread, input).budget(Budget::tokens(50_000).then(OnBudget::Ask)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn budget(mut self, budget: Budget) -> Self {
+        self.options.budget = Some(budget);
         self
     }
 

@@ -295,6 +295,29 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
+    /// Names the node that a run goes to, instead of what was next, when it has spent a budget of
+    /// [`OnBudget::Route`](crate::OnBudget::Route). Other ways may lead there as well.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use stepgraph::{END, Graph, START, State};
+    /// # #[derive(State, Clone, Serialize, Deserialize)]
+    /// # struct Chat { answer: String }
+    /// # fn main() -> Result<(), stepgraph::BuildErrors> {
+    /// # let mut g = Graph::<Chat>::builder("chat");
+    /// # let search = g.node("search", |_: Chat| async { Ok(()) });
+    /// let sum_up = g.node("sum_up", |_: Chat| async { Ok(Chat::update().answer("as far as I got".to_owned())) });
+    /// g.edge(START, search).edge(search, END);
+    /// g.on_budget(sum_up).edge(sum_up, END);
+    /// # g.build().map(drop) }
+    /// ```
+    pub fn on_budget(&mut self, node: NodeId<S>) -> &mut Self {
+        if let At::Node(slot) = self.at(At::Node(node.0)) {
+            self.declared.on_budget = Some(slot.index);
+        }
+        self
+    }
+
     /// Says that every run must be provided with a `T`, for nodes to read by [`Context::provided`].
     pub fn requires<T: Send + Sync + 'static>(&mut self) -> &mut Self {
         self.requires.push((TypeId::of::<T>(), type_name::<T>()));
@@ -341,6 +364,7 @@ impl<S: State> GraphBuilder<S> {
                 breakpoints: self.breakpoints,
                 warnings,
                 cache,
+                on_budget: order.iter().position(|old| Some(*old) == self.declared.on_budget),
             }),
             store: None,
             clock: Arc::new(SystemClock),

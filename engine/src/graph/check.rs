@@ -254,7 +254,7 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
     }
     let map = Map::of(declared);
     let mut errors = Vec::new();
-    if map.graph.neighbors(map.start).next().is_none() {
+    if !declared.ways().iter().any(|(from, ..)| *from == At::Start) {
         errors.push(BuildError::NoStart);
     }
     let mut names = HashSet::new();
@@ -326,6 +326,9 @@ impl<'a> Map<'a> {
             let (from, to) = (map.index(from), map.index(to));
             map.graph.add_edge(from, to, ());
         }
+        if let Some(node) = declared.on_budget {
+            map.graph.update_edge(start, NodeIndex::new(node), ());
+        }
         map.reached = reached(&map.graph, start);
         map.startable = map.startable();
         let mut back = Bfs::new(Reversed(&map.graph), end);
@@ -346,6 +349,9 @@ impl<'a> Map<'a> {
             if !matches!(way, Way::Join | Way::JoinWhen(_)) {
                 ways.entry(self.index(from)).or_default().push(self.index(to));
             }
+        }
+        if let Some(node) = self.declared.on_budget {
+            ways.entry(self.start).or_default().push(NodeIndex::new(node));
         }
         let mut joins: HashMap<NodeIndex, Vec<usize>> = HashMap::new();
         for (at, join) in self.declared.joins.iter().enumerate() {

@@ -17,7 +17,7 @@ use crate::{
     cache::NodeCache,
     dynamic::Compat,
     node::{Calls, Context, NodeError, Policy},
-    run::{Breakpoints, decode_record, encode_record},
+    run::{Breakpoints, Spend, decode_record, encode_record},
     state::{State, StateError},
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Output<S: State> {
     pub(crate) goto: Vec<Goto>,
     /// Set when the node ends its whole graph, in favour of the graph around it.
     pub(crate) leave: Option<Box<Leave>>,
+    /// What the task has spent.
+    pub(crate) spend: Spend,
     /// When a join has cancelled the task, if one has: it has given nothing, and nothing follows from it.
     pub(crate) cancelled: Option<DateTime<Utc>>,
     /// It comes from the node cache.
@@ -48,6 +50,7 @@ impl<S: State> Output<S> {
             route: None,
             goto: Vec::new(),
             leave: None,
+            spend: Spend::NOTHING,
             cancelled: None,
             cached: false,
             calls: None,
@@ -143,6 +146,8 @@ pub(crate) struct Parts<S: State> {
     pub(crate) warnings: Vec<Warning>,
     /// Of this graph alone, when nodes of it are cached and nobody has given another.
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
+    /// The node that a run goes to when its budget is spent.
+    pub(crate) on_budget: Option<usize>,
 }
 
 fn encode_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Arc<[u8]>, StateError> {

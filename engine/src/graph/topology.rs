@@ -43,6 +43,8 @@ pub(crate) struct Declared {
     pub(crate) deferred: Vec<usize>,
     /// Names that nodes had before, each with the node by position.
     pub(crate) renamed: Vec<(Cow<'static, str>, usize)>,
+    /// The node, by position, that runs go to when their budget is spent.
+    pub(crate) on_budget: Option<usize>,
     pub(crate) foreign: bool,
 }
 
@@ -58,6 +60,7 @@ impl Declared {
             fan_outs: Vec::new(),
             deferred: Vec::new(),
             renamed: Vec::new(),
+            on_budget: None,
             foreign: false,
         }
     }

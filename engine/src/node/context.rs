@@ -31,7 +31,7 @@ use crate::{
     graph::Topology,
     id::{RunId, TenantId, ThreadKey},
     layer::Layer,
-    run::{Hears, Inherited, Inside, Journal, Notes, Recording, RunLimit, StoreHandle, Ways},
+    run::{Drain, Hears, Inherited, Inside, Journal, Meter, Notes, Recording, RunLimit, StoreHandle, Ways},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -78,6 +78,8 @@ pub(crate) struct RunContext {
     pub(crate) topology: Arc<Topology>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancel: CancellationToken,
+    pub(crate) drain: Drain,
+    pub(crate) meter: Meter,
     pub(crate) reader_gone: Option<CancellationToken>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) step_limit: u32,

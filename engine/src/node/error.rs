@@ -21,6 +21,10 @@ pub(crate) enum NodeErrorKind {
     Paused,
     /// A graph inside the node was ended in favour of the node's own; the source is what it left.
     Left,
+    /// A graph inside the node was drained.
+    Drained,
+    /// A graph inside the node has spent what was left of the run's budget; the source is its error.
+    OverBudget,
     /// The run was cancelled under the node.
     Cancelled,
     /// The run has taken as long as it may.
@@ -55,6 +59,20 @@ impl NodeError {
         Self {
             kind: NodeErrorKind::Paused,
             source: "a graph inside the node has come to a breakpoint".into(),
+        }
+    }
+
+    pub(crate) fn drained() -> Self {
+        Self {
+            kind: NodeErrorKind::Drained,
+            source: "a graph inside the node was drained".into(),
+        }
+    }
+
+    pub(crate) fn over_budget(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind: NodeErrorKind::OverBudget,
+            source: error.into(),
         }
     }
 
@@ -101,6 +119,8 @@ impl NodeError {
             kind @ (NodeErrorKind::Asked
             | NodeErrorKind::Paused
             | NodeErrorKind::Left
+            | NodeErrorKind::Drained
+            | NodeErrorKind::OverBudget
             | NodeErrorKind::Cancelled
             | NodeErrorKind::TimeLimit) => Some(Self {
                 kind,
@@ -115,9 +135,12 @@ impl NodeError {
             NodeErrorKind::Retryable => "retryable",
             NodeErrorKind::Terminal => "failed",
             NodeErrorKind::Asked => "asked",
-            NodeErrorKind::Paused | NodeErrorKind::Left | NodeErrorKind::Cancelled | NodeErrorKind::TimeLimit => {
-                "stopped"
-            }
+            NodeErrorKind::Paused
+            | NodeErrorKind::Left
+            | NodeErrorKind::Drained
+            | NodeErrorKind::OverBudget
+            | NodeErrorKind::Cancelled
+            | NodeErrorKind::TimeLimit => "stopped",
         }
     }
 

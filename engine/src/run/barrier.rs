@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     behind::{Durability, StoreHandle},
+    budget::Spend,
     driver::Driver,
     error::RunError,
     event::EventKind,
@@ -53,11 +54,22 @@ pub(super) enum Unmerged {
     Target(usize, UnknownTarget),
 }
 
+impl<S: State> Outputs<S> {
+    /// What the tasks have spent.
+    fn spend(&self) -> Spend {
+        match self {
+            Self::Lone(output) => output.spend,
+            Self::Crowd(outputs) => outputs.iter().map(|output| output.spend).sum(),
+        }
+    }
+}
+
 impl<S: State> Driver<S> {
     /// All tasks have finished: their updates become the new state, and the next tasks follow from it.
     pub(super) async fn barrier(&mut self, outputs: Outputs<S>) -> Result<(), RunError> {
         let held = self.take_back().await?;
         self.record_outputs(&outputs)?;
+        let spend = outputs.spend();
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
         let merged = guarded(self.shared.step, || match outputs {
             Outputs::Lone(output) => self.merge_lone(output),
@@ -70,6 +82,8 @@ impl<S: State> Driver<S> {
         if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
             return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
         }
+        self.book(spend);
+        self.reroute();
         self.tell_values().await;
         let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
         self.save(CheckpointSource::Step, run, Vec::new()).await
@@ -164,6 +178,7 @@ impl<S: State> Driver<S> {
                 step: self.shared.step,
                 source,
                 created_at: DateTime::UNIX_EPOCH,
+                account: self.account,
             };
             self.tell_saved(mark, None).await;
             return Ok(());
@@ -177,6 +192,7 @@ impl<S: State> Driver<S> {
                 .ended_at
                 .take()
                 .unwrap_or_else(|| self.shared.run.clock.now().trunc_subsecs(6)),
+            account: self.account(),
         };
         // Only what comes between a run's beginning and its end may be written late.
         match durability {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Journal,
+    Journal, OnPending,
     answer::answer_records,
     barrier::Sizes,
     driver::Driver,
     error::RunError,
     frontier::{Frontier, Lost},
+    merge::merge,
     open::{Opened, Opening, decode, guarded, sizes},
     plan::{Seed, Waiting},
     recording::{Origin, Recording},
@@ -41,7 +42,11 @@ impl<S: State> Opening<S> {
                 // The input itself counts as a step, and so does its merge.
                 let step = checkpoint.info.step + 2;
                 let mut state = decode::<S>(&parts.shape, &checkpoint)?;
-                guarded(step, || state.restart(input, &mut changes))?;
+                guarded(step, || {
+                    self.commit_finished(&checkpoint, &mut state, &mut changes)?;
+                    state.restart(input, &mut changes);
+                    Ok::<(), RunError>(())
+                })??;
                 (
                     state,
                     step,
@@ -72,7 +77,7 @@ impl<S: State> Opening<S> {
     /// New input as a checkpoint of its own, with START as the next task: what was recorded of another engine.
     async fn admit_apart(self, empty: S, input: S::Input, found: Option<Checkpoint>) -> Result<Driver<S>, RunError> {
         let parts = Arc::clone(&self.graph.parts);
-        let mut waiting = Waiting::new(&parts.topology);
+        let (mut waiting, mut changes) = (Waiting::new(&parts.topology), Changes::default());
         let (state, step, sizes, parent) = match found {
             None => (empty, -1, Sizes::default(), None),
             Some(checkpoint) => {
@@ -84,7 +89,9 @@ impl<S: State> Opening<S> {
                     waiting = kept;
                     waiting.rearm(&parts.topology, &dropped.iter().map(|task| task.node));
                 }
-                let state = decode::<S>(&parts.shape, &checkpoint)?;
+                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
+                let merged = || self.commit_finished(&checkpoint, &mut state, &mut changes);
+                guarded(checkpoint.info.step + 1, merged)??;
                 (
                     state,
                     checkpoint.info.step + 1,
@@ -96,7 +103,7 @@ impl<S: State> Opening<S> {
         let run = self.fresh_run();
         let outbox = self.options.outbox.clone();
         let mut driver = self.driver(state, step, run, Journal::default());
-        driver.sizes = sizes;
+        (driver.sizes, driver.changes) = (sizes, changes);
         driver.parent = parent;
         driver.waiting = waiting;
         driver.tasks = vec![Seed {
@@ -111,6 +118,27 @@ impl<S: State> Opening<S> {
     /// Whether what the thread is begun with or edited by is to be written down.
     pub(super) fn records(&self) -> bool {
         self.options.recording.unwrap_or(self.graph.recording) >= Recording::Outputs && self.handle.is_some()
+    }
+
+    /// Merges what tasks of the unfinished step have given back, if new input is to find it.
+    fn commit_finished(&self, found: &Checkpoint, state: &mut S, changes: &mut Changes) -> Result<(), RunError> {
+        if self.options.on_pending != Some(OnPending::CommitFinished) || self.options.at.is_some() {
+            return Ok(());
+        }
+        let kept = self.graph.kept_updates(found)?;
+        for command in kept.commands {
+            state.apply(command, changes);
+        }
+        let fields = S::fields(&self.graph.parts.shape);
+        merge(state, fields, kept.tasks, changes).map_err(|conflict| RunError::Conflict {
+            field: fields
+                .get(conflict.field)
+                .map(|field| field.name.to_string())
+                .unwrap_or_default(),
+            first: format!("finished task {}", conflict.first + 1),
+            second: format!("finished task {}", conflict.second + 1),
+            step: found.info.step + 1,
+        })
     }
 
     fn fresh_run(&self) -> RunId {
@@ -131,9 +159,9 @@ impl<S: State> Opening<S> {
             return Err(self.unknown());
         };
         let parts = Arc::clone(&self.graph.parts);
-        let (tasks, waiting) = Frontier::decode(&found.info.frontier)?
-            .load(&parts.topology, &parts.nodes)
-            .map_err(|lost| self.lost(lost))?;
+        let frontier = Frontier::decode(&found.info.frontier)?;
+        let loaded = frontier.load(&parts.topology, &parts.nodes);
+        let (tasks, waiting) = loaded.map_err(|lost| self.lost(lost))?;
         let state = decode::<S>(&parts.shape, &found)?;
         let tasks = migrate_inputs::<S>(&parts, found.info.state_version, tasks)?;
         let inherited = Inherited::of::<S>(&parts, &found)?;
@@ -166,6 +194,7 @@ impl<S: State> Opening<S> {
         driver.shared.inherited = inherited;
         given.extend(driver.obey_all(&records, command)?);
         driver.shared.run.journal.keep(records);
+        driver.open_account(frontier.account);
         if driver.tasks.is_empty() {
             if driver.changes.fields().is_empty() {
                 return Ok(Opened::Ended(driver.end()));

@@ -9,6 +9,7 @@ use super::{
     barrier::{Outputs, Sizes},
     behind::Writes,
     breakpoint::{Breakpoints, Stop},
+    budget::{Account, Budget},
     busy::Hold,
     error::RunError,
     event::{EventKind, StartedTask},
@@ -34,6 +35,10 @@ pub(crate) struct Driver<S: State> {
     pub(crate) shared: Shared<S>,
     pub(crate) tasks: Vec<Seed<Payload>>,
     pub(crate) waiting: Waiting,
+    /// What the run has spent so far.
+    pub(crate) account: Account,
+    /// What it may spend, as far as it was raised.
+    pub(crate) budget: Option<Budget>,
     pub(crate) steps_left: u32,
     pub(crate) step_limit: u32,
     pub(crate) time_limit: Option<Duration>,
@@ -70,6 +75,7 @@ pub(super) enum StepEnd {
     Merged,
     Asked(Vec<Question>),
     Paused,
+    Drained,
     Cancelled,
     Left(Box<Leave>),
 }
@@ -92,7 +98,11 @@ impl<S: State> Driver<S> {
                 self.start().await?;
                 continue;
             }
-            if self.steps_left == 0 {
+            if let Some(end) = self.check_budget().await? {
+                return Ok(end);
+            }
+            let draining = self.shared.run.is_draining();
+            if self.steps_left == 0 && !draining {
                 let error = RunError::StepLimit { limit: self.step_limit };
                 return Err(self.give_up(RunStatus::Stopped, Vec::new(), error).await);
             }
@@ -103,8 +113,12 @@ impl<S: State> Driver<S> {
                 let nodes = pausing(&self.tasks);
                 return self.pause(Stop::Before(nodes)).await;
             }
+            if draining {
+                return self.drained().await;
+            }
             self.may_pause = true;
             self.steps_left -= 1;
+            self.shared.run.meter.show_steps_left(self.steps_left);
             let ran = self.breakpoints.after.matches(&topology, &self.tasks);
             let ran = ran.then(|| pausing(&self.tasks));
             let end = if self.shared.run.layers.is_empty() {
@@ -116,6 +130,7 @@ impl<S: State> Driver<S> {
                 StepEnd::Merged => {}
                 StepEnd::Asked(questions) => return Ok(RunEnd::Outcome(Outcome::Asked(questions))),
                 StepEnd::Paused => return Ok(RunEnd::Outcome(Outcome::Breakpoint(Stop::Inside))),
+                StepEnd::Drained => return Ok(RunEnd::Outcome(Outcome::Drained)),
                 StepEnd::Cancelled => return Ok(RunEnd::Outcome(Outcome::Cancelled)),
                 StepEnd::Left(leave) => return Ok(RunEnd::Left(leave)),
             }
@@ -155,6 +170,7 @@ impl<S: State> Driver<S> {
                 missing: names(missing),
             })
             .collect();
+        self.bill_outer();
         let state = owned(self.shared.state);
         if waiting.is_empty() || compat == Compat::Recorded {
             Outcome::Done(state)
@@ -182,7 +198,8 @@ impl<S: State> Driver<S> {
         let watch = self.watch();
         let ends = match self.tasks.as_slice() {
             [task] if !self.has_records && watch.is_none() => {
-                let end = run_one(&self.shared, task, None).await;
+                let mut end = run_one(&self.shared, task, None).await;
+                self.bill(task, &mut end);
                 if self.shared.sink.is_heard() {
                     self.tell_end(0, &end).await;
                 }
@@ -258,7 +275,10 @@ impl<S: State> Driver<S> {
         let (mut crowd, mut ended) = Crowd::start(&self.shared, open).await;
         loop {
             fresh.clear();
-            for (at, end) in ended {
+            for (at, mut end) in ended {
+                if let Some(task) = self.tasks.get(at) {
+                    self.bill(task, &mut end);
+                }
                 // What a cancelled task still comes to counts no more.
                 if let Some(slot @ None) = ends.get_mut(at) {
                     *slot = Some(end);
@@ -312,7 +332,7 @@ impl<S: State> Driver<S> {
                 self.shared.tell(EventKind::Failed { node, task, error }).await;
             }
             // Questions are told once they are kept.
-            End::Asked(_) | End::Paused | End::Cancelled | End::TimeLimit => {}
+            End::Asked(_) | End::Paused | End::Drained | End::OverBudget(_) | End::Cancelled | End::TimeLimit => {}
         }
     }
 

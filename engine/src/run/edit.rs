@@ -111,7 +111,9 @@ impl<S: State> Graph<S> {
             let Some(info) = next else { break };
             match (info.source, info.parent) {
                 (CheckpointSource::Step, Some(parent)) => {
+                    // Between two checkpoints of a run that is saved at its end alone, others have run.
                     let before = info_of(store, thread, parent).await?;
+                    let before = before.filter(|before| before.step + 1 == info.step);
                     let before = before.map(|info| Frontier::decode(&info.frontier)).transpose()?;
                     return Ok(before.map(|frontier| frontier.names()).unwrap_or_default());
                 }

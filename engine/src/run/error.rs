@@ -4,6 +4,7 @@ use std::{error::Error, time::Duration};
 
 use uuid::Uuid;
 
+use super::{RaiseBudget, Spent};
 use crate::{
     checkpoint::{CheckpointError, Seq},
     id::ThreadKey,
@@ -126,6 +127,26 @@ pub enum RunError {
         "the checkpoint store of graph `{graph}` may lose its newest commits with the machine, and the run is to be durable at each step: open the store with full durability, or run with `durability(Durability::Async)`"
     )]
     NotDurable {
+        /// The graph.
+        graph: String,
+    },
+    /// The run has spent more than it may, and has tasks left. Its state is saved.
+    #[error(
+        "the run on thread {thread} has spent {spent}, of a budget of {budget}: resume it with a larger `budget`, or let it ask by `OnBudget::Ask`"
+    )]
+    Budget {
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// What it has spent.
+        spent: Spent,
+        /// What it might have spent.
+        budget: RaiseBudget,
+    },
+    /// The run is to go to a node when its budget is spent, and the graph has named none.
+    #[error(
+        "graph `{graph}` names no node for a spent budget: name one by `g.on_budget(..)`, or let the run stop or ask"
+    )]
+    NoBudgetNode {
         /// The graph.
         graph: String,
     },
@@ -265,6 +286,8 @@ impl RunError {
             Self::StepLimit { .. } => "run::step_limit",
             Self::TimeLimit { .. } => "run::time_limit",
             Self::NotDurable { .. } => "run::not_durable",
+            Self::Budget { .. } => "run::budget",
+            Self::NoBudgetNode { .. } => "run::no_budget_node",
             Self::Busy { .. } => "run::busy",
             Self::Pending { .. } => "run::pending",
             Self::BranchExists { .. } => "run::branch_exists",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    budget::Account,
     error::RunError,
     plan::{Seed, StoredJoin, Waiting},
     recording::Origin,
@@ -26,6 +27,9 @@ pub(crate) struct Frontier {
     /// What it was made of, if that was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<Origin>,
+    /// What the run has spent.
+    #[serde(default, skip_serializing_if = "Account::is_empty")]
+    pub(crate) account: Account,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -117,6 +121,7 @@ impl Frontier {
         nodes: &[NodeSpec<S>],
         tasks: &[Seed<Payload>],
         waiting: &Waiting,
+        account: Account,
     ) -> Result<Arc<[u8]>, StateError> {
         let stored = tasks.iter().map(|task| {
             let send = match &task.send {
@@ -135,6 +140,7 @@ impl Frontier {
             tasks,
             joins: waiting.store_joins(topology),
             deferred: waiting.store_deferred(topology),
+            account,
             origin: None,
         })
     }

@@ -10,6 +10,7 @@ use super::{
     answer::answer_records,
     barrier::Sizes,
     behind::{Durability, StoreHandle, Writes},
+    budget::{Account, Meter},
     busy::Hold,
     driver::{Driver, RunEnd},
     edit::AsNode,
@@ -64,7 +65,7 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
         options,
     } = run;
     let mut opening = Opening::of(graph, key, options, sink);
-    opening.refuse_undurable()?;
+    opening.refuse_unfit()?;
     let found = match opening.take(Some(&beginning)).await? {
         Taken::Cancelled => return Ok(Opened::Ended(Outcome::Cancelled)),
         Taken::Found(found) => found.map(|found| *found),
@@ -194,8 +195,9 @@ impl<S: State> Opening<S> {
         })
     }
 
-    /// A store that may lose what it has said to have kept is no ground for a run that relies on it.
-    fn refuse_undurable(&self) -> Result<(), RunError> {
+    /// What the store or the graph cannot do for the run: a store that may lose what it has said to have kept is no ground
+    /// for a run that relies on it, and a budget that leads to a node needs one.
+    fn refuse_unfit(&self) -> Result<(), RunError> {
         let kept = self.graph.store.as_ref().map(|store| store.durability());
         if self.options.durability == Durability::Sync && kept == Some(StoreDurability::Process) {
             return Err(RunError::NotDurable {
@@ -205,6 +207,12 @@ impl<S: State> Opening<S> {
         let recorded = self.options.recording.unwrap_or(self.graph.recording) != Recording::Off;
         if self.options.durability == Durability::Exit && recorded && kept.is_some() {
             return Err(RunError::RecordedExit);
+        }
+        let routes = self.options.budget.is_some_and(|budget| budget.routes());
+        if routes && self.graph.parts.on_budget.is_none() {
+            return Err(RunError::NoBudgetNode {
+                graph: self.graph.name().to_owned(),
+            });
         }
         Ok(())
     }
@@ -244,7 +252,7 @@ impl<S: State> Opening<S> {
             Compat::Strict => OnPending::Reject,
             Compat::Recorded => OnPending::Discard,
         });
-        if on_pending == OnPending::Discard || self.options.at.is_some() {
+        if on_pending != OnPending::Reject || self.options.at.is_some() {
             return Ok(());
         }
         let names = Frontier::decode(&head.info.frontier)?.names();
@@ -280,6 +288,8 @@ impl<S: State> Opening<S> {
             topology: Arc::clone(&topology),
             clock: graph.clock,
             cancel: options.cancel.0,
+            drain: options.drain,
+            meter: Meter::of(options.budget),
             reader_gone: options.reader_gone,
             deadline,
             step_limit: options.step_limit,
@@ -313,6 +323,8 @@ impl<S: State> Opening<S> {
             },
             tasks: Vec::new(),
             waiting: Waiting::new(&topology),
+            account: Account::default(),
+            budget: options.budget,
             steps_left: options.step_limit,
             step_limit: options.step_limit,
             time_limit: options.time_limit,

@@ -49,7 +49,7 @@ enum Stand {
 impl Stand {
     const fn of<S: State>(end: Option<&End<S>>) -> Self {
         match end {
-            None | Some(End::Asked(_) | End::Paused) => Self::Open,
+            None | Some(End::Asked(_) | End::Paused | End::Drained | End::OverBudget(_)) => Self::Open,
             Some(End::Output(Output { cancelled: None, .. })) => Self::Finished,
             Some(End::Output(_) | End::Failed { .. } | End::Cancelled | End::TimeLimit) => Self::Over,
         }

@@ -120,6 +120,9 @@ impl<S: State> Graph<S> {
             let left = tasks.iter().filter(|task| !task.finished);
             entry.next = left.map(|task| task.node.clone()).collect();
             questions = tasks.iter().flat_map(|task| task.questions.clone()).collect();
+            // Those of the run itself.
+            let own = open_questions(&checkpoint.records).into_iter();
+            questions.extend(own.filter(|(task, _)| task.is_empty()).map(|(_, question)| question));
         }
         Ok(Some(Snapshot {
             state,
@@ -132,7 +135,7 @@ impl<S: State> Graph<S> {
 
     /// What was written in the unfinished step: by commands, which have acted already; and by tasks, in the order in which
     /// it will be merged, nodes by name, then sends.
-    fn kept_updates(&self, checkpoint: &Checkpoint) -> Result<Kept<S::Update>, RunError> {
+    pub(super) fn kept_updates(&self, checkpoint: &Checkpoint) -> Result<Kept<S::Update>, RunError> {
         let frontier = Frontier::decode(&checkpoint.info.frontier)?;
         let ids = task_ids(&frontier);
         let mut kept = Vec::new();
@@ -184,9 +187,9 @@ impl<S: State> Graph<S> {
 }
 
 /// What was written in an unfinished step, in the order in which it acts.
-struct Kept<U> {
-    commands: Vec<U>,
-    tasks: Vec<U>,
+pub(super) struct Kept<U> {
+    pub(super) commands: Vec<U>,
+    pub(super) tasks: Vec<U>,
 }
 
 /// The ids of a frontier's tasks.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     barrier::Sizes,
     behind::{Behind, Held, Ready, Tell, Unwritten, unsaved},
+    budget::Account,
     driver::Driver,
     error::RunError,
     event::{EventKind, Sink},
@@ -20,13 +21,14 @@ use crate::{
     state::{Changes, State},
 };
 
-/// What a checkpoint is called, and when it was made.
+/// What is known of a checkpoint beside the state and the tasks.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     pub(super) id: Uuid,
     pub(super) step: i64,
     pub(super) source: CheckpointSource,
     pub(super) created_at: DateTime<Utc>,
+    pub(super) account: Account,
 }
 
 /// Everything a checkpoint is made of, as it was when its step ended.
@@ -98,7 +100,7 @@ pub(super) fn new_checkpoint<S: State>(
         step: mark.step,
         source: mark.source,
         payload,
-        frontier: Frontier::store(&parts.topology, &parts.nodes, tasks, waiting)?,
+        frontier: Frontier::store(&parts.topology, &parts.nodes, tasks, waiting, mark.account)?,
         fingerprint: parts.topology.fingerprint,
         state_version: S::version(&parts.shape),
         created_at: mark.created_at,

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::{
+    budget::Spend,
     cache,
-    error::{NodePanic, NodeTimeout},
+    error::{NodePanic, NodeTimeout, RunError},
     event::{EventKind, Sink},
     frontier::StoredGoto,
     layers,
@@ -34,6 +35,10 @@ pub(crate) enum End<S: State> {
     },
     /// A graph inside has come to a breakpoint.
     Paused,
+    /// A graph inside has ended its step and stopped there.
+    Drained,
+    /// A graph inside has spent what was left of the budget.
+    OverBudget(Box<RunError>),
     Cancelled,
     TimeLimit,
 }
@@ -48,6 +53,8 @@ pub struct StoredOutput<U> {
     pub(crate) goto: Vec<StoredGoto>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leave: Option<Box<Leave>>,
+    #[serde(default, skip_serializing_if = "Spend::is_nothing")]
+    pub(crate) spend: Spend,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cancelled: Option<DateTime<Utc>>,
     /// Version of the update's form, if it is another than that of the state it was made for.
@@ -62,6 +69,7 @@ impl<U> StoredOutput<U> {
             route: None,
             goto: Vec::new(),
             leave: None,
+            spend: Spend::NOTHING,
             cancelled: None,
             version: None,
         }
@@ -249,6 +257,12 @@ pub(super) async fn attempt<S: State>(
             )),
             NodeErrorKind::Cancelled => Ok(End::Cancelled),
             NodeErrorKind::Paused => Ok(End::Paused),
+            NodeErrorKind::Drained => Ok(End::Drained),
+            NodeErrorKind::OverBudget => error
+                .into_source()
+                .downcast()
+                .map(End::OverBudget)
+                .map_err(NodeError::terminal),
             NodeErrorKind::Left => match &spec.adopt {
                 Some(adopt) => adopt(error.into_left()?).map(End::Output),
                 None => Err(error),

@@ -116,6 +116,7 @@ pub(crate) async fn enter<S: State>(
     match Box::pin(opened.finish()).await.map_err(failed_inside)? {
         RunEnd::Outcome(Outcome::Asked(questions)) => Err(pass_on(ctx, key, questions)),
         RunEnd::Outcome(Outcome::Breakpoint(_)) => Err(NodeError::paused()),
+        RunEnd::Outcome(Outcome::Drained) => Err(NodeError::drained()),
         RunEnd::Outcome(Outcome::Cancelled) => Err(NodeError::cancelled()),
         end => Ok(end),
     }
@@ -123,6 +124,7 @@ pub(crate) async fn enter<S: State>(
 
 fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginning: Beginning<S>) -> Run<S> {
     let outer = &ctx.task.run;
+    let budget = ctx.task.budget_inside(graph);
     let mut graph = graph.clone();
     graph.store = outer.store.as_ref().map(|handle| Arc::clone(&handle.store));
     graph.clock = Arc::clone(&outer.clock);
@@ -136,6 +138,7 @@ fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginni
         step_limit: outer.step_limit,
         durability: outer.store.as_ref().map(|handle| handle.durability).unwrap_or_default(),
         outer: Some(ctx.task.clone()),
+        budget,
         on_busy: OnBusy::Reject,
         concurrency: outer.limit.as_ref().map(|limit| limit.at_once),
         cache: outer.cache.clone(),
@@ -199,6 +202,7 @@ fn failed_inside(error: RunError) -> NodeError {
         RunError::Checkpoint(error) if error.is_retryable() => NodeError::retryable(error),
         RunError::Node { retryable: true, .. } => NodeError::retryable(error),
         RunError::TimeLimit { .. } => NodeError::time_limit(error),
+        RunError::Budget { .. } => NodeError::over_budget(error),
         other => NodeError::terminal(other),
     }
 }

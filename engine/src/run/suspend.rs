@@ -23,11 +23,18 @@ use crate::{
 
 /// What the tasks that did not finish have come to, taken together.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each way to end, and several may come together"
+)]
 struct Rest {
     questions: Vec<Question>,
     failed: Option<(usize, NodeError, u32)>,
     timed_out: bool,
     cancelled: bool,
+    paused: bool,
+    drained: bool,
+    over_budget: Option<Box<RunError>>,
 }
 
 impl<S: State> Driver<S> {
@@ -84,6 +91,7 @@ impl<S: State> Driver<S> {
             route: StoredRoute::of(&self.shared.parts.topology, node, output.route),
             goto: self.stored_gotos(&output.goto)?,
             leave: output.leave.clone(),
+            spend: output.spend,
             cancelled: output.cancelled,
             version: self.update_version(),
             ..StoredOutput::of(&output.update)
@@ -125,6 +133,7 @@ impl<S: State> Driver<S> {
             ..Commit::default()
         })
         .await?;
+        self.bill_outer();
         Ok(StepEnd::Left(leave))
     }
 
@@ -135,7 +144,7 @@ impl<S: State> Driver<S> {
         others: Vec<(usize, End<S>)>,
     ) -> Result<StepEnd, RunError> {
         let mut records = self.output_records(outputs.iter().map(|(at, output)| (*at, output)))?;
-        let rest = self.rest(others, &mut records)?;
+        let mut rest = self.rest(others, &mut records)?;
         if let Some((at, error, attempts)) = rest.failed {
             if let Err(unsaved) = self.settle().await {
                 tracing::error!(thread = %self.shared.run.key, %error, "a task failed in a step whose checkpoint could not be saved");
@@ -152,8 +161,24 @@ impl<S: State> Driver<S> {
             };
             return Err(self.give_up(RunStatus::Stopped, records, error).await);
         }
+        if let Some(inside) = rest.over_budget.filter(|_| !rest.cancelled) {
+            let spent = self.spent_with(&inside);
+            if !self.asks_for_more() {
+                let error = self.over_budget(spent);
+                return Err(self.give_up(RunStatus::Stopped, records, error).await);
+            }
+            let question = self.budget_question(spent);
+            records.extend(question_records("", std::slice::from_ref(&question)));
+            rest.questions.push(question);
+        }
         let asked = !rest.questions.is_empty() && !rest.cancelled;
-        let status = if asked { RunStatus::Asked } else { RunStatus::Stopped };
+        let drained = rest.drained && !rest.paused && !rest.cancelled;
+        let status = match (asked, drained) {
+            (true, _) => RunStatus::Asked,
+            // Whoever looks for what was cut off is to find it.
+            (false, true) => RunStatus::Running,
+            (false, false) => RunStatus::Stopped,
+        };
         self.commit(Commit {
             records,
             run: Some(self.mark(status, None)),
@@ -167,6 +192,8 @@ impl<S: State> Driver<S> {
         self.tell_kept(&outputs).await;
         Ok(if asked {
             StepEnd::Asked(rest.questions)
+        } else if drained {
+            StepEnd::Drained
         } else {
             StepEnd::Paused
         })
@@ -185,7 +212,10 @@ impl<S: State> Driver<S> {
         for (at, end) in others {
             let Some(task) = self.tasks.get(at) else { continue };
             match end {
-                End::Output(_) | End::Paused => {}
+                End::Output(_) => {}
+                End::Paused => rest.paused = true,
+                End::Drained => rest.drained = true,
+                End::OverBudget(error) => rest.over_budget = Some(error),
                 End::Asked(asked) => {
                     records.extend(question_records(&self.task_id(task), &asked));
                     rest.questions.extend(asked);
@@ -279,13 +309,14 @@ pub(super) fn restore_output<S: State>(
         route: route.transpose()?,
         goto: stored.goto.into_iter().map(goto).collect::<Result<_, Lost>>()?,
         leave: stored.leave,
+        spend: stored.spend,
         cancelled: stored.cancelled,
         ..Output::of(stored.update)
     })
 }
 
 /// Questions as records; an answer that did not fit is withdrawn with them.
-fn question_records(task: &str, questions: &[Question]) -> Vec<TaskRecord> {
+pub(super) fn question_records(task: &str, questions: &[Question]) -> Vec<TaskRecord> {
     let mut records = Vec::new();
     for question in questions {
         let record = |kind, body: Vec<u8>| TaskRecord {
