@@ -6,7 +6,6 @@
 )]
 
 mod support {
-    pub(crate) mod gated;
     pub(crate) mod threads;
 }
 
@@ -25,7 +24,7 @@ use stepgraph::{
     OverBudget, Policy, RaiseBudget, Retry, RunError, START, Spend, Spent, State,
     checkpoint::{At, RunStatus},
 };
-use support::{gated::Gated, threads::thread};
+use support::threads::thread;
 
 #[derive(State, Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Log {
@@ -115,7 +114,7 @@ async fn a_run_that_has_spent_more_than_its_budget_stops_between_steps_and_goes_
             let graph = chain("chain", &["a", "b", "c"], &seen)
                 .build()
                 .unwrap()
-                .checkpointer(Gated::new());
+                .checkpointer(Memory::new());
             let run = graph
                 .run(&thread("t"), LogInput {})
                 .durability(durability)
@@ -361,7 +360,7 @@ async fn a_graph_inside_spends_for_the_run_around_it_and_is_stopped_by_its_budge
             async { Ok(line("last")) }
         });
         g.edge(START, a).edge(a, host).edge(host, last).edge(last, END);
-        let graph = g.build().unwrap().checkpointer(Gated::new());
+        let graph = g.build().unwrap().checkpointer(Memory::new());
         let run = graph
             .run(&thread("t"), LogInput {})
             .durability(durability)

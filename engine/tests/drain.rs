@@ -6,7 +6,6 @@
 )]
 
 mod support {
-    pub(crate) mod gated;
     pub(crate) mod threads;
 }
 
@@ -17,10 +16,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use stepgraph::{
-    Append, Ask, Cancel, Context, Drain, Durability, END, FromState, Graph, NodeError, Outcome, START, State,
-    checkpoint::RunStatus,
+    Append, Ask, Cancel, Context, Drain, Durability, END, FromState, Graph, Memory, NodeError, Outcome, START, State,
+    checkpoint::{At, RunStatus},
 };
-use support::{gated::Gated, threads::thread};
+use support::threads::thread;
 use tokio::sync::Notify;
 
 #[derive(State, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +82,10 @@ fn chain(name: &'static str, nodes: &[&'static str], ran: &Ran, by: &'static str
     g.build().unwrap()
 }
 
+async fn newest_step(graph: &Graph<Log>) -> i64 {
+    graph.state(&thread("t"), At::Head).await.unwrap().unwrap().entry.step
+}
+
 fn lines(outcome: Outcome<Log>) -> Vec<String> {
     match outcome {
         Outcome::Done(log) => log.lines,
@@ -93,12 +96,12 @@ fn lines(outcome: Outcome<Log>) -> Vec<String> {
 #[tokio::test]
 async fn a_drained_run_ends_its_step_and_goes_on_later_in_every_mode() {
     for durability in [Durability::Sync, Durability::Async, Durability::Exit] {
-        let (store, ran, drain) = (Gated::new(), Ran::default(), Drain::new());
-        let graph = chain("chain", &["a", "b", "c"], &ran, "b", &drain).checkpointer(store.clone());
+        let (store, ran, drain) = (Arc::new(Memory::new()), Ran::default(), Drain::new());
+        let graph = chain("chain", &["a", "b", "c"], &ran, "b", &drain).shared_checkpointer(store.clone());
         let run = graph.run(&thread("t"), LogInput {}).durability(durability);
         assert_eq!(run.drain(&drain).await.unwrap(), Outcome::Drained, "{durability:?}");
         assert_eq!(ran.names(), ["a", "b"]);
-        assert_eq!(store.steps().last(), Some(&2), "{durability:?}: the step is saved");
+        assert_eq!(newest_step(&graph).await, 2, "{durability:?}: the step is saved");
         assert_eq!(graph.unfinished(9).await.unwrap(), [thread("t")], "{durability:?}");
         // The next process goes on, unless it is drained as well.
         let again = graph
@@ -118,29 +121,30 @@ async fn a_drained_run_ends_its_step_and_goes_on_later_in_every_mode() {
 #[tokio::test]
 async fn a_run_that_is_drained_in_its_last_step_is_done() {
     let (ran, drain) = (Ran::default(), Drain::new());
-    let graph = chain("chain", &["a", "b"], &ran, "b", &drain).checkpointer(Gated::new());
+    let graph = chain("chain", &["a", "b"], &ran, "b", &drain).checkpointer(Memory::new());
     let outcome = graph.run(&thread("t"), LogInput {}).drain(&drain).await.unwrap();
     assert_eq!(lines(outcome), ["a", "b"]);
 }
 
 #[tokio::test]
 async fn a_run_that_begins_under_a_drain_is_admitted_and_no_more() {
-    let (store, ran, drain) = (Gated::new(), Ran::default(), Drain::new());
+    let (store, ran, drain) = (Arc::new(Memory::new()), Ran::default(), Drain::new());
     drain.request();
     assert!(drain.clone().is_requested());
-    let graph = chain("chain", &["a"], &ran, "nobody", &drain).checkpointer(store.clone());
+    let graph = chain("chain", &["a"], &ran, "nobody", &drain).shared_checkpointer(store.clone());
     let outcome = graph.run(&thread("t"), LogInput {}).drain(&drain).await.unwrap();
     assert_eq!(outcome, Outcome::Drained);
-    assert_eq!((ran.names().len(), store.steps()), (0, vec![0]));
+    assert_eq!((ran.names().len(), newest_step(&graph).await), (0, 0));
     assert_eq!(lines(graph.resume(&thread("t")).await.unwrap()), ["a"]);
 }
 
 #[tokio::test]
 async fn a_breakpoint_comes_first_and_the_step_limit_last() {
     let (ran, drain) = (Ran::default(), Drain::new());
-    let graph = chain("chain", &["a", "b", "c"], &ran, "a", &drain).checkpointer(Gated::new());
+    let graph = chain("chain", &["a", "b", "c"], &ran, "a", &drain).checkpointer(Memory::new());
     let run = graph.run(&thread("t"), LogInput {}).drain(&drain).stop_before(["b"]);
     assert!(matches!(run.await.unwrap(), Outcome::Breakpoint(_)));
+    let graph = chain("chain", &["a", "b"], &ran, "nobody", &drain).checkpointer(Memory::new());
     let run = graph.run(&thread("u"), LogInput {}).drain(&Drain::new()).step_limit(1);
     assert_eq!(run.await.unwrap_err().code(), "run::step_limit");
     let run = graph.run(&thread("v"), LogInput {}).drain(&drain).step_limit(0);
@@ -150,7 +154,7 @@ async fn a_breakpoint_comes_first_and_the_step_limit_last() {
 #[tokio::test]
 async fn a_graph_inside_stops_at_its_own_step_and_runs_nothing_twice() {
     for durability in [Durability::Sync, Durability::Async, Durability::Exit] {
-        let (store, ran, drain) = (Gated::new(), Ran::default(), Drain::new());
+        let (store, ran, drain) = (Arc::new(Memory::new()), Ran::default(), Drain::new());
         let deepest = chain("deepest", &["x", "y", "z"], &ran, "y", &drain);
         let mut g = Graph::<Log>::builder("middle");
         let host = g.node("host", deepest.as_node::<LogInput, Arc<Log>>());
@@ -172,7 +176,7 @@ async fn a_graph_inside_stops_at_its_own_step_and_runs_nothing_twice() {
             .edge(START, beside)
             .join([host, beside], after)
             .edge(after, END);
-        let graph = g.build().unwrap().checkpointer(store.clone());
+        let graph = g.build().unwrap().shared_checkpointer(store.clone());
         let run = graph.run(&thread("t"), LogInput {}).durability(durability);
         assert_eq!(run.drain(&drain).await.unwrap(), Outcome::Drained, "{durability:?}");
         let mut first = ran.names();
@@ -196,7 +200,7 @@ async fn a_question_beside_a_drained_graph_is_asked() {
         Ok(Log::update().lines([sure.to_string()]))
     });
     g.edge(START, host).edge(START, asks).edge(host, END).edge(asks, END);
-    let graph = g.build().unwrap().checkpointer(Gated::new());
+    let graph = g.build().unwrap().checkpointer(Memory::new());
     let outcome = graph.run(&thread("t"), LogInput {}).drain(&drain).await.unwrap();
     assert!(matches!(outcome, Outcome::Asked(_)), "{outcome:?}");
     let outcome = graph.resume(&thread("t")).answer::<Sure>(&true).await.unwrap();
@@ -206,7 +210,12 @@ async fn a_question_beside_a_drained_graph_is_asked() {
 
 #[tokio::test]
 async fn a_drain_that_takes_too_long_ends_in_a_cancellation() {
-    let (store, drain, cancel, begun) = (Gated::new(), Drain::new(), Cancel::new(), Arc::new(Notify::new()));
+    let (store, drain, cancel, begun) = (
+        Arc::new(Memory::new()),
+        Drain::new(),
+        Cancel::new(),
+        Arc::new(Notify::new()),
+    );
     let mut g = Graph::<Log>::builder("slow");
     let told = Arc::clone(&begun);
     let slow = g.node("slow", move |log: Arc<Log>| {
@@ -220,7 +229,7 @@ async fn a_drain_that_takes_too_long_ends_in_a_cancellation() {
         }
     });
     g.edge(START, slow).edge(slow, END);
-    let graph = g.build().unwrap().checkpointer(store.clone());
+    let graph = g.build().unwrap().shared_checkpointer(store.clone());
     let run = graph.run(&thread("t"), LogInput {}).drain(&drain).cancel(&cancel);
     let run = tokio::spawn(run.into_future());
     begun.notified().await;
@@ -236,5 +245,6 @@ async fn a_drain_that_takes_too_long_ends_in_a_cancellation() {
     assert!(!run.is_finished(), "a task that runs is not cut off by a drain");
     cancel.cancel();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Cancelled);
-    assert_eq!(store.log().last().unwrap().status, Some(RunStatus::Stopped));
+    let kept = graph.state(&thread("t"), At::Head).await.unwrap().unwrap();
+    assert_eq!(kept.run.unwrap().status, RunStatus::Stopped);
 }
