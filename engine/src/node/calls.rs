@@ -320,6 +320,8 @@ impl Reply {
                 NodeErrorKind::Asked
                 | NodeErrorKind::Paused
                 | NodeErrorKind::Left
+                | NodeErrorKind::Drained
+                | NodeErrorKind::OverBudget
                 | NodeErrorKind::Cancelled
                 | NodeErrorKind::TimeLimit => None,
             },

@@ -212,7 +212,15 @@ impl RunContext {
 }
 
 /// Cuts off what is written when the run is dropped.
-pub(crate) struct Writes(pub(crate) Arc<RunContext>);
+pub(crate) struct Writes(Arc<RunContext>);
+
+impl Writes {
+    /// `None` where everything is written at once.
+    pub(super) fn of(run: &Arc<RunContext>) -> Option<Self> {
+        let behind = run.store.as_ref().is_some_and(|handle| handle.behind.is_some());
+        behind.then(|| Self(Arc::clone(run)))
+    }
+}
 
 impl Drop for Writes {
     fn drop(&mut self) {

@@ -279,13 +279,12 @@ impl<S: State> Opening<S> {
             hold,
             handle,
         } = self;
-        let topology = Arc::clone(&graph.parts.topology);
         let breakpoints = (graph.parts.breakpoints).unless_said(options.stop_before, options.stop_after);
         let context = RunContext {
             key,
             run,
             outer: options.outer,
-            topology: Arc::clone(&topology),
+            topology: Arc::clone(&graph.parts.topology),
             clock: graph.clock,
             cancel: options.cancel.0,
             drain: options.drain,
@@ -305,10 +304,10 @@ impl<S: State> Opening<S> {
             cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
             ways: graph.ways,
         };
-        let behind = options.durability != Durability::Sync && context.store.is_some();
         let context = Arc::new(context);
         Driver {
-            _writes: behind.then(|| Writes(Arc::clone(&context))),
+            _writes: Writes::of(&context),
+            waiting: Waiting::new(&graph.parts.topology),
             shared: Shared {
                 parts: graph.parts,
                 run: context,
@@ -322,7 +321,6 @@ impl<S: State> Opening<S> {
                 inherited: None,
             },
             tasks: Vec::new(),
-            waiting: Waiting::new(&topology),
             account: Account::default(),
             budget: options.budget,
             steps_left: options.step_limit,

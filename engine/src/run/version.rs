@@ -204,6 +204,7 @@ impl<U> StoredOutput<U> {
             route: self.route,
             goto: self.goto,
             leave: self.leave,
+            spend: self.spend,
             cancelled: self.cancelled,
             version: self.version,
         }

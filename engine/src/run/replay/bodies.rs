@@ -6,10 +6,11 @@ use super::{compare::failed, difference::Difference, walk::Compared};
 use crate::{
     graph::Payload,
     run::{
+        Spend,
         driver::Driver,
         error::RunError,
         plan::Seed,
-        step::{Crowd, End, Shared},
+        step::{Crowd, End, Shared, StoredOutput},
     },
     state::State,
     tree,
@@ -67,6 +68,11 @@ pub(super) fn compare<S: State>(
             let replayed = driver.stored_output(node, &output)?;
             // As this version writes it.
             let kept = driver.kept_output(recorded).map_err(RunError::from);
+            // What it has cost is not compared: a replay spends nothing.
+            let kept = kept.map(|kept| StoredOutput {
+                spend: Spend::NOTHING,
+                ..kept
+            });
             let kept = kept.and_then(|kept| driver.output(node, kept));
             let recorded = kept.and_then(|kept| driver.stored_output(node, &kept));
             let recorded = &*recorded.map_err(|error| failed(&error))?;
@@ -89,6 +95,8 @@ pub(super) fn compare<S: State>(
         }
         Some(End::Failed { error, .. }) => error.to_string(),
         Some(End::Paused) => "it stops at a breakpoint inside".to_owned(),
+        Some(End::Drained) => "it leaves as if it were drained".to_owned(),
+        Some(End::OverBudget(error)) => error.to_string(),
         Some(End::Cancelled) => "it leaves as if it were cancelled".to_owned(),
         Some(End::TimeLimit) | None => format!("it has not ended within {BODIES_TIME_MAX:?}"),
     };

@@ -22,6 +22,7 @@ use crate::{
         Journal, Options,
         barrier::Outputs,
         behind::{Durability, StoreHandle},
+        budget::Account,
         driver::Driver,
         error::RunError,
         event::Sink,
@@ -445,10 +446,12 @@ impl<S: State> Walk<S> {
         let recorded = self.decoded(after)?.encode()?;
         of_states(&recorded, &driver.shared.state.encode()?)?;
         let parts = Arc::clone(&self.graph.parts);
-        let frontier = Frontier::store(&parts.topology, &parts.nodes, &driver.tasks, &driver.waiting)?;
+        // What was spent is not compared: a replay spends nothing.
+        let account = Account::default();
+        let frontier = Frontier::store(&parts.topology, &parts.nodes, &driver.tasks, &driver.waiting, account)?;
         // As today's graph names it.
         let (tasks, waiting) = self.load(after)?;
-        let recorded = Frontier::store(&parts.topology, &parts.nodes, &tasks, &waiting)?;
+        let recorded = Frontier::store(&parts.topology, &parts.nodes, &tasks, &waiting, account)?;
         of_frontiers(&Frontier::decode(&recorded)?, &Frontier::decode(&frontier)?)?;
         self.state = Some(Arc::clone(&driver.shared.state));
         self.last = Some(driver);
