@@ -212,8 +212,8 @@ impl<S: State> Driver<S> {
         let shared = &self.shared;
         let sizes = &mut self.sizes;
         let changes = if shared.run.holds_back() {
-            self.unwritten.absorb(&mut self.changes);
-            &self.unwritten
+            self.late.unwritten.absorb(&mut self.changes);
+            &self.late.unwritten
         } else {
             &self.changes
         };
@@ -239,7 +239,7 @@ impl<S: State> Driver<S> {
         })
         .await?;
         self.changes.clear();
-        self.unwritten.clear();
+        self.late.unwritten.clear();
         let head = self.shared.run.store.as_ref().and_then(StoreHandle::head);
         self.tell_saved(mark, head).await;
         Ok(())

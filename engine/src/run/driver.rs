@@ -17,7 +17,7 @@ use super::{
     plan::{Departure, Seed, Waiting},
     race::{Watch, wait_for},
     recording::Origin,
-    saver::Mark,
+    saver::Late,
     step::{Crowd, End, Shared, run_one},
     version::Inherited,
 };
@@ -54,12 +54,7 @@ pub(crate) struct Driver<S: State> {
     pub(crate) origin: Option<Origin>,
     /// The checkpoint that the next one grows from, if not the head.
     pub(crate) parent: Option<Seq>,
-    /// How many checkpoints it has named.
-    pub(crate) saves: u32,
-    /// The checkpoint that is held back, if one is.
-    pub(crate) held: Option<Mark>,
-    /// What has changed since the newest checkpoint that was written, where some are held back.
-    pub(crate) unwritten: Changes,
+    pub(crate) late: Late,
     /// Cuts off what is being written when the run is dropped.
     pub(crate) _writes: Option<Writes>,
     /// Outputs that earlier runs of this step have left behind are looked up only when there are any.

@@ -21,6 +21,7 @@ use super::{
     limits::RunLimit,
     plan::{Departure, Waiting},
     recording::Recording,
+    saver::Late,
     step::{Shared, panic_message},
 };
 use crate::{
@@ -333,9 +334,7 @@ impl<S: State> Opening<S> {
             kept: Vec::new(),
             origin: None,
             parent: None,
-            saves: 0,
-            held: None,
-            unwritten: Changes::default(),
+            late: Late::default(),
             has_records: false,
             breakpoints,
             may_pause: false,

@@ -31,6 +31,17 @@ pub(super) struct Mark {
     pub(super) account: Account,
 }
 
+/// What the driver knows of checkpoints that are not written yet.
+#[derive(Default)]
+pub(crate) struct Late {
+    /// How many checkpoints it has named.
+    saves: u32,
+    /// The checkpoint that is held back, if one is.
+    held: Option<Mark>,
+    /// What has changed since the newest checkpoint that was written, where some are held back.
+    pub(super) unwritten: Changes,
+}
+
 /// Everything a checkpoint is made of, as it was when its step ended.
 struct Kept<S: State> {
     parts: Arc<Parts<S>>,
@@ -149,11 +160,11 @@ impl<S: State> Driver<S> {
             Uuid::new_v5(&run.run.as_uuid(), run.key.namespace.as_str().as_bytes())
         };
         let epoch = run.store.as_ref().map_or(0, |handle| handle.epoch.0);
-        self.saves = self.saves.wrapping_add(1);
+        self.late.saves = self.late.saves.wrapping_add(1);
         let mut bytes = *named.as_bytes();
         if let Some((_, tail)) = bytes.split_last_chunk_mut::<8>() {
             // The number counts in the last bytes, the claim in those before, but for the two bits of the variant.
-            let counted = (epoch << 32) | u64::from(self.saves);
+            let counted = (epoch << 32) | u64::from(self.late.saves);
             *tail = u64::from_be_bytes(*tail).wrapping_add(counted).to_be_bytes();
         }
         Uuid::new_v8(bytes)
@@ -165,7 +176,7 @@ impl<S: State> Driver<S> {
             parts: Arc::clone(&self.shared.parts),
             sink: Arc::clone(&self.shared.sink),
             state: Arc::clone(&self.shared.state),
-            changes: std::mem::take(&mut self.unwritten),
+            changes: std::mem::take(&mut self.late.unwritten),
             sizes: self.sizes,
             tasks: self.tasks.clone(),
             waiting: self.waiting.clone(),
@@ -175,8 +186,8 @@ impl<S: State> Driver<S> {
 
     /// Holds the checkpoint back until the run ends, or somebody has facts to write about the step that begins there.
     pub(super) async fn hold(&mut self, mark: Mark) {
-        self.held = Some(mark);
-        self.unwritten.absorb(&mut self.changes);
+        self.late.held = Some(mark);
+        self.late.unwritten.absorb(&mut self.changes);
         let kept = Box::new(self.kept(mark));
         if let Some(behind) = self.behind() {
             *behind.turn.lock().await = Unwritten::Held(kept);
@@ -224,7 +235,7 @@ impl<S: State> Driver<S> {
             Unwritten::UnderWay => return Err(unsaved("its write ended early")),
             Unwritten::Written(sizes) => {
                 self.sizes = sizes;
-                self.held = None;
+                self.late.held = None;
             }
             Unwritten::Failed(error) => return Err(error.unwrap_or_else(|| unsaved("its error was told before"))),
         }
@@ -241,8 +252,8 @@ impl<S: State> Driver<S> {
                 Unwritten::Nothing => return Ok(None),
                 Unwritten::Held(held) => {
                     drop(turn);
-                    self.unwritten = held.into_changes();
-                    return Ok(self.held.take());
+                    self.late.unwritten = held.into_changes();
+                    return Ok(self.late.held.take());
                 }
                 // Somebody had it written meanwhile.
                 other @ (Unwritten::UnderWay | Unwritten::Written(_) | Unwritten::Failed(_)) => *turn = other,

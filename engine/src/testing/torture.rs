@@ -238,7 +238,7 @@ impl<S: State> Patient<'_, S> {
                 Some(Err(RunError::UnknownThread { .. })) => known = false,
                 Some(Err(error)) if self.accidents() == before => return Err(format!("the run failed: {error}")),
                 // Dropped, failed by an accident, or stopped short of its end: it is gone on with.
-                Some(Err(_) | Ok(Outcome::Breakpoint(_) | Outcome::Cancelled)) | None => {}
+                Some(Err(_) | Ok(Outcome::Breakpoint(_) | Outcome::Drained | Outcome::Cancelled)) | None => {}
             }
         }
         Err(format!("no end after it was gone on with {RESUMES_MAX} times"))
