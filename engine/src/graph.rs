@@ -1,9 +1,11 @@
 //! Graphs: declared by a builder, checked whole, then run any number of times.
 
+mod also;
 mod around;
 mod builder;
 mod check;
 mod draw;
+mod fan_out;
 mod id;
 mod join;
 mod outline;
@@ -17,6 +19,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 pub(crate) use self::topology::Declared;
 pub(crate) use self::{
     around::CachePolicy,
+    fan_out::OnFailure,
     id::{At, Slot},
     parts::{Branch, Call, Goto, Leave, NodeSpec, Output, Parts, Payload, PayloadCodec, UnknownTarget},
     topology::{Exits, Join, Kind, Topology},
@@ -25,7 +28,11 @@ pub use self::{
     around::Reads,
     builder::GraphBuilder,
     check::{BuildError, BuildErrors, Warning},
-    id::{AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, START, Source, Start, Targets, WorkerId, from, to},
+    fan_out::{FanOutPolicy, ItemError},
+    id::{
+        AlsoId, AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, RoutesFrom, START, Source, Start, Targets,
+        WorkerId, from, to,
+    },
     join::JoinRule,
     outline::{Outline, OutlineWay},
 };

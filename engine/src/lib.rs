@@ -54,7 +54,9 @@
 //! | a way that depends on the state | [`GraphBuilder::branch`], [`GraphBuilder::router`] |
 //! | the same node for many items, and to wait for all | [`GraphBuilder::fan_out`], [`GraphBuilder::join`] |
 //! | to wait for some of them only, or so long and no longer | [`GraphBuilder::join_when`], [`GraphBuilder::race`] |
-//! | a graph inside a graph | [`Graph::as_node`] |
+//! | items that may fail without the rest | [`GraphBuilder::fan_out_policy`] |
+//! | a node that goes on along its edges, and elsewhere besides | [`GraphBuilder::router_also`] |
+//! | a graph inside a graph, fresh or with a lasting state, and out of it | [`Graph::as_node`], [`SubgraphMode`], [`Context::leave`] |
 //! | to keep every step, and go on after a crash | [`Graph::checkpointer`], [`Graph::resume`] |
 //! | to say how soon each step is durable | [`Run::durability`] |
 //! | to let runs end their step before the process stops | [`Drain`] |
@@ -107,8 +109,9 @@ pub use cache::{CacheError, CacheKey, MemoryCache, NodeCache};
 pub use checkpoint::{CheckpointError, Checkpointer, Memory};
 pub use clock::{Clock, SystemClock};
 pub use graph::{
-    AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, Graph, GraphBuilder, JoinRule, NodeId, Outline,
-    OutlineWay, Reads, RouterId, START, Source, Start, Targets, Warning, WorkerId, from, to,
+    AlsoId, AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, FanOutPolicy, Graph, GraphBuilder, ItemError,
+    JoinRule, NodeId, Outline, OutlineWay, Reads, RouterId, RoutesFrom, START, Source, Start, Targets, Warning,
+    WorkerId, from, to,
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use layer::{Layer, Next, Ran, RunInfo, StepInfo, TaskInfo, Times, Timing, Tracing, Whole};
@@ -118,11 +121,12 @@ pub use node::{
 };
 pub use route::{Command, Route};
 pub use run::{
-    AsNode, Breakpoints, Budget, Cancel, Difference, Divergence, Drain, Durability, Event, EventKind, EventReader,
-    EventSender, Extra, HistoryEntry, Inside, InsideKind, NodePanic, NodeTimeout, OnBudget, OnBusy, OnPending, Outcome,
-    OverBudget, Path, REPLAY_CHECKPOINTS_DEFAULT, RaiseBudget, ReaderGone, Recording, Replay, Replayed, Run, RunError,
-    RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot, Spend, Spent, StalledJoin, StartedTask, Stop, Subgraph,
-    THREAD_FORMAT, TaskState, TransferError, Versions, events,
+    AsNode, Breakpoints, Budget, Cancel, Difference, Divergence, Drain, Durability, Ended, Event, EventKind,
+    EventReader, EventSender, Extra, HistoryEntry, Inside, InsideKind, NodePanic, NodeTimeout, OnBudget, OnBusy,
+    OnPending, OrLeft, Outcome, OverBudget, Path, REPLAY_CHECKPOINTS_DEFAULT, RaiseBudget, ReaderGone, Recording,
+    Replay, Replayed, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot, Spend, Spent, StalledJoin,
+    StartedTask, Stop, Subgraph, SubgraphError, SubgraphMode, THREAD_FORMAT, TaskState, TransferError, Versions,
+    events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

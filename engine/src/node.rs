@@ -4,6 +4,7 @@ mod calls;
 mod context;
 mod effect;
 mod error;
+mod flight;
 mod into;
 mod limiter;
 mod policy;
@@ -12,8 +13,9 @@ use async_trait::async_trait;
 
 pub(crate) use self::{
     calls::{Calls, Entry},
-    context::{Arrived, Cut, Emit, Emitter, Flights, InFlight, RunContext, TaskContext, TypeMap},
+    context::{Arrived, Emit, Emitter, RunContext, TaskContext, TypeMap},
     error::NodeErrorKind,
+    flight::{Cut, Flights, InFlight},
     limiter::{Held, Seat},
 };
 pub use self::{

@@ -16,6 +16,8 @@ mod edit;
 mod error;
 mod event;
 mod frontier;
+mod hosting;
+mod items;
 mod journal;
 mod layers;
 mod limits;
@@ -66,7 +68,7 @@ pub use self::{
     replay::{Difference, Divergence, REPLAY_CHECKPOINTS_DEFAULT, Replay, Replayed},
     step::StoredOutput,
     stream::{RunEvent, RunStream},
-    subgraph::Subgraph,
+    subgraph::{Ended, OrLeft, Subgraph, SubgraphError, SubgraphMode},
     transfer::{THREAD_FORMAT, TransferError},
     version::Versions,
 };
@@ -79,10 +81,10 @@ pub(crate) use self::{
     driver::RunEnd,
     event::Hears,
     frontier::Bytes,
+    hosting::enter,
     journal::{Journal, decode_record, encode_record},
     limits::RunLimit,
     replay::Notes,
-    subgraph::enter,
     version::Inherited,
     ways::Ways,
 };
@@ -196,6 +198,8 @@ pub(crate) struct Options<S: State> {
     pub(crate) events: Option<EventSender<S>>,
     pub(crate) on_busy: OnBusy,
     pub(crate) on_pending: Option<OnPending>,
+    /// Whether other tasks of the outer graph use the thread as well, one in a step.
+    pub(crate) accumulates: bool,
     pub(crate) at: Option<At>,
     pub(crate) stop_before: Option<Nodes>,
     pub(crate) stop_after: Option<Nodes>,
@@ -227,6 +231,7 @@ impl<S: State> Default for Options<S> {
             events: None,
             on_busy: OnBusy::default(),
             on_pending: None,
+            accumulates: false,
             at: None,
             stop_before: None,
             stop_after: None,

@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::{Channels, Compat, Goto, JsonInput, JsonState, JsonUpdate, Leave, Reply, TaskInput};
 use crate::{
     graph::{
-        At, Branch, BuildError, BuildErrors, Call, Graph, GraphBuilder, JoinRule, Kind, Output, Payload, PayloadCodec,
-        Slot, UnknownTarget, {self as core},
+        At, Branch, BuildError, BuildErrors, Call, FanOutPolicy, Graph, GraphBuilder, JoinRule, Kind, Output, Payload,
+        PayloadCodec, Slot, UnknownTarget, {self as core},
     },
     node::{Context, NodeError, Policy},
-    run::{Breakpoints, Outcome, Run, RunEnd, enter},
+    run::{Breakpoints, Outcome, Run, RunEnd, SubgraphMode, enter},
 };
 
 /// Declares a dynamic graph. Names may be used before their nodes are declared; `START` and `END` are the ends.
@@ -37,6 +37,7 @@ pub struct DynamicBuilder {
     channels: Channels,
     slots: BTreeMap<String, Slot>,
     policies: Vec<(String, Policy)>,
+    fan_out_policies: Vec<(String, FanOutPolicy<JsonState>)>,
     deferred: Vec<String>,
     renamed: Vec<(String, String)>,
     ways: Vec<Way>,
@@ -70,6 +71,7 @@ impl DynamicBuilder {
             channels,
             slots: BTreeMap::new(),
             policies: Vec::new(),
+            fan_out_policies: Vec::new(),
             deferred: Vec::new(),
             renamed: Vec::new(),
             ways: Vec::new(),
@@ -110,13 +112,18 @@ impl DynamicBuilder {
 
     /// Adds a graph as a node. It is begun with the channels that both have, and writes those that both have.
     pub fn subgraph(&mut self, name: impl Into<String>, graph: Graph<JsonState>) -> &mut Self {
+        self.subgraph_as(SubgraphMode::Fresh, name, graph)
+    }
+
+    /// The same, with a say in what becomes of the inner graph's state.
+    pub fn subgraph_as(&mut self, mode: SubgraphMode, name: impl Into<String>, graph: Graph<JsonState>) -> &mut Self {
         let channels = self.channels.clone();
         let call: Call<JsonState> = Box::new(move |state, payload, ctx| {
             let (graph, channels) = (graph.clone(), channels.clone());
             let given = task_input(state, payload).to_object();
             Box::pin(async move {
                 let input = graph.parts.shape.known_input(JsonInput::from(given));
-                let inner = match enter(&graph, &ctx, "", input).await? {
+                let inner = match enter(&graph, &ctx, "", input, mode).await? {
                     RunEnd::Outcome(Outcome::Done(state) | Outcome::Stalled { state, .. }) => state,
                     RunEnd::Left(leave) => return Err(NodeError::left(*leave)),
                     RunEnd::Outcome(_) => return Err(NodeError::terminal("the inner graph has not come to its end")),
@@ -131,6 +138,12 @@ impl DynamicBuilder {
     /// Says how a node is run.
     pub fn policy(&mut self, node: impl Into<String>, policy: Policy) -> &mut Self {
         self.policies.push((node.into(), policy));
+        self
+    }
+
+    /// Says what becomes of what is sent to a node when it fails for good.
+    pub fn fan_out_policy(&mut self, node: impl Into<String>, policy: FanOutPolicy<JsonState>) -> &mut Self {
+        self.fan_out_policies.push((node.into(), policy));
         self
     }
 
@@ -209,6 +222,12 @@ impl DynamicBuilder {
         for (name, policy) in std::mem::take(&mut self.policies) {
             match self.slots.get(&name) {
                 Some(slot) => self.inner.set_policy(*slot, policy),
+                None => self.problems.push(BuildError::UnknownNode(name)),
+            }
+        }
+        for (name, policy) in std::mem::take(&mut self.fan_out_policies) {
+            match self.slots.get(&name) {
+                Some(slot) => self.inner.set_fan_out_policy(*slot, policy),
                 None => self.problems.push(BuildError::UnknownNode(name)),
             }
         }

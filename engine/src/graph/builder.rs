@@ -17,7 +17,8 @@ use super::{
     Graph,
     around::{self, Around},
     check::{self, BuildError, BuildErrors, Warning},
-    id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, RouterId, Slot, WorkerId},
+    fan_out::OnFailure,
+    id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, Opaque, RouterId, RoutesFrom, Slot, WorkerId},
     join::JoinRule,
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
     topology::{Declared, Kind, Topology},
@@ -232,8 +233,8 @@ impl<S: State> GraphBuilder<S> {
     }
 
     /// Says where each of a router's routes leads.
-    pub fn routes<R: Route, T: EdgeTo<S>>(&mut self, from: RouterId<S, R>, wire: impl Fn(R) -> T) -> &mut Self {
-        let from = self.at(At::Node(from.0));
+    pub fn routes<R: Route, T: EdgeTo<S>>(&mut self, from: impl RoutesFrom<S, R>, wire: impl Fn(R) -> T) -> &mut Self {
+        let from = self.at(from.router().0);
         let table = R::ALL
             .iter()
             .map(|route| (Cow::Borrowed(route.label()), self.targets(wire(*route))))
@@ -391,10 +392,19 @@ impl<S: State> GraphBuilder<S> {
             payload,
             adopt: None,
             around: Around::default(),
+            on_failure: OnFailure::Fail,
         });
         Slot {
             builder: self.tag,
             index: self.declared.node(name, kind),
+        }
+    }
+
+    /// The place of a node of this builder; nothing for an id of another, which is noted as an error.
+    pub(super) fn own(&mut self, of: Opaque) -> Option<Slot> {
+        match self.at(of.0) {
+            At::Node(slot) if slot.builder == self.tag => Some(slot),
+            At::Node(_) | At::Start | At::End => None,
         }
     }
 

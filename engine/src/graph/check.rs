@@ -430,6 +430,20 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// A router that follows its edges as well needs both routes and edges.
+    fn also_problem(&self, at: usize, name: Cow<'static, str>) -> Option<BuildError> {
+        let is = |from: &At| self.index(*from) == NodeIndex::new(at);
+        let declared = self.declared;
+        if !declared.routes.iter().any(|(from, _)| is(from)) {
+            return Some(BuildError::Unrouted(name));
+        }
+        let pairs = declared.edges.iter().chain(&declared.fan_outs);
+        let branches = declared.branches.iter().map(|(from, _)| from);
+        let joins = declared.joins.iter().flat_map(|join| &join.sources);
+        let mut always = pairs.map(|(from, _)| from).chain(branches).chain(joins);
+        (!always.any(is)).then_some(BuildError::DeadEnd(name))
+    }
+
     /// The first that holds: not reached, no way out, no way to END.
     fn node_problem(&self, at: usize, name: &str, kind: Kind) -> Option<BuildError> {
         let name = || Cow::Owned(name.to_owned());
@@ -448,6 +462,11 @@ impl<'a> Map<'a> {
             } else {
                 BuildError::DeadEnd(name())
             });
+        }
+        if kind == Kind::Also
+            && let Some(problem) = self.also_problem(at, name())
+        {
+            return Some(problem);
         }
         (!self.ending.contains(&node) && self.cyclic.contains(&node)).then(|| BuildError::NoExit(name()))
     }

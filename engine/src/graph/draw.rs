@@ -17,7 +17,7 @@ pub(super) fn mermaid(topology: &Topology) -> String {
     for (at, name) in topology.names().iter().enumerate() {
         let (open, close) = match topology.kind(at) {
             Kind::Node => ("[", "]"),
-            Kind::Router => ("{{", "}}"),
+            Kind::Router | Kind::Also => ("{{", "}}"),
             Kind::Worker => ("[[", "]]"),
             Kind::Open => ("(", ")"),
         };

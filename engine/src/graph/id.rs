@@ -25,6 +25,10 @@ pub struct NodeId<S>(pub(crate) Slot, pub(crate) PhantomData<fn(S)>);
 #[must_use = "a router needs `routes`"]
 pub struct RouterId<S, R>(pub(crate) Slot, pub(crate) PhantomData<fn(S, R)>);
 
+/// A node that always follows its edges, and may take any of the routes `R` besides.
+#[must_use = "it needs `routes`, and an edge"]
+pub struct AlsoId<S, R>(pub(crate) Slot, pub(crate) PhantomData<fn(S, R)>);
+
 /// A node that is fed by a payload `I`; it is reached by `fan_out` alone.
 #[must_use = "a worker is started by `fan_out`"]
 pub struct WorkerId<S, I>(pub(crate) Slot, pub(crate) PhantomData<fn(S, I)>);
@@ -116,6 +120,12 @@ impl<S> EdgeFrom<S> for NodeId<S> {
     }
 }
 
+impl<S, R> EdgeFrom<S> for AlsoId<S, R> {
+    fn source(self) -> Source<S> {
+        Source(At::Node(self.0), PhantomData)
+    }
+}
+
 impl<S, I> EdgeFrom<S> for WorkerId<S, I> {
     fn source(self) -> Source<S> {
         Source(At::Node(self.0), PhantomData)
@@ -146,6 +156,34 @@ impl<S, R> EdgeTo<S> for RouterId<S, R> {
     }
 }
 
+impl<S, R> EdgeTo<S> for AlsoId<S, R> {
+    fn targets(self) -> Targets<S> {
+        Targets(vec![At::Node(self.0)], PhantomData)
+    }
+}
+
+/// What has routes: a router of the same state.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no routes `{R}` in a `{S}` graph",
+    note = "routes are given to what `router` or `router_also` returned"
+)]
+pub trait RoutesFrom<S, R> {
+    #[doc(hidden)]
+    fn router(self) -> Opaque;
+}
+
+impl<S, R> RoutesFrom<S, R> for RouterId<S, R> {
+    fn router(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+impl<S, R> RoutesFrom<S, R> for AlsoId<S, R> {
+    fn router(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
 /// What a policy may be given to: a node, a router or a worker.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a node of a `{S}` graph",
@@ -168,6 +206,12 @@ impl<S, R> AnyNode<S> for RouterId<S, R> {
     }
 }
 
+impl<S, R> AnyNode<S> for AlsoId<S, R> {
+    fn slot(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
 impl<S, I> AnyNode<S> for WorkerId<S, I> {
     fn slot(self) -> Opaque {
         Opaque(At::Node(self.0))
@@ -185,7 +229,7 @@ macro_rules! copyable {
         }
     )* };
 }
-copyable!(NodeId<S>, RouterId<S, R>, WorkerId<S, I>);
+copyable!(NodeId<S>, RouterId<S, R>, AlsoId<S, R>, WorkerId<S, I>);
 
 impl<S> fmt::Debug for Source<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{around::Around, check::Warning, topology::Topology};
+use super::{around::Around, check::Warning, fan_out::OnFailure, topology::Topology};
 use crate::{
     cache::NodeCache,
     dynamic::Compat,
@@ -29,6 +29,8 @@ pub(crate) struct Output<S: State> {
     pub(crate) update: S::Update,
     /// Position of the route a router has chosen.
     pub(crate) route: Option<usize>,
+    /// Positions of the routes that a node takes besides its edges.
+    pub(crate) also: Vec<usize>,
     /// Where a node of a dynamic graph goes besides its edges.
     pub(crate) goto: Vec<Goto>,
     /// Set when the node ends its whole graph, in favour of the graph around it.
@@ -48,6 +50,7 @@ impl<S: State> Output<S> {
         Self {
             update,
             route: None,
+            also: Vec::new(),
             goto: Vec::new(),
             leave: None,
             spend: Spend::NOTHING,
@@ -55,6 +58,11 @@ impl<S: State> Output<S> {
             cached: false,
             calls: None,
         }
+    }
+
+    /// The positions of all routes it takes.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = usize> {
+        self.route.into_iter().chain(self.also.iter().copied())
     }
 
     /// Of a task that a join has cancelled.
@@ -112,6 +120,8 @@ pub(crate) struct NodeSpec<S: State> {
     pub(crate) payload: Option<PayloadCodec>,
     /// What becomes of what a graph inside has left to this one, if that means anything here.
     pub(crate) adopt: Option<Adopt<S>>,
+    /// What becomes of a fan-out's item that fails for good.
+    pub(crate) on_failure: OnFailure<S>,
     pub(crate) around: Around<S>,
 }
 

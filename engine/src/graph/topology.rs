@@ -13,6 +13,8 @@ use crate::state::Field;
 pub(crate) enum Kind {
     Node,
     Router,
+    /// A router that follows its edges as well.
+    Also,
     Worker,
     /// Of a dynamic graph: run on the state or on what it is sent.
     Open,

@@ -322,6 +322,7 @@ impl Reply {
                 | NodeErrorKind::Left
                 | NodeErrorKind::Drained
                 | NodeErrorKind::OverBudget
+                | NodeErrorKind::Leaves
                 | NodeErrorKind::Cancelled
                 | NodeErrorKind::TimeLimit => None,
             },

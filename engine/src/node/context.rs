@@ -5,33 +5,33 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use rand::{SeedableRng, rngs::StdRng};
 use schemars::schema_for;
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Calls, Effect, Held, NodeError};
+use super::{
+    Calls, Effect, Held, NodeError,
+    flight::{Cut, Flights},
+};
 use crate::{
     ask::{Ask, Question},
     cache::NodeCache,
     checkpoint::{Commit, TaskRecord},
     clock::Clock,
-    graph::Topology,
+    graph::{Leave, Topology},
     id::{RunId, TenantId, ThreadKey},
     layer::Layer,
-    run::{Drain, Hears, Inherited, Inside, Journal, Meter, Notes, Recording, RunLimit, StoreHandle, Ways},
+    run::{
+        Busy, Drain, Hears, Inherited, Inside, Journal, Meter, Notes, Recording, RunLimit, StoreHandle, SubgraphError,
+        Ways,
+    },
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -77,6 +77,8 @@ pub(crate) struct RunContext {
     pub(crate) outer: Option<TaskContext>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Which threads have runs, those of graphs inside nodes included.
+    pub(crate) busy: Arc<Busy>,
     pub(crate) cancel: CancellationToken,
     pub(crate) drain: Drain,
     pub(crate) meter: Meter,
@@ -96,48 +98,6 @@ pub(crate) struct RunContext {
     pub(crate) layers: Arc<[Arc<dyn Layer>]>,
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
     pub(crate) ways: Option<Arc<Ways>>,
-}
-
-/// What a cancellation waits for: effects of class other, and graphs inside that keep what they have.
-#[derive(Default)]
-pub(crate) struct Flights {
-    in_flight: AtomicUsize,
-    landed: Notify,
-}
-
-/// How one task of a step is cancelled while the others go on.
-pub(crate) struct Cut {
-    pub(crate) token: CancellationToken,
-    flights: Flights,
-}
-
-impl Cut {
-    /// For a task of a run; the cancellation of the run reaches it as well.
-    pub(crate) fn of(run: &RunContext) -> Self {
-        Self {
-            token: run.cancel.child_token(),
-            flights: Flights::default(),
-        }
-    }
-}
-
-impl Flights {
-    /// Waits until everything has landed, or for so long at most.
-    async fn landed(&self) {
-        /// How long a cancellation waits for outside effects of class other that have begun.
-        const EFFECTS_WAIT_MAX: Duration = Duration::from_secs(10);
-        let ended = async {
-            loop {
-                let next = self.landed.notified();
-                if self.in_flight.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                next.await;
-            }
-        };
-        // Past the limit the effect's intent stays open in the journal, and a resume asks what became of it.
-        let _waited_long_enough = tokio::time::timeout(EFFECTS_WAIT_MAX, ended).await;
-    }
 }
 
 impl RunContext {
@@ -162,32 +122,6 @@ impl RunContext {
         match self.deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
-        }
-    }
-}
-
-/// Lets a cancellation wait while it lives.
-pub(crate) struct InFlight(Arc<RunContext>, Option<Arc<Cut>>);
-
-impl InFlight {
-    pub(crate) fn enter(task: &TaskContext) -> Self {
-        let entered = Self(Arc::clone(&task.run), task.cut.clone());
-        for flights in entered.flights() {
-            flights.in_flight.fetch_add(1, Ordering::AcqRel);
-        }
-        entered
-    }
-
-    fn flights(&self) -> impl Iterator<Item = &Flights> {
-        std::iter::once(&self.0.flights).chain(self.1.as_ref().map(|cut| &cut.flights))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        for flights in self.flights() {
-            flights.in_flight.fetch_sub(1, Ordering::AcqRel);
-            flights.landed.notify_waiters();
         }
     }
 }
@@ -469,6 +403,27 @@ impl<E: Send + 'static> Context<E> {
         self.task.seed(purpose)
     }
 
+    /// Ends the whole graph in favour of the graph around it, and leaves `value` to the node that hosts it. Nothing of the
+    /// step is merged, and nothing more of this graph runs. The host takes the value by
+    /// [`Subgraph::or_left`](crate::Subgraph::or_left); where there is no such host, the run fails.
+    ///
+    /// ```no_run
+    /// # use stepgraph::{Context, NodeError};
+    /// # async fn node(ctx: Context<()>) -> Result<(), NodeError> {
+    /// return Err(ctx.leave(&"not a question for this desk"));
+    /// # }
+    /// ```
+    #[must_use = "a node leaves by returning the error"]
+    pub fn leave<T: serde::Serialize>(&self, value: &T) -> NodeError {
+        match serde_json::to_value(value) {
+            Ok(update) => NodeError::leaves(Leave {
+                update,
+                goto: Vec::new(),
+            }),
+            Err(error) => NodeError::terminal(error),
+        }
+    }
+
     /// Puts a question. The first time, the run pauses here whatever the node then returns; once answered, the node is
     /// entered again and the answer is given.
     ///
@@ -489,9 +444,10 @@ impl<E: Send + 'static> Context<E> {
     pub fn ask_as<Q: Ask>(&self, name: &str, question: Q) -> Result<Q::Answer, NodeError> {
         let task = &self.task;
         if task.run.store.is_none() {
-            return Err(NodeError::terminal(format!(
-                "question `{name}` cannot be kept: give the graph a checkpointer"
-            )));
+            return Err(NodeError::terminal(SubgraphError::QuestionNotKept {
+                question: name.to_owned(),
+                graph: task.run.topology.graph.clone(),
+            }));
         }
         let id = task.id();
         let problem = match task.run.journal.answer(&id, name).map(serde_json::from_value) {

@@ -25,6 +25,8 @@ pub(crate) enum NodeErrorKind {
     Drained,
     /// A graph inside the node has spent what was left of the run's budget; the source is its error.
     OverBudget,
+    /// The node ends its own graph; the source is what it leaves.
+    Leaves,
     /// The run was cancelled under the node.
     Cancelled,
     /// The run has taken as long as it may.
@@ -83,6 +85,13 @@ impl NodeError {
         }
     }
 
+    pub(crate) fn leaves(leave: Leave) -> Self {
+        Self {
+            kind: NodeErrorKind::Leaves,
+            source: Box::new(LeaveError(leave)),
+        }
+    }
+
     /// What a graph inside has left, or the error as it was.
     pub(crate) fn into_left(self) -> Result<Leave, Self> {
         let Self { kind, source } = self;
@@ -121,6 +130,7 @@ impl NodeError {
             | NodeErrorKind::Left
             | NodeErrorKind::Drained
             | NodeErrorKind::OverBudget
+            | NodeErrorKind::Leaves
             | NodeErrorKind::Cancelled
             | NodeErrorKind::TimeLimit) => Some(Self {
                 kind,
@@ -139,6 +149,7 @@ impl NodeError {
             | NodeErrorKind::Left
             | NodeErrorKind::Drained
             | NodeErrorKind::OverBudget
+            | NodeErrorKind::Leaves
             | NodeErrorKind::Cancelled
             | NodeErrorKind::TimeLimit => "stopped",
         }
@@ -146,6 +157,10 @@ impl NodeError {
 
     pub(crate) const fn kind(&self) -> NodeErrorKind {
         self.kind
+    }
+
+    pub(crate) fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+        self.source.as_ref()
     }
 
     /// The error itself.

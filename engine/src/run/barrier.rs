@@ -285,7 +285,7 @@ impl<S: State> Driver<S> {
         departure.node = node;
         let topology = &self.shared.parts.topology;
         let routes = &topology.exits(node).routes;
-        if let Some(targets) = output.route.and_then(|route| routes.get(route)) {
+        for targets in output.routes().filter_map(|route| routes.get(route)) {
             departure.chosen.extend_from_slice(targets);
         }
         lead(topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(0, target))?;
@@ -309,7 +309,7 @@ impl<S: State> Driver<S> {
             self.cover(task.node, &output);
             let mut departure = Departure::of(task.node);
             let exits = parts.topology.exits(task.node);
-            if let Some(targets) = output.route.and_then(|route| exits.routes.get(route)) {
+            for targets in output.routes().filter_map(|route| exits.routes.get(route)) {
                 departure.chosen.extend_from_slice(targets);
             }
             lead(&parts.topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(at, target))?;
@@ -342,7 +342,7 @@ impl<S: State> Driver<S> {
     /// Marks, for a test that asks, that a node has given its output.
     fn cover(&self, node: usize, output: &Output<S>) {
         if let Some(ways) = self.shared.run.ways.as_ref().filter(|_| output.cancelled.is_none()) {
-            ways.leave(node, output.route);
+            ways.leave(node, output.routes());
         }
     }
 

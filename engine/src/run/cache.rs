@@ -138,6 +138,7 @@ fn write<S: State>(
 ) -> Option<Arc<[u8]>> {
     let stored = StoredOutput {
         route: StoredRoute::of(&shared.parts.topology, node, output.route),
+        also: StoredRoute::all(&shared.parts.topology, node, &output.also),
         goto: store_gotos(&shared.parts, &output.goto).ok()?,
         leave: output.leave.clone(),
         ..StoredOutput::of(&output.update)

@@ -13,6 +13,7 @@ use super::{
     busy::Hold,
     error::RunError,
     event::{EventKind, StartedTask},
+    items::settle,
     layers, owned,
     plan::{Departure, Seed, Waiting},
     race::{Watch, wait_for},
@@ -193,7 +194,7 @@ impl<S: State> Driver<S> {
         let watch = self.watch();
         let ends = match self.tasks.as_slice() {
             [task] if !self.has_records && watch.is_none() => {
-                let mut end = run_one(&self.shared, task, None).await;
+                let mut end = settle(&self.shared, task, run_one(&self.shared, task, None).await).await;
                 self.bill(task, &mut end);
                 if self.shared.sink.is_heard() {
                     self.tell_end(0, &end).await;

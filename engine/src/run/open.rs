@@ -17,6 +17,7 @@ use super::{
     error::RunError,
     event::Sink,
     frontier::Frontier,
+    hosting::share_a_step,
     layers,
     limits::RunLimit,
     plan::{Departure, Waiting},
@@ -71,6 +72,12 @@ pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Op
         Taken::Cancelled => return Ok(Opened::Ended(Outcome::Cancelled)),
         Taken::Found(found) => found.map(|found| *found),
     };
+    if let (true, Some(own)) = (opening.options.accumulates, opening.options.run)
+        && let Some(last) = found.as_ref().and_then(|found| found.run.as_ref())
+        && share_a_step(last.run, own)
+    {
+        return Err(RunError::Busy { thread: opening.key });
+    }
     match beginning {
         Beginning::Input(input) => opening
             .admit(input, found)
@@ -287,6 +294,7 @@ impl<S: State> Opening<S> {
             outer: options.outer,
             topology: Arc::clone(&graph.parts.topology),
             clock: graph.clock,
+            busy: graph.busy,
             cancel: options.cancel.0,
             drain: options.drain,
             meter: Meter::of(options.budget),

@@ -14,6 +14,7 @@ use super::{
     error::{NodePanic, NodeTimeout, RunError},
     event::{EventKind, Sink},
     frontier::StoredGoto,
+    items::settle,
     layers,
     plan::Seed,
     version::{Inherited, StoredRoute},
@@ -50,6 +51,8 @@ pub struct StoredOutput<U> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) route: Option<StoredRoute>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) also: Vec<StoredRoute>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) goto: Vec<StoredGoto>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leave: Option<Box<Leave>>,
@@ -67,6 +70,7 @@ impl<U> StoredOutput<U> {
         Self {
             update,
             route: None,
+            also: Vec::new(),
             goto: Vec::new(),
             leave: None,
             spend: Spend::NOTHING,
@@ -267,6 +271,10 @@ pub(super) async fn attempt<S: State>(
                 Some(adopt) => adopt(error.into_left()?).map(End::Output),
                 None => Err(error),
             },
+            NodeErrorKind::Leaves => Ok(End::Output(Output {
+                leave: Some(Box::new(error.into_left()?)),
+                ..Output::of(S::Update::default())
+            })),
             NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
             NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
         },
@@ -329,7 +337,10 @@ impl<S: State> Crowd<S> {
         let mut ended = Vec::new();
         for (at, task, cut) in tasks {
             let (shared, task) = (shared.clone(), task.clone());
-            let mut future: TaskFuture<S> = Box::pin(async move { run_one(&shared, &task, cut).await });
+            let mut future: TaskFuture<S> = Box::pin(async move {
+                let end = run_one(&shared, &task, cut).await;
+                settle(&shared, &task, end).await
+            });
             match std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
                 Poll::Ready(end) => ended.push((at, end)),
                 Poll::Pending => {

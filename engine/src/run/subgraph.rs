@@ -1,32 +1,41 @@
 //! A graph as a node of another.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
+use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 
-use super::{
-    Answers, Beginning, Cancel, OnBusy, Options, Outcome, Run,
-    answer::open_questions,
-    driver::RunEnd,
-    error::RunError,
-    event::{Hears, Inside, Sink},
-    open::open_with,
-};
+use super::{Outcome, driver::RunEnd, hosting::enter};
 use crate::{
-    ask::Question,
-    checkpoint::{At, RunStatus},
     graph::Graph,
-    node::{Context, Emit, Emitter, InFlight, Node, NodeError},
+    node::{Context, Node, NodeError},
     state::{FromState, State},
 };
 
+/// What becomes of the state of a graph inside a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubgraphMode {
+    /// Each task begins it afresh, on a thread inside its own.
+    #[default]
+    Fresh,
+    /// All tasks of the node on one outer thread share one inner thread: each brings new input, and what is not `per_run`
+    /// lasts from one to the next. It needs a checkpointer, and two tasks of one step cannot both use it. An outer thread that
+    /// is rerun or forked from an older checkpoint finds the inner one as it is now.
+    Accumulating,
+    /// Each task begins it afresh and nothing of it is kept: entered again, it runs again from its beginning, with the
+    /// effects inside, and it cannot ask.
+    Unkept,
+}
+
 /// A graph as a node: `I` starts it, `O` is read from its last state. Made by [`Graph::as_node`].
 ///
-/// Each task of its host begins it afresh, on a thread inside the host's. Entered again after a crash or an answer, it goes
-/// on where it was. What its nodes emit becomes what the host emits, its questions become the host's, and a cancellation
-/// of the outer run reaches it.
+/// Each task of its host begins it afresh, on a thread inside the host's, unless its [mode](SubgraphMode) says otherwise.
+/// Entered again after a crash or an answer, it goes on where it was. What its nodes emit becomes what the host emits, its
+/// questions become the host's, and a cancellation of the outer run reaches it.
 pub struct Subgraph<S: State, I, O> {
     graph: Graph<S>,
+    mode: SubgraphMode,
     ends: PhantomData<fn(I) -> O>,
 }
 
@@ -34,14 +43,80 @@ impl<S: State, I, O> Subgraph<S, I, O> {
     pub(crate) const fn new(graph: Graph<S>) -> Self {
         Self {
             graph,
+            mode: SubgraphMode::Fresh,
             ends: PhantomData,
+        }
+    }
+
+    /// Lets its state last from task to task: [`SubgraphMode::Accumulating`].
+    #[must_use]
+    pub fn accumulating(self) -> Self {
+        self.mode(SubgraphMode::Accumulating)
+    }
+
+    /// Keeps nothing of it: [`SubgraphMode::Unkept`].
+    #[must_use]
+    pub fn unkept(self) -> Self {
+        self.mode(SubgraphMode::Unkept)
+    }
+
+    /// Says what becomes of its state.
+    #[must_use]
+    pub fn mode(mut self, mode: SubgraphMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Takes what a node inside leaves by [`Context::leave`]: `adopt` makes the host's output of it, or of what the graph has
+    /// ended with. As a [`router`](crate::GraphBuilder::router), the host so goes another way when it was left.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use stepgraph::{Command, Context, Ended, FromState, Graph, Route, START, END, State, to};
+    /// # #[derive(State, Clone, Serialize, Deserialize)]
+    /// # struct Desk { #[state(input)] question: String, answer: Option<String> }
+    /// # impl FromState<Desk> for DeskInput {
+    /// #     fn from_state(desk: &Arc<Desk>) -> Self { DeskInput { question: desk.question.clone() } }
+    /// # }
+    /// #[derive(Route, Clone, Copy)]
+    /// enum Next { Done, HandOver }
+    ///
+    /// let mut inner = Graph::<Desk>::builder("specialist");
+    /// let look = inner.node("look", |desk: Arc<Desk>, ctx: Context<()>| async move {
+    ///     if desk.question.contains("invoice") {
+    ///         return Err(ctx.leave(&"accounting"));
+    ///     }
+    ///     Ok(Desk::update().answer("42".to_owned()))
+    /// });
+    /// inner.edge(START, look).edge(look, END);
+    ///
+    /// let mut g = Graph::<Desk>::builder("desk");
+    /// let specialist = inner.build()?.as_node::<DeskInput, Arc<Desk>>();
+    /// let ask = g.router("ask", specialist.or_left(|end: Ended<Arc<Desk>, String>| match end {
+    ///     Ended::Done(desk) => Command { update: Desk::update().answer(desk.answer.clone()), goto: Next::Done },
+    ///     Ended::Left(to) => Command { update: Desk::update().answer(format!("ask {to}")), goto: Next::HandOver },
+    /// }));
+    /// let hand_over = g.node("hand_over", |_: Arc<Desk>| async { Ok(()) });
+    /// g.edge(START, ask).edge(hand_over, END);
+    /// g.routes(ask, |next| match next { Next::Done => to(END), Next::HandOver => to(hand_over) });
+    /// # g.build()?;
+    /// # Ok::<(), stepgraph::BuildErrors>(())
+    /// ```
+    pub fn or_left<T, C>(self, adopt: impl Fn(Ended<O, T>) -> C + Send + Sync + 'static) -> OrLeft<S, I, O, T, C> {
+        OrLeft {
+            subgraph: self,
+            adopt: Box::new(adopt),
         }
     }
 }
 
 impl<S: State, I, O> fmt::Debug for Subgraph<S, I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subgraph").field("graph", &self.graph).finish()
+        f.debug_struct("Subgraph")
+            .field("graph", &self.graph)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,8 +127,69 @@ impl<S: State, I: Into<S::Input> + Send + 'static, O: FromState<S>> Node for Sub
     type Event = S::Event;
 
     async fn run(&self, input: I, ctx: Context<S::Event>) -> Result<O, NodeError> {
-        let state = done(&self.graph, enter(&self.graph, &ctx, "", input.into()).await?)?;
-        Ok(O::from_state(&Arc::new(state)))
+        let end = enter(&self.graph, &ctx, "", input.into(), self.mode).await?;
+        Ok(O::from_state(&Arc::new(done(&self.graph, end)?)))
+    }
+}
+
+/// How a graph inside a node has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended<O, T> {
+    /// It has come to its own end.
+    Done(O),
+    /// One of its nodes has left it.
+    Left(T),
+}
+
+/// A graph as a node that may be left by the nodes inside. Made by [`Subgraph::or_left`].
+pub struct OrLeft<S: State, I, O, T, C> {
+    subgraph: Subgraph<S, I, O>,
+    adopt: Box<dyn Fn(Ended<O, T>) -> C + Send + Sync>,
+}
+
+impl<S: State, I, O, T, C> fmt::Debug for OrLeft<S, I, O, T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OrLeft")
+            .field("subgraph", &self.subgraph)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<S, I, O, T, C> Node for OrLeft<S, I, O, T, C>
+where
+    S: State,
+    I: Into<S::Input> + Send + 'static,
+    O: FromState<S>,
+    T: DeserializeOwned + 'static,
+    C: Send + 'static,
+{
+    type Input = I;
+    type Output = C;
+    type Event = S::Event;
+
+    async fn run(&self, input: I, ctx: Context<S::Event>) -> Result<C, NodeError> {
+        let Subgraph { graph, mode, .. } = &self.subgraph;
+        let end = enter(graph, &ctx, "", input.into(), *mode).await?;
+        Ok((self.adopt)(match end {
+            RunEnd::Left(leave) if leave.goto.is_empty() => {
+                Ended::Left(serde_json::from_value(leave.update).map_err(|error| {
+                    NodeError::terminal(SubgraphError::UnexpectedLeave {
+                        graph: name(graph),
+                        expected: type_name::<T>(),
+                        message: error.to_string(),
+                    })
+                })?)
+            }
+            RunEnd::Left(leave) => {
+                return Err(NodeError::terminal(SubgraphError::UnexpectedLeave {
+                    graph: name(graph),
+                    expected: type_name::<T>(),
+                    message: format!("it leads to {:?} by name", leave.goto),
+                }));
+            }
+            end @ RunEnd::Outcome(_) => Ended::Done(O::from_state(&Arc::new(done(graph, end)?))),
+        }))
     }
 }
 
@@ -69,9 +205,98 @@ impl<E: Send + 'static> Context<E> {
     where
         T::Event: Into<E>,
     {
-        let ctx = self.clone().narrow();
-        done(graph, enter(graph, &ctx, key, input).await?)
+        self.call_as(SubgraphMode::Fresh, graph, key, input).await
     }
+
+    /// The same in another mode. In [`SubgraphMode::Accumulating`] all tasks of this node share one inner thread for each
+    /// key.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), and [`SubgraphError`].
+    pub async fn call_as<T: State>(
+        &self,
+        mode: SubgraphMode,
+        graph: &Graph<T>,
+        key: &str,
+        input: T::Input,
+    ) -> Result<T, NodeError>
+    where
+        T::Event: Into<E>,
+    {
+        let ctx = self.clone().narrow();
+        done(graph, enter(graph, &ctx, key, input, mode).await?)
+    }
+}
+
+/// What the mode of a graph inside a node does not allow, or its host does not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubgraphError {
+    /// A node asks where nothing is kept.
+    #[error(
+        "question `{question}` of graph `{graph}` cannot be kept: give the graph a checkpointer, and do not host it as `unkept`"
+    )]
+    QuestionNotKept {
+        /// The question's name.
+        question: String,
+        /// The graph whose node asks.
+        graph: Cow<'static, str>,
+    },
+    /// A state that should last has no place to.
+    #[error("graph `{graph}` cannot accumulate where nothing is kept: give the outermost graph a checkpointer")]
+    NoCheckpointer {
+        /// The graph inside.
+        graph: Cow<'static, str>,
+    },
+    /// Two tasks of one step use one accumulating graph.
+    #[error(
+        "two tasks of one step of `{node}` use the accumulating graph `{graph}`: run them in steps of their own, or host it fresh"
+    )]
+    SharedInStep {
+        /// The graph inside.
+        graph: Cow<'static, str>,
+        /// The host.
+        node: Cow<'static, str>,
+    },
+    /// What was recorded of it cannot be told from what other tasks have left, or was not kept.
+    #[error(
+        "graph `{graph}` is hosted as accumulating or unkept, so that its nodes cannot be replayed: replay without bodies"
+    )]
+    NotReplayed {
+        /// The graph inside.
+        graph: Cow<'static, str>,
+    },
+    /// A node has left something else than its graph's host takes.
+    #[error(
+        "what a node of graph `{graph}` has left is no `{expected}`: {message}; leave what the host's `or_left` takes"
+    )]
+    UnexpectedLeave {
+        /// The graph inside.
+        graph: Cow<'static, str>,
+        /// What the host takes.
+        expected: &'static str,
+        /// Why it does not fit.
+        message: String,
+    },
+}
+
+impl SubgraphError {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::QuestionNotKept { .. } => "subgraph::question_not_kept",
+            Self::NoCheckpointer { .. } => "subgraph::no_checkpointer",
+            Self::SharedInStep { .. } => "subgraph::shared_in_step",
+            Self::NotReplayed { .. } => "subgraph::not_replayed",
+            Self::UnexpectedLeave { .. } => "subgraph::unexpected_leave",
+        }
+    }
+}
+
+/// A graph's name, for messages.
+pub(super) fn name<S: State>(graph: &Graph<S>) -> Cow<'static, str> {
+    graph.parts.topology.graph.clone()
 }
 
 /// The last state of a graph that has come to its own end.
@@ -87,167 +312,5 @@ fn done<S: State>(graph: &Graph<S>, end: RunEnd<S>) -> Result<S, NodeError> {
             graph.name()
         ))),
         RunEnd::Left(leave) => Err(NodeError::left(*leave)),
-    }
-}
-
-/// Runs a graph inside a task, on a thread inside the task's own; `key` tells several of one task apart.
-pub(crate) async fn enter<S: State>(
-    graph: &Graph<S>,
-    ctx: &Context<S::Event>,
-    key: &str,
-    input: S::Input,
-) -> Result<RunEnd<S>, NodeError> {
-    if let Some(notes) = &ctx.task.run.replay {
-        let thread = ctx.task.run.key.child(&host(ctx, key));
-        return super::replay::inside(graph, ctx, notes, thread, input).await;
-    }
-    let beginning = beginning::<S>(ctx, key, input).await?;
-    let run = inner(graph, ctx, key, beginning);
-    if let Some(error) = run.missing() {
-        return Err(NodeError::terminal(error));
-    }
-    let sink = ctx
-        .emitter
-        .clone()
-        .map_or(Sink::Nobody, |emitter| Sink::Host(hosted(emitter, ctx.node())));
-    // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
-    let _in_flight = InFlight::enter(&ctx.task);
-    let opened = open_with(run, sink).await.map_err(failed_inside)?;
-    match Box::pin(opened.finish()).await.map_err(failed_inside)? {
-        RunEnd::Outcome(Outcome::Asked(questions)) => Err(pass_on(ctx, key, questions)),
-        RunEnd::Outcome(Outcome::Breakpoint(_)) => Err(NodeError::paused()),
-        RunEnd::Outcome(Outcome::Drained) => Err(NodeError::drained()),
-        RunEnd::Outcome(Outcome::Cancelled) => Err(NodeError::cancelled()),
-        end => Ok(end),
-    }
-}
-
-fn inner<S: State>(graph: &Graph<S>, ctx: &Context<S::Event>, key: &str, beginning: Beginning<S>) -> Run<S> {
-    let outer = &ctx.task.run;
-    let budget = ctx.task.budget_inside(graph);
-    let mut graph = graph.clone();
-    graph.store = outer.store.as_ref().map(|handle| Arc::clone(&handle.store));
-    graph.clock = Arc::clone(&outer.clock);
-    let options = Options {
-        run: Some(outer.run),
-        cancel: Cancel(ctx.task.cancel_token().clone()),
-        reader_gone: outer.reader_gone.clone(),
-        provided: outer.provided.clone(),
-        recording: Some(outer.recording),
-        time_limit: ctx.time_left(),
-        step_limit: outer.step_limit,
-        durability: outer.store.as_ref().map(|handle| handle.durability).unwrap_or_default(),
-        outer: Some(ctx.task.clone()),
-        budget,
-        on_busy: OnBusy::Reject,
-        concurrency: outer.limit.as_ref().map(|limit| limit.at_once),
-        cache: outer.cache.clone(),
-        held: ctx.task.held.clone().or_else(|| outer.held.clone()),
-        ..Options::default()
-    };
-    Run {
-        graph,
-        key: outer.key.child(&host(ctx, key)),
-        beginning,
-        options,
-    }
-}
-
-/// Name of the call in the inner thread's namespace: different for every step, the same for every entry.
-fn host<E: Send + 'static>(ctx: &Context<E>, key: &str) -> String {
-    let (id, colon) = (ctx.task.id(), if key.is_empty() { "" } else { ":" });
-    if ctx.task.begins_at.is_nil() {
-        // Nothing is kept without a store, but ids that inner nodes draw are made of the name.
-        return format!("{id}{colon}{key}@{}", ctx.task.step);
-    }
-    format!("{id}{colon}{key}@{}", ctx.task.begins_at.simple())
-}
-
-/// A fresh run, or the rest of one that an earlier entry of this task has begun.
-async fn beginning<S: State>(ctx: &Context<S::Event>, key: &str, input: S::Input) -> Result<Beginning<S>, NodeError> {
-    let outer = &ctx.task.run;
-    let Some(handle) = &outer.store else {
-        return Ok(Beginning::Input(input));
-    };
-    let Some(begun) = handle.store.get(&outer.key.child(&host(ctx, key)), At::Head).await? else {
-        return Ok(Beginning::Input(input));
-    };
-    let asks = begun.run.is_some_and(|mark| mark.status == RunStatus::Asked);
-    if !asks {
-        return Ok(Beginning::Resume(Answers::None));
-    }
-    let open: Vec<String> = open_questions(&begun.records).into_iter().map(|(_, q)| q.id).collect();
-    let given = outer.journal.answers(&ctx.task.id()).into_iter();
-    let given = given.filter_map(|(name, answer)| Some((name.strip_prefix(&prefix(key))?.to_owned(), answer)));
-    let answers: Vec<_> = given.filter(|(id, _)| open.contains(id)).collect();
-    Ok(Beginning::Resume(if answers.is_empty() {
-        Answers::None
-    } else {
-        Answers::Many(answers)
-    }))
-}
-
-/// What stands before the ids of inner questions where the host asks them.
-fn prefix(key: &str) -> String {
-    if key.is_empty() {
-        String::new()
-    } else {
-        format!("{key}:")
-    }
-}
-
-/// What the host makes of an inner failure: its policy retries it only if the inner node's error was worth it.
-fn failed_inside(error: RunError) -> NodeError {
-    match error {
-        RunError::Checkpoint(error) if error.is_retryable() => NodeError::retryable(error),
-        RunError::Node { retryable: true, .. } => NodeError::retryable(error),
-        RunError::TimeLimit { .. } => NodeError::time_limit(error),
-        RunError::Budget { .. } => NodeError::over_budget(error),
-        other => NodeError::terminal(other),
-    }
-}
-
-/// The inner questions become the host's, each named by its inner id.
-fn pass_on<E: Send + 'static>(ctx: &Context<E>, key: &str, questions: Vec<Question>) -> NodeError {
-    let task = ctx.task.id();
-    for inner in questions {
-        let name = format!("{}{}", prefix(key), inner.id);
-        let question = Question {
-            id: format!("{task}@{}/{name}", ctx.task.step),
-            node: format!("{}/{}", ctx.node(), inner.node),
-            name,
-            ..inner
-        };
-        ctx.task.run.journal.ask(&task, question);
-    }
-    NodeError::asked()
-}
-
-/// What happens inside leaves with the host's name on it.
-struct Hosted<E> {
-    outer: Emitter<E>,
-    host: Cow<'static, str>,
-}
-
-impl<E: Send + 'static> Emit<E> for Hosted<E> {
-    fn send(&self, node: Cow<'static, str>, event: E) {
-        self.send_inside(Vec::new(), Inside::Custom { node, event });
-    }
-
-    fn send_inside(&self, mut hosts: Vec<Cow<'static, str>>, inside: Inside<E>) {
-        hosts.push(self.host.clone());
-        self.outer.out.send_inside(hosts, inside);
-    }
-
-    fn hears(&self) -> Hears {
-        self.outer.out.hears()
-    }
-}
-
-fn hosted<E: Send + 'static>(emitter: Emitter<E>, host: Cow<'static, str>) -> Emitter<E> {
-    let gate = Arc::clone(&emitter.gate);
-    Emitter {
-        out: Arc::new(Hosted { outer: emitter, host }),
-        gate,
     }
 }

@@ -89,6 +89,7 @@ impl<S: State> Driver<S> {
     pub(super) fn stored_output(&self, node: usize, output: &Output<S>) -> Result<Arc<[u8]>, RunError> {
         Ok(super::encode_record(&StoredOutput {
             route: StoredRoute::of(&self.shared.parts.topology, node, output.route),
+            also: StoredRoute::all(&self.shared.parts.topology, node, &output.also),
             goto: self.stored_gotos(&output.goto)?,
             leave: output.leave.clone(),
             spend: output.spend,
@@ -305,8 +306,13 @@ pub(super) fn restore_output<S: State>(
         })
     };
     let route = stored.route.map(|route| route.position(&parts.topology, node));
+    let also = stored
+        .also
+        .into_iter()
+        .map(|route| route.position(&parts.topology, node));
     Ok(Output {
         route: route.transpose()?,
+        also: also.collect::<Result<_, Lost>>()?,
         goto: stored.goto.into_iter().map(goto).collect::<Result<_, Lost>>()?,
         leave: stored.leave,
         spend: stored.spend,

@@ -202,6 +202,7 @@ impl<U> StoredOutput<U> {
         StoredOutput {
             update: migrate(self.update),
             route: self.route,
+            also: self.also,
             goto: self.goto,
             leave: self.leave,
             spend: self.spend,
@@ -243,6 +244,12 @@ impl StoredRoute {
         let route = route?;
         let label = topology.exits(node).labels.get(route);
         Some(label.map_or(Self::Position(route), |label| Self::Label(label.clone().into_owned())))
+    }
+
+    /// The same of the routes that a node takes besides its edges.
+    pub(super) fn all(topology: &Topology, node: usize, routes: &[usize]) -> Vec<Self> {
+        let routes = routes.iter().map(|route| Self::of(topology, node, Some(*route)));
+        routes.flatten().collect()
     }
 
     /// Its position now; a route that the router does not have any more is lost.

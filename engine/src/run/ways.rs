@@ -32,10 +32,10 @@ fn is_set(mark: Option<&AtomicBool>) -> bool {
 }
 
 impl Ways {
-    /// A node has given its output, a router with the route it chose.
-    pub(crate) fn leave(&self, node: usize, route: Option<usize>) {
+    /// A node has given its output, a router with the routes it chose.
+    pub(crate) fn leave(&self, node: usize, routes: impl Iterator<Item = usize>) {
         set(self.nodes.get(node));
-        if let Some(route) = route {
+        for route in routes {
             set(self.routers.get(node).and_then(|routes| routes.get(route)));
         }
     }

@@ -10,7 +10,7 @@ pub(in crate::graph) fn ascii(topology: &Topology) -> String {
     for place in ranked(topology) {
         let kind = match place {
             Place::Node(node) => match topology.kind(node) {
-                Kind::Router => " (router)",
+                Kind::Router | Kind::Also => " (router)",
                 Kind::Worker => " (worker)",
                 Kind::Node | Kind::Open => "",
             },

@@ -12,7 +12,7 @@ pub(in crate::graph) fn dot(topology: &Topology) -> String {
     for (at, name) in topology.names().iter().enumerate() {
         let shape = match topology.kind(at) {
             Kind::Node => "box",
-            Kind::Router => "diamond",
+            Kind::Router | Kind::Also => "diamond",
             Kind::Worker => "box3d",
             Kind::Open => "ellipse",
         };
@@ -41,7 +41,7 @@ pub(in crate::graph) fn json(topology: &Topology) -> Value {
     let node = |(at, name)| {
         let kind = match topology.kind(at) {
             Kind::Node => "node",
-            Kind::Router => "router",
+            Kind::Router | Kind::Also => "router",
             Kind::Worker => "worker",
             Kind::Open => "open",
         };

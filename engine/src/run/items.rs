@@ -1,0 +1,69 @@
+//! What becomes of a fan-out's item that has failed for good, as its worker's policy says.
+
+use super::{
+    error::{NodePanic, NodeTimeout, RunError},
+    event::EventKind,
+    open::guarded,
+    plan::Seed,
+    step::{End, Shared},
+};
+use crate::{
+    graph::{ItemError, OnFailure, Output, Payload},
+    node::NodeError,
+    state::State,
+};
+
+/// A task's end, with what takes the place of a failure if something does.
+pub(super) async fn settle<S: State>(shared: &Shared<S>, task: &Seed<Payload>, end: End<S>) -> End<S> {
+    let (error, attempts) = match end {
+        End::Failed { error, attempts } => (error, attempts),
+        other => return other,
+    };
+    let policy = shared.parts.nodes.get(task.node).map(|spec| &spec.on_failure);
+    let (Some(policy), Some((index, _))) = (policy, &task.send) else {
+        return End::Failed { error, attempts };
+    };
+    let topology = &shared.parts.topology;
+    let failure = |error: &NodeError| ItemError {
+        index: *index,
+        node: topology.name(task.node).clone(),
+        message: error.to_string(),
+        code: code(error),
+        attempts,
+    };
+    let update = match policy {
+        OnFailure::Fail => return End::Failed { error, attempts },
+        OnFailure::Skip => S::Update::default(),
+        OnFailure::Collect(collect) => match guarded(shared.step, || collect(failure(&error))) {
+            Ok(update) => update,
+            Err(panic) => {
+                let error = NodeError::terminal(panic);
+                return End::Failed { error, attempts };
+            }
+        },
+    };
+    tracing::warn!(thread = %shared.run.key, failure = %failure(&error), "an item of a fan-out failed, and the run goes on");
+    if shared.sink.is_heard() {
+        shared
+            .tell(EventKind::Failed {
+                node: topology.name(task.node).clone(),
+                task: topology.task_id(task.node, Some(*index)),
+                error: error.to_string(),
+            })
+            .await;
+    }
+    End::Output(Output::of(update))
+}
+
+fn code(error: &NodeError) -> &'static str {
+    let source = error.source();
+    if let Some(inside) = source.downcast_ref::<RunError>() {
+        inside.code()
+    } else if source.is::<NodeTimeout>() {
+        "node::timeout"
+    } else if source.is::<NodePanic>() {
+        "node::panic"
+    } else {
+        "node::error"
+    }
+}
