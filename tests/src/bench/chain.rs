@@ -118,7 +118,7 @@ pub(super) async fn looped() -> Vec<Figures> {
     vec![figures("", circle(TIMES), TIMES, 1).await]
 }
 
-pub(super) async fn builds() -> Vec<Figures> {
+pub(super) fn builds() -> Vec<Figures> {
     let mut all = Vec::new();
     for nodes in [10, 1_000, 10_000] {
         let begun = Moment::now();
