@@ -11,12 +11,14 @@ mod body;
 mod compare;
 mod expr;
 mod graph;
+mod late;
 mod report;
 mod session;
 mod stream;
 
 pub use self::{
     compare::differences,
+    late::Ground,
     report::{Report, Verdict, cases, judge, run_directory},
     session::{Store, run_case},
 };

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use stepgraph_tests::conformance::{Report, Store, judge, run_directory};
+use stepgraph::Durability;
+use stepgraph_tests::conformance::{Ground, Report, Store, judge, run_directory};
 
 /// How many cases of the other engine lie in the repository.
 const RECORDED: usize = 271;
@@ -35,6 +36,28 @@ async fn every_recorded_case_is_repeated_in_memory() {
 async fn every_recorded_case_is_repeated_over_a_file() {
     let report = run_directory(&folder("conformance"), "", Store::Sqlite).await.unwrap();
     assert_eq!(tell(&report), (RECORDED, 0));
+}
+
+#[tokio::test]
+async fn every_recorded_case_is_repeated_with_its_steps_saved_while_the_next_runs() {
+    let ground = Ground {
+        store: Store::Memory,
+        durability: Durability::Async,
+    };
+    let report = run_directory(&folder("conformance"), "", ground).await.unwrap();
+    assert_eq!(tell(&report), (RECORDED, 0));
+}
+
+#[tokio::test]
+async fn every_recorded_case_that_needs_no_older_checkpoint_is_repeated_when_only_the_last_is_saved() {
+    let ground = Ground {
+        store: Store::Memory,
+        durability: Durability::Exit,
+    };
+    let report = run_directory(&folder("conformance"), "", ground).await.unwrap();
+    let (passed, _) = tell(&report);
+    assert_eq!(passed + report.left_out.len(), RECORDED);
+    assert!(passed > 200, "only {passed} cases");
 }
 
 #[tokio::test]

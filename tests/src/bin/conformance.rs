@@ -4,7 +4,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use stepgraph_tests::conformance::{Store, run_directory};
+use stepgraph::Durability;
+use stepgraph_tests::conformance::{Ground, Store, run_directory};
 
 /// Runs recorded cases on the engine.
 #[derive(Debug, Parser)]
@@ -20,6 +21,18 @@ struct Arguments {
     /// Where threads are kept.
     #[arg(long, value_enum, default_value_t = Kept::Memory)]
     store: Kept,
+    /// When the steps of runs are durable. With `exit`, history, the number of checkpoints and the events of checkpoints are
+    /// not compared, and cases that go back to a checkpoint by its number, or edit as whichever node ran last, are left out:
+    /// between a run's first and last checkpoint none is written.
+    #[arg(long, value_enum, default_value_t = When::Sync)]
+    durability: When,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum When {
+    Sync,
+    Async,
+    Exit,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -35,7 +48,13 @@ async fn main() -> ExitCode {
         Kept::Memory => Store::Memory,
         Kept::Sqlite => Store::Sqlite,
     };
-    let report = match run_directory(&arguments.directory, &arguments.filter, store).await {
+    let durability = match arguments.durability {
+        When::Sync => Durability::Sync,
+        When::Async => Durability::Async,
+        When::Exit => Durability::Exit,
+    };
+    let ground = Ground { store, durability };
+    let report = match run_directory(&arguments.directory, &arguments.filter, ground).await {
         Ok(report) => report,
         Err(error) => {
             eprintln!(
@@ -51,6 +70,9 @@ async fn main() -> ExitCode {
         } else if !verdict.differences.is_empty() {
             println!("FAILED {}\n  {}", verdict.name, verdict.differences.join("\n  "));
         }
+    }
+    if !report.left_out.is_empty() && !arguments.json {
+        println!("left out: {}", report.left_out.join(", "));
     }
     let (passed, failed) = report.counts();
     println!("{passed} passed, {failed} failed");

@@ -8,8 +8,8 @@ use std::{
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use stepgraph::{
-    Answers, AsNode, BuildErrors, Extra, Graph, Outcome, Run, RunError, RunEvent, Snapshot, TenantId, ThreadId,
-    ThreadKey,
+    Answers, AsNode, BuildErrors, Durability, Extra, Graph, Outcome, Run, RunError, RunEvent, Snapshot, TenantId,
+    ThreadId, ThreadKey,
     checkpoint::{At, CheckpointSource, Page, Seq},
     dynamic::{Goto, JsonInput, JsonState, JsonUpdate},
 };
@@ -17,6 +17,7 @@ use stepgraph::{
 use super::{
     body::{Counters, Failure, destinations},
     graph::{build, list, names},
+    late::{Ground, put_back, stream_without_checkpoints},
     stream::Groups,
 };
 
@@ -34,6 +35,7 @@ struct Session {
     case: Value,
     graph: Graph<JsonState>,
     kept: bool,
+    durability: Durability,
     counters: Arc<Mutex<Counters>>,
 }
 
@@ -44,7 +46,8 @@ const STEPS_MAX: u32 = 10_000;
 ///
 /// # Panics
 /// If the case is not in the recorded form, or a store cannot be opened.
-pub async fn run_case(case: &Value, store: Store) -> (Value, Vec<Value>) {
+pub async fn run_case(case: &Value, ground: impl Into<Ground>) -> (Value, Vec<Value>) {
+    let Ground { store, durability } = ground.into();
     let counters = Arc::default();
     let graph = match build("main", case, &counters) {
         Ok(graph) => graph,
@@ -64,6 +67,7 @@ pub async fn run_case(case: &Value, store: Store) -> (Value, Vec<Value>) {
         case: case.clone(),
         graph,
         kept,
+        durability,
         counters,
     };
     let mut outcomes = Vec::new();
@@ -131,16 +135,21 @@ impl Session {
         let mut groups = Groups::new(&self.case, &modes, step["subgraphs"] == true);
         let ended = match self.begun(step, thread).await {
             Ok(run) => {
-                let mut events = heard(run, &modes, step["subgraphs"] == true);
-                loop {
-                    match events.next().await {
-                        Some(Ok(RunEvent::Event(event))) => groups.take(event),
+                let mut stream = heard(run, &modes, step["subgraphs"] == true);
+                let mut events = Vec::new();
+                let ended = loop {
+                    match stream.next().await {
+                        Some(Ok(RunEvent::Event(event))) => events.push(event),
                         Some(Ok(RunEvent::Ended(outcome))) => break Ok(outcome),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => break Err(error),
                         None => panic!("a stream ended without an outcome"),
                     }
+                };
+                for event in put_back(events) {
+                    groups.take(event);
                 }
+                ended
             }
             Err(error) => Err(error),
         };
@@ -148,6 +157,9 @@ impl Session {
         found["runs"] = json!(self.counters.lock().unwrap().runs);
         if !modes.is_empty() {
             found["stream"] = groups.into_value();
+            if self.durability == Durability::Exit {
+                found["stream"] = stream_without_checkpoints(&found["stream"]);
+            }
         }
         if self.kept {
             found["after"] = self.snapshot(thread).await;
@@ -190,6 +202,7 @@ impl Session {
             }
             _ => self.resumed(step, thread).await?,
         };
+        run = run.durability(self.durability);
         if let Some(limit) = step["limit"].as_u64() {
             run = run.step_limit(u32::try_from(limit).unwrap());
         } else {
@@ -326,7 +339,8 @@ fn heard(run: Run<JsonState>, modes: &[String], subgraphs: bool) -> stepgraph::R
         extras.push(Extra::Values);
     }
     if wants("checkpoints") || wants("tasks") {
-        extras.extend([Extra::Checkpoints, Extra::Payloads]);
+        // Where checkpoints are not told, the values say what the next tasks see.
+        extras.extend([Extra::Checkpoints, Extra::Payloads, Extra::Values]);
     }
     if subgraphs {
         extras.push(Extra::Inside);

@@ -105,6 +105,7 @@ impl<'a> Groups<'a> {
             What::Asked(task, node, payload) => self.asked(path, &task, &node, payload),
             What::Paused => self.add(path, "interrupt", json!([])),
             What::Values(state, changed) => {
+                self.seen.entry(path.to_vec()).or_default().state.clone_from(&state);
                 let shown = self.output(path);
                 if changed.iter().any(|name| is_shown(shown.as_deref(), name)) {
                     let state: Map<_, _> = state
