@@ -16,12 +16,12 @@ struct Report {
 fn report(drain: &Drain) -> Result<Graph<Report>, stepgraph::BuildErrors> {
     let mut g = Graph::<Report>::builder("report");
     let drain = drain.clone();
-    let gather = g.node("gather", |_: Arc<Report>| async { page("gathered") });
+    let gather = g.node("gather", |_: Arc<Report>| async { Ok(page("gathered")) });
     let write = g.node("write", move |_: Arc<Report>| {
         drain.request();
-        async { page("written") }
+        async { Ok(page("written")) }
     });
-    let send = g.node("send", |_: Arc<Report>| async { page("sent") });
+    let send = g.node("send", |_: Arc<Report>| async { Ok(page("sent")) });
     g.edge(START, gather)
         .edge(gather, write)
         .edge(write, send)
@@ -29,9 +29,9 @@ fn report(drain: &Drain) -> Result<Graph<Report>, stepgraph::BuildErrors> {
     g.build()
 }
 
-fn page(text: &str) -> Result<ReportUpdate, stepgraph::NodeError> {
+fn page(text: &str) -> ReportUpdate {
     println!("  {text}");
-    Ok(Report::update().pages([text.to_owned()]))
+    Report::update().pages([text.to_owned()])
 }
 
 #[tokio::main(flavor = "current_thread")]
