@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ask",
         specialist.or_left(|end: Ended<Arc<Desk>, String>| match end {
             Ended::Done(desk) => Command {
-                update: Desk::update().said(desk.said.last().cloned()),
+                update: Desk::update().said(Vec::from_iter(desk.said.last().cloned())),
                 goto: Next::Done,
             },
             Ended::Left(to) => Command {
