@@ -26,6 +26,7 @@ mod open;
 mod plan;
 mod race;
 mod read;
+mod recorded;
 mod recording;
 mod replay;
 mod saver;

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::error::RunError;
+use super::{error::RunError, recorded};
 use crate::{
     ask::{Answers, Question},
     checkpoint::{RecordKind, TaskRecord},
+    dynamic::Compat,
 };
 
 /// The open questions among a step's records, by id, each with its task.
@@ -22,7 +23,15 @@ pub(crate) fn open_questions(records: &[TaskRecord]) -> Vec<(String, Question)> 
 }
 
 /// Answers as records; nothing is written when one of them refers to no open question.
-pub(super) fn answer_records(records: &[TaskRecord], answers: Answers) -> Result<Vec<TaskRecord>, RunError> {
+pub(super) fn answer_records(
+    records: &[TaskRecord],
+    answers: Answers,
+    compat: Compat,
+) -> Result<Vec<TaskRecord>, RunError> {
+    let answers = match compat {
+        Compat::Strict => answers,
+        Compat::Recorded => recorded::fitting_answers(records, answers),
+    };
     let open = open_questions(records);
     let ids = || open.iter().map(|(_, question)| question.id.clone()).collect::<Vec<_>>();
     let given = match answers {

@@ -6,18 +6,20 @@ use super::{
     Journal, OnPending,
     answer::answer_records,
     barrier::Sizes,
+    behind::StoreHandle,
     driver::Driver,
     error::RunError,
     frontier::{Frontier, Lost},
     merge::merge,
     open::{Opened, Opening, decode, guarded, sizes},
     plan::{Seed, Waiting},
+    recorded,
     recording::{Origin, Recording},
     version::{Inherited, migrate_inputs},
 };
 use crate::{
     ask::Answers,
-    checkpoint::{Checkpoint, CheckpointSource, Commit, RunStatus, Seq},
+    checkpoint::{Checkpoint, CheckpointSource, Commit, RecordKind, RunStatus, Seq, TaskRecord},
     dynamic::Compat,
     graph::Payload,
     id::RunId,
@@ -89,7 +91,8 @@ impl<S: State> Opening<S> {
                     waiting = kept;
                     waiting.rearm(&parts.topology, &dropped.iter().map(|task| task.node));
                 }
-                let mut state = decode::<S>(&parts.shape, &checkpoint)?;
+                let state = decode::<S>(&parts.shape, &checkpoint)?;
+                let mut state = recorded::with_commands(parts.compat, state, &checkpoint)?;
                 let merged = || self.commit_finished(&checkpoint, &mut state, &mut changes);
                 guarded(checkpoint.info.step + 1, merged)??;
                 (
@@ -167,8 +170,11 @@ impl<S: State> Opening<S> {
         let inherited = Inherited::of::<S>(&parts, &found)?;
         let (step, sizes, recorded_at) = (found.info.step, sizes::<S>(&parts.shape, &found), found.info.created_at);
         let begins_at = found.info.id;
-        if self.options.at.is_some() {
+        let head = self.handle.as_ref().and_then(StoreHandle::head);
+        let in_place = self.options.at.is_some() && recorded::replays_in_place(parts.compat, &found, head);
+        if self.options.at.is_some() && !in_place {
             let run = self.fresh_run();
+            let state = recorded::with_commands(parts.compat, state, &found)?;
             let mut driver = self.driver(state, step + 1, run, Journal::default());
             (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
             driver.parent = Some(found.info.seq);
@@ -187,7 +193,13 @@ impl<S: State> Opening<S> {
             .map_or_else(|| RunId::from(self.graph.clock.id()), |mark| mark.run);
         let command = self.options.command.take();
         let mut records = found.records;
-        let mut given = answer_records(&records, answers)?;
+        let mut given = if in_place {
+            let withdrawn = recorded::withdrawn(&records);
+            records.retain(|record| record.kind == RecordKind::Command);
+            withdrawn
+        } else {
+            answer_records(&records, answers, parts.compat)?
+        };
         records.extend(given.iter().cloned());
         let mut driver = self.driver(state, step, run, Journal::default());
         (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
@@ -196,13 +208,7 @@ impl<S: State> Opening<S> {
         driver.shared.run.journal.keep(records);
         driver.open_account(frontier.account);
         if driver.tasks.is_empty() {
-            if driver.changes.fields().is_empty() {
-                return Ok(Opened::Ended(driver.end()));
-            }
-            driver.kept = given;
-            let mark = driver.mark(RunStatus::Done, None);
-            driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
-            return Ok(Opened::Ended(driver.end()));
+            return idle(driver, given).await;
         }
         driver.has_records = true;
         driver.shared.recorded_at = Some(recorded_at);
@@ -221,4 +227,28 @@ impl<S: State> Opening<S> {
     fn lost(&self, lost: Lost) -> RunError {
         super::frontier::lost(lost, &self.key, self.graph.name())
     }
+}
+
+/// Nothing is left to run: what a command has written is saved.
+async fn idle<S: State>(mut driver: Driver<S>, given: Vec<TaskRecord>) -> Result<Opened<S>, RunError> {
+    if driver.changes.fields().is_empty() {
+        return Ok(Opened::Ended(driver.end()));
+    }
+    let mark = driver.mark(RunStatus::Done, None);
+    match driver.shared.parts.compat {
+        Compat::Strict => {
+            driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
+        }
+        // It stays with the checkpoint until a step takes it in.
+        Compat::Recorded => {
+            driver
+                .commit(Commit {
+                    records: given,
+                    run: Some(mark),
+                    ..Commit::default()
+                })
+                .await?;
+        }
+    }
+    Ok(Opened::Ended(driver.end()))
 }

@@ -10,10 +10,12 @@ use super::{
     frontier::Frontier,
     open::{Opening, decode, guarded, sizes},
     plan::{Departure, Waiting, plan},
+    recorded,
     recording::Origin,
 };
 use crate::{
     checkpoint::{At, Checkpoint, CheckpointSource, Checkpointer, Page, RunStatus, Seq},
+    dynamic::Compat,
     graph::Graph,
     id::{RunId, ThreadKey},
     state::State,
@@ -90,6 +92,7 @@ impl<S: State> Graph<S> {
                 };
                 ran.dedup();
                 match ran.as_slice() {
+                    [] if self.parts.compat == Compat::Recorded => Ok(topology.start()),
                     [name] => topology.place(name).ok_or_else(|| RunError::UnknownNode {
                         graph: self.name().to_owned(),
                         node: name.clone(),
@@ -111,11 +114,17 @@ impl<S: State> Graph<S> {
             let Some(info) = next else { break };
             match (info.source, info.parent) {
                 (CheckpointSource::Step, Some(parent)) => {
+                    let Some(before) = store.get(thread, At::Seq(parent)).await? else {
+                        break;
+                    };
                     // Between two checkpoints of a run that is saved at its end alone, others have run.
-                    let before = info_of(store, thread, parent).await?;
-                    let before = before.filter(|before| before.step + 1 == info.step);
-                    let before = before.map(|info| Frontier::decode(&info.frontier)).transpose()?;
-                    return Ok(before.map(|frontier| frontier.names()).unwrap_or_default());
+                    if before.info.step + 1 != info.step {
+                        break;
+                    }
+                    let mut ran = Frontier::decode(&before.info.frontier)?.names();
+                    ran.extend(recorded::commanded(&before.records)?);
+                    ran.sort();
+                    return Ok(ran);
                 }
                 (CheckpointSource::Input, _) if info.step >= 0 => return Ok(vec!["START".to_owned()]),
                 (_, None) => break,
@@ -150,9 +159,17 @@ impl<S: State> Opening<S> {
         let parts = Arc::clone(&self.graph.parts);
         let origin = self.records().then(|| Origin::edit(parts.topology.name(node), &update));
         let origin = origin.transpose()?;
+        let mut left = Vec::new();
         let (state, waiting, step, sizes, parent) = match found {
             Some(found) => {
-                let waiting = self.graph.dropped(&found)?;
+                let waiting = match parts.compat {
+                    Compat::Strict => self.graph.dropped(&found)?,
+                    Compat::Recorded => {
+                        let waiting;
+                        (waiting, left) = recorded::left_by_an_edit(&self.graph, &found)?;
+                        waiting
+                    }
+                };
                 let parent = self.options.at.map(|_| found.info.seq);
                 let state = decode::<S>(&parts.shape, &found)?;
                 (
@@ -177,7 +194,12 @@ impl<S: State> Opening<S> {
         let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
         let mut driver = self.driver(state, step, run, Journal::default());
         (driver.sizes, driver.parent, driver.waiting, driver.origin) = (sizes, parent, waiting, origin);
+        let before = (parts.compat == Compat::Recorded).then(|| driver.waiting.clone());
         driver.write_as(node, update)?;
+        if let Some(before) = before {
+            driver.waiting.keep_fired(&before);
+            recorded::add_nodes(&mut driver.tasks, left);
+        }
         let status = if driver.tasks.is_empty() {
             RunStatus::Done
         } else {

@@ -236,7 +236,7 @@ impl<S: State> Opening<S> {
                 } else {
                     head.records.as_slice()
                 };
-                answer_records(records, answers.clone()).map(|_fitting| ())
+                answer_records(records, answers.clone(), self.graph.parts.compat).map(|_fitting| ())
             }
             (Beginning::Resume(_), None) => Err(self.unknown()),
         }

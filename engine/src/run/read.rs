@@ -10,12 +10,14 @@ use super::{
     frontier::{Frontier, StoredTask},
     merge::overlay,
     open::decode,
+    recorded,
     step::StoredOutput,
     version::kept_output,
 };
 use crate::{
     ask::Question,
     checkpoint::{At, Checkpoint, CheckpointInfo, CheckpointSource, Checkpointer, Page, RecordKind, RunMark, Seq},
+    dynamic::Compat,
     graph::{Graph, Topology},
     id::{RunId, ThreadKey},
     state::{Changes, State},
@@ -116,13 +118,15 @@ impl<S: State> Graph<S> {
                 state.apply(command, &mut changes);
             }
             overlay(&mut state, S::fields(&self.parts.shape), kept.tasks, &mut changes);
-            tasks = task_states(&checkpoint, &self.parts.topology)?;
+            tasks = task_states(&checkpoint, &self.parts.topology, self.parts.compat)?;
             let left = tasks.iter().filter(|task| !task.finished);
             entry.next = left.map(|task| task.node.clone()).collect();
             questions = tasks.iter().flat_map(|task| task.questions.clone()).collect();
             // Those of the run itself.
             let own = open_questions(&checkpoint.records).into_iter();
             questions.extend(own.filter(|(task, _)| task.is_empty()).map(|(_, question)| question));
+        } else {
+            state = recorded::with_commands(self.parts.compat, state, &checkpoint)?;
         }
         Ok(Some(Snapshot {
             state,
@@ -142,7 +146,12 @@ impl<S: State> Graph<S> {
         for record in &checkpoint.records {
             let at = match record.kind {
                 RecordKind::Command => None,
-                RecordKind::Output => ids.iter().position(|id| *id == record.task),
+                RecordKind::Output => match (ids.iter().position(|id| *id == record.task), self.parts.compat) {
+                    // A task that a command has added.
+                    (None, Compat::Recorded) => continue,
+                    (None, Compat::Strict) => Some(ids.len()),
+                    (at, _) => at,
+                },
                 _ => continue,
             };
             let stored = kept_output::<S>(&self.parts.shape, checkpoint.info.state_version, &record.body)?;
@@ -201,9 +210,12 @@ fn task_ids(frontier: &Frontier) -> Vec<String> {
     frontier.tasks.iter().map(id).collect()
 }
 
-fn task_states(checkpoint: &Checkpoint, topology: &Topology) -> Result<Vec<TaskState>, RunError> {
+fn task_states(checkpoint: &Checkpoint, topology: &Topology, compat: Compat) -> Result<Vec<TaskState>, RunError> {
     let frontier = Frontier::decode(&checkpoint.info.frontier)?;
-    let open = open_questions(&checkpoint.records);
+    let mut open = open_questions(&checkpoint.records);
+    if compat == Compat::Recorded {
+        open.extend(recorded::still_shown(&checkpoint.records));
+    }
     let state = |(id, task): (String, &StoredTask)| {
         let has = |kind| checkpoint.records.iter().find(|r| r.kind == kind && r.task == id);
         let stored = has(RecordKind::Output).map(|record| super::decode_record(&record.body));

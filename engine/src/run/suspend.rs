@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     behind::{Durability, StoreHandle},
+    breakpoint::Stop,
     driver::{Driver, StepEnd},
     error::RunError,
     event::EventKind,
@@ -191,13 +192,14 @@ impl<S: State> Driver<S> {
         }
         self.tell_asked(&rest.questions).await;
         self.tell_kept(&outputs).await;
-        Ok(if asked {
-            StepEnd::Asked(rest.questions)
-        } else if drained {
-            StepEnd::Drained
-        } else {
-            StepEnd::Paused
-        })
+        if asked {
+            return Ok(StepEnd::Asked(rest.questions));
+        }
+        if drained {
+            return Ok(StepEnd::Drained);
+        }
+        self.shared.tell(EventKind::Paused { at: Stop::Inside }).await;
+        Ok(StepEnd::Paused)
     }
 
     /// Tells what is asked once the questions are kept, so that they can be answered.

@@ -304,6 +304,21 @@ impl Waiting {
         std::mem::take(&mut self.deferred)
     }
 
+    /// Whether a node is the target of a join that has fired.
+    pub(super) fn has_fired_for(&self, topology: &Topology, node: usize) -> bool {
+        let mut joins = self.joins.iter().zip(&topology.joins);
+        joins.any(|(progress, join)| progress.fired && join.targets.contains(&node))
+    }
+
+    /// Joins that had fired `before` are left as they were then.
+    pub(super) fn keep_fired(&mut self, before: &Self) {
+        for (progress, before) in self.joins.iter_mut().zip(&before.joins) {
+            if before.fired {
+                progress.clone_from(before);
+            }
+        }
+    }
+
     /// A join whose targets have run, or whose tasks were dropped, begins anew.
     pub(crate) fn rearm(&mut self, topology: &Topology, ran: &(impl Iterator<Item = usize> + Clone)) {
         for (progress, join) in self.joins.iter_mut().zip(&topology.joins) {

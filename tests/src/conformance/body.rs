@@ -1,7 +1,7 @@
 //! The body of a case's node: its ops, run one after the other.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     future::Future,
     pin::Pin,
@@ -23,6 +23,8 @@ pub(super) struct Counters {
     /// How often each node's ops were started in this step of the script.
     pub(super) runs: BTreeMap<String, u64>,
     failures: HashMap<String, u64>,
+    /// Nodes that were given an answer in this step of the script.
+    pub(super) answered: BTreeSet<String>,
 }
 
 /// A node of a case.
@@ -133,6 +135,12 @@ impl Entry {
                 let name = format!("{}", self.asked);
                 self.asked += 1;
                 let answer = self.ctx.ask_as(&name, AnyQuestion(self.eval(&op["value"])))?;
+                self.node
+                    .counters
+                    .lock()
+                    .unwrap()
+                    .answered
+                    .insert(self.node.path.clone());
                 self.variables.insert(text("into"), answer);
             }
             "fail" => self.fail(op)?,
@@ -169,7 +177,7 @@ impl Entry {
     fn fail(&self, op: &Value) -> Result<(), NodeError> {
         if let Some(first) = op["first"].as_u64() {
             let key = op.get("key").map(|key| self.eval(key)).unwrap_or_default();
-            let key = format!("{} {key} {op}", self.node.path);
+            let key = format!("{} {key}", self.node.path);
             let mut counters = self.node.counters.lock().unwrap();
             let reached = counters.failures.entry(key).or_default();
             *reached += 1;

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -99,9 +100,15 @@ pub async fn run_directory(directory: &Path, filter: &str, ground: impl Into<Gro
     Ok(report)
 }
 
+/// A case that takes longer has lost its way: no recorded one takes a second.
+const CASE_TIME_MAX: Duration = Duration::from_secs(20);
+
 /// Where a case differs from what was recorded. A panic is a failure of its case, not the end of the others.
 pub async fn judge(case: &Value, ground: impl Into<Ground>) -> Vec<String> {
-    let judged = AssertUnwindSafe(compared(case, ground.into())).catch_unwind().await;
+    let judged = AssertUnwindSafe(compared(case, ground.into())).catch_unwind();
+    let Ok(judged) = tokio::time::timeout(CASE_TIME_MAX, judged).await else {
+        return vec![format!("did not come to an end within {} s", CASE_TIME_MAX.as_secs())];
+    };
     judged.unwrap_or_else(|panic| vec![format!("panicked: {}", message(panic.as_ref()))])
 }
 

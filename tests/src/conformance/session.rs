@@ -8,8 +8,8 @@ use std::{
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use stepgraph::{
-    Answers, AsNode, BuildErrors, Durability, Extra, Graph, Outcome, Run, RunError, RunEvent, Snapshot, TenantId,
-    ThreadId, ThreadKey,
+    Answers, AsNode, BuildErrors, Durability, EventKind, Extra, Graph, Outcome, Run, RunError, RunEvent, Snapshot,
+    TenantId, ThreadId, ThreadKey,
     checkpoint::{At, CheckpointSource, Page, Seq},
     dynamic::{Goto, JsonInput, JsonState, JsonUpdate},
 };
@@ -130,16 +130,25 @@ impl Session {
     }
 
     async fn run(&self, step: &Value, thread: &ThreadKey) -> Value {
-        self.counters.lock().unwrap().runs.clear();
+        let mut counters = self.counters.lock().unwrap();
+        counters.runs.clear();
+        counters.answered.clear();
+        drop(counters);
         let modes = names(&step["modes"]);
-        let mut groups = Groups::new(&self.case, &modes, step["subgraphs"] == true);
+        let mut groups = Groups::new(&self.case, &modes, step["subgraphs"] == true, &self.counters);
+        let mut last = None;
         let ended = match self.begun(step, thread).await {
             Ok(run) => {
-                let mut stream = heard(run, &modes, step["subgraphs"] == true);
+                let mut stream = heard(run, &modes, step["subgraphs"] == true, self.kept);
                 let mut events = Vec::new();
                 let ended = loop {
                     match stream.next().await {
-                        Some(Ok(RunEvent::Event(event))) => events.push(event),
+                        Some(Ok(RunEvent::Event(event))) => {
+                            if let (EventKind::Values { state, .. }, true) = (&event.kind, event.path.is_empty()) {
+                                last = Some(state.output());
+                            }
+                            events.push(event);
+                        }
                         Some(Ok(RunEvent::Ended(outcome))) => break Ok(outcome),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => break Err(error),
@@ -153,7 +162,7 @@ impl Session {
             }
             Err(error) => Err(error),
         };
-        let mut found = self.ended(ended, thread).await;
+        let mut found = self.ended(ended, thread, last).await;
         found["runs"] = json!(self.counters.lock().unwrap().runs);
         if !modes.is_empty() {
             found["stream"] = groups.into_value();
@@ -168,7 +177,13 @@ impl Session {
         found
     }
 
-    async fn ended(&self, ended: Result<Outcome<JsonState>, RunError>, thread: &ThreadKey) -> Value {
+    /// What a run has come to; `last` is the newest state that it told of.
+    async fn ended(
+        &self,
+        ended: Result<Outcome<JsonState>, RunError>,
+        thread: &ThreadKey,
+        last: Option<Map<String, Value>>,
+    ) -> Value {
         match ended {
             Ok(Outcome::Done(state) | Outcome::Stalled { state, .. }) => {
                 json!({"status": "done", "output": state.output()})
@@ -176,17 +191,20 @@ impl Session {
             Ok(Outcome::Asked(questions)) => {
                 let mut asked: Vec<_> = questions.into_iter().map(|question| question.payload).collect();
                 asked.sort_by_key(Value::to_string);
-                json!({"status": "interrupted", "interrupts": asked, "output": self.live_output(thread).await})
+                json!({"status": "interrupted", "interrupts": asked, "output": self.live_output(thread, last).await})
             }
             Ok(Outcome::Breakpoint(_)) => {
-                json!({"status": "interrupted", "interrupts": [], "output": self.live_output(thread).await})
+                json!({"status": "interrupted", "interrupts": [], "output": self.live_output(thread, last).await})
             }
             Ok(other) => json!({"status": format!("{other:?}")}),
             Err(error) => json!({"status": "error", "error": error_of(&error)}),
         }
     }
 
-    async fn live_output(&self, thread: &ThreadKey) -> Value {
+    async fn live_output(&self, thread: &ThreadKey, last: Option<Map<String, Value>>) -> Value {
+        if !self.kept {
+            return last.map_or(Value::Null, Value::from);
+        }
         match self.graph.state(thread, At::Head).await.unwrap() {
             Some(snapshot) => snapshot.state.output().into(),
             None => Value::Null,
@@ -211,10 +229,11 @@ impl Session {
         if let Some(n) = step["at"].as_u64() {
             run = run.at(at(n));
         }
-        if step["interrupt_before"].is_array() {
+        // An empty list is as good as none: the graph's own places hold.
+        if !list(&step["interrupt_before"]).is_empty() {
             run = run.stop_before(names(&step["interrupt_before"]));
         }
-        if step["interrupt_after"].is_array() {
+        if !list(&step["interrupt_after"]).is_empty() {
             run = run.stop_after(names(&step["interrupt_after"]));
         }
         let command = &step["command"];
@@ -332,10 +351,10 @@ impl Session {
     }
 }
 
-fn heard(run: Run<JsonState>, modes: &[String], subgraphs: bool) -> stepgraph::RunStream<JsonState> {
+fn heard(run: Run<JsonState>, modes: &[String], subgraphs: bool, kept: bool) -> stepgraph::RunStream<JsonState> {
     let wants = |mode: &str| modes.iter().any(|known| known == mode);
     let mut extras = Vec::new();
-    if wants("values") {
+    if wants("values") || !kept {
         extras.push(Extra::Values);
     }
     if wants("checkpoints") || wants("tasks") {

@@ -1,11 +1,14 @@
 //! The events of a run in the form in which a case expects them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Mutex};
 
 use serde_json::{Map, Value, json};
 use stepgraph::{Event, EventKind, InsideKind, StartedTask, checkpoint::CheckpointSource, dynamic::JsonState};
 
-use super::graph::{called, list, names};
+use super::{
+    body::Counters,
+    graph::{called, list, names},
+};
 
 /// The kinds of events, in the order in which they stand in a group.
 const KINDS: [&str; 7] = [
@@ -31,6 +34,7 @@ pub(super) struct Groups<'a> {
     case: &'a Value,
     modes: &'a [String],
     subgraphs: bool,
+    counters: &'a Mutex<Counters>,
     all: Vec<Group>,
     /// What each graph's state was when its step began, by path.
     seen: BTreeMap<Vec<String>, Seen>,
@@ -40,6 +44,8 @@ pub(super) struct Groups<'a> {
 struct Seen {
     state: Map<String, Value>,
     asked: Option<(String, Vec<Value>)>,
+    /// The values of a graph inside that are told once its step is saved.
+    merged: Option<Value>,
 }
 
 /// What happened, whether at the root or inside.
@@ -56,8 +62,9 @@ enum What {
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn new(case: &'a Value, modes: &'a [String], subgraphs: bool) -> Self {
+    pub(super) fn new(case: &'a Value, modes: &'a [String], subgraphs: bool, counters: &'a Mutex<Counters>) -> Self {
         Self {
+            counters,
             case,
             modes,
             subgraphs,
@@ -85,6 +92,7 @@ impl<'a> Groups<'a> {
             What::Update(node, update) => {
                 let shown = self.output(path);
                 let writes = update.as_object().cloned().unwrap_or_default();
+                let result = json!({"name": node, "error": false, "result": writes, "interrupts": []});
                 let visible: Map<_, _> = writes
                     .into_iter()
                     .filter(|(name, _)| is_shown(shown.as_deref(), name))
@@ -92,18 +100,29 @@ impl<'a> Groups<'a> {
                 let updates = if visible.is_empty() {
                     Value::Null
                 } else {
-                    visible.clone().into()
+                    visible.into()
                 };
                 self.add(path, "updates", json!({&node: updates}));
-                let result = json!({"name": node, "error": false, "result": visible, "interrupts": []});
                 self.add(path, "task_result", result);
             }
             What::Failed(node) => {
+                // Recorded so: a task that fails after an answer tells an empty update.
+                let graph = self.graph(path).unwrap_or_default();
+                let known = if graph == "main" {
+                    node.clone()
+                } else {
+                    format!("{graph}.{node}")
+                };
+                if self.counters.lock().unwrap().answered.contains(&known) {
+                    self.add(path, "updates", json!({&node: null}));
+                }
                 let result = json!({"name": node, "error": true, "result": {}, "interrupts": []});
                 self.add(path, "task_result", result);
             }
             What::Asked(task, node, payload) => self.asked(path, &task, &node, payload),
-            What::Paused => self.add(path, "interrupt", json!([])),
+            // That a graph inside has stopped is told by the outermost one.
+            What::Paused if path.is_empty() => self.add(path, "interrupt", json!([])),
+            What::Paused => {}
             What::Values(state, changed) => {
                 self.seen.entry(path.to_vec()).or_default().state.clone_from(&state);
                 let shown = self.output(path);
@@ -112,15 +131,26 @@ impl<'a> Groups<'a> {
                         .into_iter()
                         .filter(|(name, _)| is_shown(shown.as_deref(), name))
                         .collect();
-                    self.add(path, "values", state.into());
+                    if path.is_empty() {
+                        self.add(path, "values", state.into());
+                    } else {
+                        self.seen.entry(path.to_vec()).or_default().merged = Some(state.into());
+                    }
                 }
             }
-            What::Saved(source, step, next, state) => self.saved(path, source, step, next, state),
+            What::Saved(source, step, next, state) => {
+                // A graph inside tells its values only when a step has ended, not when it stops in the middle of one.
+                if let Some(values) = self.seen.entry(path.to_vec()).or_default().merged.take() {
+                    self.add(path, "values", values);
+                }
+                self.saved(path, source, step, next, state);
+            }
             What::Nothing => {}
         }
     }
 
     fn step(&mut self, path: &[String], tasks: Vec<StartedTask>) {
+        self.seen.entry(path.to_vec()).or_default().merged = None;
         if path.is_empty() {
             self.all.push(Group::default());
         }
@@ -182,8 +212,8 @@ impl<'a> Groups<'a> {
         };
         let node = key.split('\n').nth(1).unwrap_or_default().to_owned();
         let result = json!({"name": node, "error": false, "result": {}, "interrupts": questions});
-        self.add(path, "task_result", result);
         self.add(path, "interrupt", json!(questions));
+        self.add(path, "task_result", result);
     }
 
     fn add(&mut self, path: &[String], kind: &'static str, payload: Value) {
@@ -204,8 +234,8 @@ impl<'a> Groups<'a> {
         }
     }
 
-    /// The channels that the graph at a path shows.
-    fn output(&self, path: &[String]) -> Option<Vec<String>> {
+    /// The name of the graph at a path.
+    fn graph(&self, path: &[String]) -> Option<String> {
         let mut name = "main".to_owned();
         for host in path {
             let nodes = list(&self.case["graphs"][&name]["nodes"]);
@@ -215,7 +245,12 @@ impl<'a> Groups<'a> {
                 None => called(&node["ops"]).into_iter().next()?,
             };
         }
-        let output = &self.case["graphs"][&name]["output"];
+        Some(name)
+    }
+
+    /// The channels that the graph at a path shows.
+    fn output(&self, path: &[String]) -> Option<Vec<String>> {
+        let output = &self.case["graphs"][&self.graph(path)?]["output"];
         output.is_array().then(|| names(output))
     }
 
