@@ -10,6 +10,7 @@
 mod body;
 mod compare;
 mod expr;
+mod fold;
 mod graph;
 mod late;
 mod report;
@@ -18,6 +19,7 @@ mod stream;
 
 pub use self::{
     compare::differences,
+    fold::folds,
     late::Ground,
     report::{Report, Verdict, cases, judge, run_directory},
     session::{Store, run_case},

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stepgraph::Durability;
-use stepgraph_tests::conformance::{Ground, Report, Store, judge, run_directory};
+use stepgraph_tests::conformance::{Ground, Report, Store, cases, folds, judge, run_directory};
 
 /// How many cases of the other engine lie in the repository.
 const RECORDED: usize = 271;
+
+/// How many more were recorded where those left something open.
+const EDGES: usize = 16;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -58,6 +61,27 @@ async fn every_recorded_case_that_needs_no_older_checkpoint_is_repeated_when_onl
     let (passed, _) = tell(&report);
     assert_eq!(passed + report.left_out.len(), RECORDED);
     assert!(passed > 200, "only {passed} cases");
+}
+
+#[tokio::test]
+async fn cases_of_our_own_at_the_edges_of_the_recorded_ones_are_repeated() {
+    for store in [Store::Memory, Store::Sqlite] {
+        let report = run_directory(&folder("conformance/edges"), "", store).await.unwrap();
+        assert_eq!(tell(&report), (EDGES, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_listened_to_ends_as_one_that_is_not_and_folds_to_its_state_in_every_mode() {
+    let mut run = 0;
+    for file in cases(&folder("conformance")).unwrap() {
+        let case: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        if case["build"] == "ok" && case["checkpointer"] != false {
+            assert_eq!(folds(&case).await, Vec::<String>::new(), "{}", file.display());
+            run += 1;
+        }
+    }
+    assert!(run > 250, "{run} cases were run");
 }
 
 #[tokio::test]

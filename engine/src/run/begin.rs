@@ -92,7 +92,7 @@ impl<S: State> Opening<S> {
                     waiting.rearm(&parts.topology, &dropped.iter().map(|task| task.node));
                 }
                 let state = decode::<S>(&parts.shape, &checkpoint)?;
-                let mut state = recorded::with_commands(parts.compat, state, &checkpoint)?;
+                let mut state = recorded::with_commands(parts.compat, state, &checkpoint, &mut changes)?;
                 let merged = || self.commit_finished(&checkpoint, &mut state, &mut changes);
                 guarded(checkpoint.info.step + 1, merged)??;
                 (
@@ -174,10 +174,11 @@ impl<S: State> Opening<S> {
         let in_place = self.options.at.is_some() && recorded::replays_in_place(parts.compat, &found, head);
         if self.options.at.is_some() && !in_place {
             let run = self.fresh_run();
-            let state = recorded::with_commands(parts.compat, state, &found)?;
+            let mut changes = Changes::default();
+            let state = recorded::with_commands(parts.compat, state, &found, &mut changes)?;
             let mut driver = self.driver(state, step + 1, run, Journal::default());
             (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
-            driver.parent = Some(found.info.seq);
+            (driver.parent, driver.changes) = (Some(found.info.seq), changes);
             let status = if driver.tasks.is_empty() {
                 RunStatus::Done
             } else {

@@ -126,7 +126,7 @@ impl<S: State> Graph<S> {
             let own = open_questions(&checkpoint.records).into_iter();
             questions.extend(own.filter(|(task, _)| task.is_empty()).map(|(_, question)| question));
         } else {
-            state = recorded::with_commands(self.parts.compat, state, &checkpoint)?;
+            state = recorded::with_commands(self.parts.compat, state, &checkpoint, &mut Changes::default())?;
         }
         Ok(Some(Snapshot {
             state,

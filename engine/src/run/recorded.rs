@@ -17,7 +17,12 @@ use crate::{
 };
 
 /// Writes of commands that no step has taken in yet stay with the checkpoint, and whatever begins there sees them.
-pub(super) fn with_commands<S: State>(compat: Compat, mut state: S, checkpoint: &Checkpoint) -> Result<S, RunError> {
+pub(super) fn with_commands<S: State>(
+    compat: Compat,
+    mut state: S,
+    checkpoint: &Checkpoint,
+    changes: &mut Changes,
+) -> Result<S, RunError> {
     if compat == Compat::Strict {
         return Ok(state);
     }
@@ -25,7 +30,7 @@ pub(super) fn with_commands<S: State>(compat: Compat, mut state: S, checkpoint: 
     kept.sort_by_key(|record| record.key.parse::<u32>().unwrap_or(u32::MAX));
     for record in kept {
         let stored: StoredOutput<S::Update> = super::decode_record(&record.body)?;
-        state.apply(stored.update, &mut Changes::default());
+        state.apply(stored.update, changes);
     }
     Ok(state)
 }
