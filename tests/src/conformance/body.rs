@@ -27,6 +27,14 @@ pub(super) struct Counters {
     pub(super) answered: BTreeSet<String>,
 }
 
+impl Counters {
+    /// Another step of the script begins; failures are counted on.
+    pub(super) fn begin(&mut self) {
+        self.runs.clear();
+        self.answered.clear();
+    }
+}
+
 /// A node of a case.
 pub(super) struct Node {
     pub(super) path: String,

@@ -130,10 +130,7 @@ impl Session {
     }
 
     async fn run(&self, step: &Value, thread: &ThreadKey) -> Value {
-        let mut counters = self.counters.lock().unwrap();
-        counters.runs.clear();
-        counters.answered.clear();
-        drop(counters);
+        self.counters.lock().unwrap().begin();
         let modes = names(&step["modes"]);
         let mut groups = Groups::new(&self.case, &modes, step["subgraphs"] == true, &self.counters);
         let mut last = None;

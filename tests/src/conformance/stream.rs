@@ -122,7 +122,6 @@ impl<'a> Groups<'a> {
             What::Asked(task, node, payload) => self.asked(path, &task, &node, payload),
             // That a graph inside has stopped is told by the outermost one.
             What::Paused if path.is_empty() => self.add(path, "interrupt", json!([])),
-            What::Paused => {}
             What::Values(state, changed) => {
                 self.seen.entry(path.to_vec()).or_default().state.clone_from(&state);
                 let shown = self.output(path);
@@ -145,7 +144,7 @@ impl<'a> Groups<'a> {
                 }
                 self.saved(path, source, step, next, state);
             }
-            What::Nothing => {}
+            What::Paused | What::Nothing => {}
         }
     }
 

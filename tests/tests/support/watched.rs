@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use stepgraph::{
-    CheckpointError, Checkpointer, Memory, ThreadKey, async_trait,
-    checkpoint::{At, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Payload, Seq},
+    CheckpointError, Checkpointer, Memory, Namespace, ThreadKey, async_trait,
+    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Payload, Seq},
 };
 use uuid::Uuid;
 
@@ -81,6 +81,14 @@ impl Checkpointer for Watched {
 
     async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
         self.memory.branch(key, epoch, from, name).await
+    }
+
+    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
+        self.memory.branches(key).await
+    }
+
+    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
+        self.memory.inner(key, after, limit).await
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
