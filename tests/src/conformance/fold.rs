@@ -46,7 +46,7 @@ pub async fn folds(case: &Value) -> Vec<String> {
     };
     let unheard = graph();
     let ended = unheard.run(&key, input()).await.map(|outcome| outcome.done().is_some());
-    let ended = ended.map_err(|error| error.to_string());
+    let ended = ended.map_err(|error| error.code().to_owned());
     let expected = kept(&unheard, &key).await;
     let mut problems = Vec::new();
     for mode in modes() {
@@ -68,7 +68,7 @@ pub async fn folds(case: &Value) -> Vec<String> {
                 }
                 Some(Ok(RunEvent::Ended(outcome))) => break Ok(outcome.done().is_some()),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => break Err(error.to_string()),
+                Some(Err(error)) => break Err(error.code().to_owned()),
                 None => break Err("the stream ended without an outcome".to_owned()),
             }
         };
