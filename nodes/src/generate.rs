@@ -118,7 +118,8 @@ impl Node for Generate {
             completion_tokens_max: settings.completion_tokens_max,
             temperature: settings.temperature,
         };
-        let answer = Draft::new(&settings, &scored).fill(&settings, request, &ctx).await?;
+        let ask_model = || Draft::new(&settings, &scored).fill(&settings, request.clone(), &ctx);
+        let answer: Answer = ctx.recorded("chat model", &request, ask_model).await?;
         ctx.emit(Answering::Whole(answer.clone())).await;
         Ok(Answered {
             question: ask.question,

@@ -85,9 +85,10 @@ impl Node for Log {
             degraded,
             asked_at,
         };
-        self.log
-            .write(ctx.tenant(), &turn)
-            .await
-            .map_err(ServiceError::into_node_error)
+        let write = || async {
+            let written = self.log.write(ctx.tenant(), &turn).await;
+            written.map_err(ServiceError::into_node_error)
+        };
+        ctx.recorded("chat log", &(&turn.question, &turn.answer), write).await
     }
 }

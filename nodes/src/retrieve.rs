@@ -116,23 +116,28 @@ impl Node for Retrieve {
 
     async fn run(&self, query: Query, ctx: Context<Searched>) -> Result<Found, NodeError> {
         let limit = self.limits.search_time_max;
-        let searched = tokio::time::timeout(limit, self.search(ctx.tenant(), query.text)).await;
-        let searched = searched.unwrap_or(Err(ServiceError::Timeout {
-            service: "vector store",
-            limit,
-        }));
+        // As one call: a failure and a passed time limit are replies, which a replay gives again.
+        let search = || async {
+            let searched = tokio::time::timeout(limit, self.search(ctx.tenant(), query.text.clone())).await;
+            let timeout = ServiceError::Timeout {
+                service: "vector store",
+                limit,
+            };
+            searched.unwrap_or(Err(timeout)).map_err(|error| {
+                tracing::warn!(tenant = %ctx.tenant(), run = %ctx.run_id(), code = error.code(), %error, "the search failed, the answer does without");
+                error.into_node_error()
+            })
+        };
+        let searched: Result<Vec<Hit>, NodeError> = ctx.recorded("search", &query.text, search).await;
         let found = match searched {
             Ok(hits) => Found {
                 passages: self.supporting(hits),
                 degraded: false,
             },
-            Err(error) => {
-                tracing::warn!(tenant = %ctx.tenant(), run = %ctx.run_id(), code = error.code(), %error, "the search failed, the answer does without");
-                Found {
-                    passages: Vec::new(),
-                    degraded: true,
-                }
-            }
+            Err(_told) => Found {
+                passages: Vec::new(),
+                degraded: true,
+            },
         };
         ctx.emit(Searched {
             passages: found.passages.len(),

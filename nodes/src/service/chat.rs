@@ -69,7 +69,7 @@ pub struct Passage {
 
 /// What is asked of a chat model. `messages` is the whole rendered prompt, system part first and the question last;
 /// `question` and `passages` are the same things before rendering, for models that do not read prompts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ChatRequest {
     /// The model to use, where the implementation serves several.
     pub model: ModelName,

@@ -30,7 +30,7 @@ pub struct KnowledgeBase {
 }
 
 /// A search inside one tenant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct SearchQuery {
     /// The question as typed.
     pub text: String,
