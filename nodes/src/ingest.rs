@@ -2,6 +2,9 @@
 //!
 //! Between stages only [`Job`] travels; the file, its text and its chunks are staged with the document
 //! ([`Documents::stage`]), so that a checkpoint stays small and a stage that is entered again finds its input.
+//!
+//! For the same reason the bodies of these stages cannot be replayed ([`Replay::bodies`](stepgraph::Replay::bodies)): what they
+//! work on is not in the thread's record, and is dropped at the end. Such a thread is replayed by what its stages gave back.
 
 mod chunk;
 mod embed;
