@@ -114,7 +114,7 @@ pub struct NewCheckpoint {
 pub enum RecordKind {
     /// The task finished; the body is its update and where it goes.
     Output,
-    /// The task failed for good.
+    /// The task failed for good, or was cut off.
     Failure,
     /// The task asks; the key is the question's.
     Question,
@@ -128,6 +128,8 @@ pub enum RecordKind {
     Command,
     /// The services that the task called, with their replies, where a graph records them.
     Calls,
+    /// An attempt of the task has failed, and another follows: how many have, and when the next is due.
+    Attempt,
 }
 
 impl RecordKind {
@@ -143,6 +145,7 @@ impl RecordKind {
             Self::Effect => "effect",
             Self::Command => "command",
             Self::Calls => "calls",
+            Self::Attempt => "attempt",
         }
     }
 
@@ -158,6 +161,7 @@ impl RecordKind {
             Self::Effect,
             Self::Command,
             Self::Calls,
+            Self::Attempt,
         ]
         .into_iter()
         .find(|kind| kind.as_str() == name)
@@ -168,7 +172,8 @@ impl RecordKind {
 /// replaces the earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRecord {
-    /// The task inside its step: the node's name, and `#` with the send's index behind it for a fan-out.
+    /// The task inside its step: the node's name, and `#` with the send's index behind it for a fan-out. For a handler, its
+    /// name, and `#` with the failed task behind it.
     pub task: String,
     /// What it says.
     pub kind: RecordKind,

@@ -11,7 +11,9 @@ mod join;
 mod outline;
 mod parts;
 mod rename;
+mod rules;
 mod topology;
+mod warning;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -19,7 +21,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 pub(crate) use self::topology::Declared;
 pub(crate) use self::{
     around::CachePolicy,
-    fan_out::OnFailure,
+    fan_out::OnItemFailure,
     id::{At, Slot},
     parts::{Branch, Call, Goto, Leave, NodeSpec, Output, Parts, Payload, PayloadCodec, UnknownTarget},
     topology::{Exits, Join, Kind, Topology},
@@ -27,14 +29,16 @@ pub(crate) use self::{
 pub use self::{
     around::Reads,
     builder::GraphBuilder,
-    check::{BuildError, BuildErrors, Warning},
+    check::{BuildError, BuildErrors},
     fan_out::{FanOutPolicy, ItemError},
     id::{
-        AlsoId, AnyNode, END, EdgeFrom, EdgeTo, End, NodeId, RouterId, RoutesFrom, START, Source, Start, Targets,
-        WorkerId, from, to,
+        AlsoId, AnyNode, END, EdgeFrom, EdgeTo, End, HandlerId, HandlerRouterId, Handles, MayFail, NodeId, RouterId,
+        RoutesFrom, START, Source, Start, Targets, WorkerId, from, to,
     },
     join::JoinRule,
     outline::{Outline, OutlineWay},
+    rules::OnFailure,
+    warning::Warning,
 };
 use crate::{
     cache::{CacheError, NodeCache},
@@ -177,8 +181,8 @@ impl<S: State> Graph<S> {
     /// ```text
     /// {
     ///   "graph": "chat", "fingerprint": "5f1c..",
-    ///   "nodes": [{"name": "ask", "kind": "node" | "router" | "worker" | "open"}],
-    ///   "edges": [{"from": "START", "to": "ask", "kind": "edge" | "join" | "route" | "fan_out", "label": null | "text"}],
+    ///   "nodes": [{"name": "ask", "kind": "node" | "router" | "worker" | "handler" | "handler_router" | "open"}],
+    ///   "edges": [{"from": "START", "to": "ask", "kind": "edge" | "join" | "route" | "fan_out" | "on_error", "label": null | "text"}],
     ///   "joins": [{"sources": ["a", "b"], "targets": ["c"], "rule": null | "text"}]
     /// }
     /// ```
@@ -187,7 +191,7 @@ impl<S: State> Graph<S> {
         draw::json(&self.parts.topology)
     }
 
-    /// What is doubtful about the graph and does not keep it from running. A typed graph that has been built has none.
+    /// What is doubtful about the graph and does not keep it from running.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.parts.warnings

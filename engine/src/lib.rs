@@ -64,7 +64,6 @@
 //! | to ask a person | [`Context::ask`] |
 //! | an outside effect that must not happen twice | [`Context::once`] |
 //! | to see what happens as it happens | [`Run::events`], [`Run::stream`] |
-//! | retries and timeouts | [`Policy`] |
 //! | not to do again what was done for the same question | [`GraphBuilder::cache`], [`Graph::node_cache`] |
 //! | something around every node: traces, times, a refusal | [`Layer`], [`Tracing`], [`Timing`] |
 //! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
@@ -73,6 +72,8 @@
 //! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
 //! | a drawing, or what a tool can read | [`Graph::mermaid`], [`Graph::dot`], [`Graph::ascii`], [`Graph::to_json`] |
 //! | to take a thread to another store, or keep it as a test | [`Graph::export`], [`Graph::import`], [`Graph::copy`] |
+//! | retries and timeouts | [`Policy`], [`GraphBuilder::defaults`], [`GraphBuilder::step_timeout`] |
+//! | to go on after a failure | [`GraphBuilder::handler`], [`GraphBuilder::on_error`], [`Failure`] |
 //! | a store of your own | [`Checkpointer`] |
 //! | to test a graph, and to torture it | `testing`, a module behind the feature of the same name |
 //!
@@ -109,24 +110,24 @@ pub use cache::{CacheError, CacheKey, MemoryCache, NodeCache};
 pub use checkpoint::{CheckpointError, Checkpointer, Memory};
 pub use clock::{Clock, SystemClock};
 pub use graph::{
-    AlsoId, AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, FanOutPolicy, Graph, GraphBuilder, ItemError,
-    JoinRule, NodeId, Outline, OutlineWay, Reads, RouterId, RoutesFrom, START, Source, Start, Targets, Warning,
-    WorkerId, from, to,
+    AlsoId, AnyNode, BuildError, BuildErrors, END, EdgeFrom, EdgeTo, End, FanOutPolicy, Graph, GraphBuilder, HandlerId,
+    HandlerRouterId, Handles, ItemError, JoinRule, MayFail, NodeId, OnFailure, Outline, OutlineWay, Reads, RouterId,
+    RoutesFrom, START, Source, Start, Targets, Warning, WorkerId, from, to,
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use layer::{Layer, Next, Ran, RunInfo, StepInfo, TaskInfo, Times, Timing, Tracing, Whole};
 pub use node::{
-    Context, Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer, IntoNode, Limiter, LimiterFull, Node,
-    NodeError, PermitHeld, Policy, Retry, Terminal,
+    Context, Effect, EffectClass, Failed, Failure, FailureKind, IdempotencyKey, InDoubt, InDoubtAnswer, IntoNode,
+    Limiter, LimiterFull, Node, NodeError, PermitHeld, Policy, Retry, Terminal,
 };
 pub use route::{Command, Route};
 pub use run::{
     AsNode, Breakpoints, Budget, Cancel, Difference, Divergence, Drain, Durability, Ended, Event, EventKind,
     EventReader, EventSender, Extra, HistoryEntry, Inside, InsideKind, NodePanic, NodeTimeout, OnBudget, OnBusy,
     OnPending, OrLeft, Outcome, OverBudget, Path, REPLAY_CHECKPOINTS_DEFAULT, RaiseBudget, ReaderGone, Recording,
-    Replay, Replayed, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot, Spend, Spent, StalledJoin,
-    StartedTask, Stop, Subgraph, SubgraphError, SubgraphMode, THREAD_FORMAT, TaskState, TransferError, Versions,
-    events,
+    Replay, Replayed, Retrying, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot, Spend, Spent,
+    StalledJoin, StartedTask, Stop, Subgraph, SubgraphError, SubgraphMode, THREAD_FORMAT, TaskState, TimeoutKind,
+    TransferError, Versions, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

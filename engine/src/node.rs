@@ -4,8 +4,11 @@ mod calls;
 mod context;
 mod effect;
 mod error;
+mod failure;
 mod flight;
+mod handler;
 mod into;
+mod life;
 mod limiter;
 mod policy;
 
@@ -16,17 +19,21 @@ pub(crate) use self::{
     context::{Arrived, Emit, Emitter, RunContext, TaskContext, TypeMap},
     error::NodeErrorKind,
     flight::{Cut, Flights, InFlight},
+    handler::{Caught, handler_task},
+    life::{Life, Living},
     limiter::{Held, Seat},
+    policy::share,
 };
 pub use self::{
     context::Context,
     effect::{Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer},
     error::{NodeError, Terminal},
+    failure::{Failure, FailureKind},
+    handler::Failed,
     into::IntoNode,
     limiter::{Limiter, LimiterFull, PermitHeld},
     policy::{Policy, Retry},
 };
-
 /// A reusable node: it speaks of its own input, output and events, never of a graph's state.
 ///
 /// A graph that uses it says how its input is read from the state (`FromState`) and how its output becomes an update

@@ -29,11 +29,14 @@ mod read;
 mod recorded;
 mod recording;
 mod replay;
+mod retry;
 mod saver;
+mod settle;
 mod step;
 mod stream;
 mod subgraph;
 mod suspend;
+mod timeout;
 mod transfer;
 mod version;
 mod view;
@@ -60,16 +63,17 @@ pub use self::{
     busy::OnBusy,
     drain::Drain,
     edit::AsNode,
-    error::{NodePanic, NodeTimeout, RunError},
+    error::{NodePanic, RunError},
     event::{
         Event, EventKind, EventReader, EventSender, Extra, Inside, InsideKind, Path, ReaderGone, StartedTask, events,
     },
-    read::{HistoryEntry, Snapshot, TaskState},
+    read::{HistoryEntry, Retrying, Snapshot, TaskState},
     recording::Recording,
     replay::{Difference, Divergence, REPLAY_CHECKPOINTS_DEFAULT, Replay, Replayed},
     step::StoredOutput,
     stream::{RunEvent, RunStream},
     subgraph::{Ended, OrLeft, Subgraph, SubgraphError, SubgraphMode},
+    timeout::{NodeTimeout, TimeoutKind},
     transfer::{THREAD_FORMAT, TransferError},
     version::Versions,
 };
@@ -364,7 +368,8 @@ impl<S: State> Run<S> {
         self
     }
 
-    /// Ends the run with [`RunError::TimeLimit`] after this time.
+    /// Ends the run with [`RunError::TimeLimit`] after this time, whatever the graph's own
+    /// [`deadline`](crate::GraphBuilder::deadline).
     pub const fn time_limit(mut self, limit: Duration) -> Self {
         self.options.time_limit = Some(limit);
         self

@@ -25,7 +25,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use stepgraph::{
     Append, Context, END, FromState, Graph, Memory, NodeError, NodePanic, NodeTimeout, OnPending, Policy, Reducer,
-    Retry, Route, RunError, START, State, Sum, checkpoint::At, to,
+    Retry, Route, RunError, START, State, Sum, TimeoutKind, checkpoint::At, to,
 };
 use support::{store::Watched, threads::thread};
 use tokio::{sync::Notify, time::Instant};
@@ -200,8 +200,11 @@ async fn a_timeout_holds_for_each_attempt() {
     let policy = Policy::new().timeout(Duration::from_secs(10)).retry(attempts(2));
     let begun = Instant::now();
     let error = single(node, policy).run(&thread("t"), input(0)).await.unwrap_err();
-    let limit = Duration::from_secs(10);
-    assert_eq!(error.node_error::<NodeTimeout>(), Some(&NodeTimeout { limit }));
+    let timeout = error.node_error::<NodeTimeout>().unwrap();
+    assert_eq!(
+        (timeout.kind, timeout.limit),
+        (TimeoutKind::Run, Duration::from_secs(10))
+    );
     assert_eq!(count.get(), 2);
     assert!(begun.elapsed() >= Duration::from_millis(20_500) && begun.elapsed() <= Duration::from_millis(21_010));
 }

@@ -218,8 +218,8 @@ async fn a_failure_that_was_collected_is_told_as_a_failure() {
 async fn an_item_whose_failure_was_collected_does_not_run_again_after_a_crash() {
     let (store, tries) = (Watched::default(), Arc::new(AtomicUsize::new(0)));
     let graph = picky(&tries, Some(collect())).checkpointer(store.clone());
-    // The first commit admits, the second keeps what has ended while another item runs.
-    store.fail_at(3);
+    // The first commit admits, the second keeps what has ended while another item runs, the third its first attempt.
+    store.fail_at(4);
     let input = WorkInput { items: vec![3, 5] };
     let error = graph.run(&thread("t"), input).await.unwrap_err();
     assert!(matches!(error, RunError::Checkpoint(_)), "{error}");
@@ -231,8 +231,8 @@ async fn an_item_whose_failure_was_collected_does_not_run_again_after_a_crash() 
     );
     assert_eq!(
         tries.load(Ordering::SeqCst),
-        5,
-        "only the item that had no end yet ran again"
+        4,
+        "only the item that had no end yet was tried again, and its first attempt counts"
     );
 }
 

@@ -16,12 +16,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Graph,
     around::{self, Around},
-    check::{self, BuildError, BuildErrors, Warning},
-    fan_out::OnFailure,
+    check::{self, BuildError, BuildErrors},
+    fan_out::OnItemFailure,
     id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, Opaque, RouterId, RoutesFrom, Slot, WorkerId},
     join::JoinRule,
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
+    rules::Rules,
     topology::{Declared, Kind, Topology},
+    warning::{self, Warning},
 };
 use crate::{
     clock::SystemClock,
@@ -58,6 +60,8 @@ pub struct GraphBuilder<S: State> {
     requires: Vec<(TypeId, &'static str)>,
     pub(crate) compat: Compat,
     pub(crate) breakpoints: Breakpoints,
+    pub(super) defaults: Policy,
+    pub(super) rules: Rules,
 }
 
 /// Numbers builders, so that an id of one is not taken by another.
@@ -76,6 +80,8 @@ impl<S: State> GraphBuilder<S> {
             requires: Vec::new(),
             compat: Compat::Strict,
             breakpoints: Breakpoints::default(),
+            defaults: Policy::default(),
+            rules: Rules::default(),
         }
     }
 
@@ -265,7 +271,7 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
-    /// Says how a node, router or worker is run.
+    /// Says how a node, router, worker or handler is run.
     pub fn policy(&mut self, of: impl AnyNode<S>, policy: Policy) -> &mut Self {
         if let At::Node(slot) = self.at(of.slot().0)
             && slot.builder == self.tag
@@ -341,17 +347,22 @@ impl<S: State> GraphBuilder<S> {
         Ok(self.made(doubts))
     }
 
-    fn made(self, warnings: Vec<Warning>) -> Graph<S> {
+    fn made(self, mut warnings: Vec<Warning>) -> Graph<S> {
         let order = self.declared.order();
         let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::version(&self.shape));
+        let defaults = self.defaults;
         let named = self.nodes.into_iter().zip(&self.declared.nodes);
         let mut slots: Vec<Option<NodeSpec<S>>> = named
-            .map(|(spec, (name, _))| Some(around::within_policy(spec, name.clone())))
+            .map(|(mut spec, (name, _))| {
+                spec.policy = spec.policy.or(defaults);
+                Some(around::within_policy(spec, name.clone()))
+            })
             .collect();
         let nodes: Vec<_> = order
             .iter()
             .filter_map(|old| slots.get_mut(*old).and_then(Option::take))
             .collect();
+        warnings.extend(warning::of_policies(topology.names(), &nodes, self.rules));
         let cache = around::own_cache(&nodes);
         Graph {
             parts: Arc::new(Parts {
@@ -366,6 +377,7 @@ impl<S: State> GraphBuilder<S> {
                 warnings,
                 cache,
                 on_budget: order.iter().position(|old| Some(*old) == self.declared.on_budget),
+                rules: self.rules,
             }),
             store: None,
             clock: Arc::new(SystemClock),
@@ -392,7 +404,7 @@ impl<S: State> GraphBuilder<S> {
             payload,
             adopt: None,
             around: Around::default(),
-            on_failure: OnFailure::Fail,
+            on_failure: OnItemFailure::Fail,
         });
         Slot {
             builder: self.tag,

@@ -16,6 +16,7 @@ use super::{
     id::At,
     rename,
     topology::{Declared, DeclaredJoin, Kind, Way},
+    warning::Warning,
 };
 
 /// One thing that is wrong with a graph.
@@ -68,6 +69,15 @@ pub enum BuildError {
     /// A branch without a single route.
     #[error("a branch at `{0}` has an enum of routes without variants: add one")]
     EmptyBranch(String),
+    /// A handler that no failure reaches.
+    #[error("handler `{0}` handles nothing: add `g.on_error(node, {0})`, or `g.on_any_error({0})`")]
+    UnusedHandler(Cow<'static, str>),
+    /// A node whose failures are handed over twice.
+    #[error("node `{0}` is given two handlers: keep one `g.on_error({0}, ..)`")]
+    HandledTwice(Cow<'static, str>),
+    /// Two handlers for every node.
+    #[error("two handlers are to take every failure: keep one `g.on_any_error(..)`")]
+    TwoForAny,
     /// A way leads to a node that is not there.
     #[error("a way leads to `{0}`, which is no node: declare it, or lead the way elsewhere")]
     UnknownTarget(String),
@@ -94,7 +104,7 @@ pub enum BuildError {
     },
     /// An id that another builder has made.
     #[error(
-        "an id of another builder was used: use the ids that this builder's `node`, `router` and `worker` returned"
+        "an id of another builder was used: use the ids that this builder's `node`, `router`, `worker` and `handler` returned"
     )]
     ForeignId,
 }
@@ -122,33 +132,11 @@ impl BuildError {
             Self::EmptyBranch(_) => "graph::empty_branch",
             Self::RenameInUse { .. } => "graph::rename_in_use",
             Self::RenamedTwice { .. } => "graph::renamed_twice",
+            Self::UnusedHandler(_) => "graph::unused_handler",
+            Self::HandledTwice(_) => "graph::handled_twice",
+            Self::TwoForAny => "graph::two_for_any",
             Self::ForeignId => "graph::foreign_id",
         }
-    }
-}
-
-/// Something that is doubtful about a graph and does not keep it from running: what a typed graph would refuse and a dynamic
-/// one may mean. It prints as the problem and its remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning(BuildError);
-
-impl Warning {
-    /// Stable code, the same as that of the error.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        self.0.code()
-    }
-
-    /// The problem, with its place.
-    #[must_use]
-    pub const fn problem(&self) -> &BuildError {
-        &self.0
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -233,7 +221,7 @@ pub(super) fn doubts(declared: &Declared) -> Vec<Warning> {
     if !open.is_empty() {
         doubts.retain(|doubt| matches!(doubt, BuildError::DeadEnd(_)));
     }
-    doubts.into_iter().map(Warning).collect()
+    doubts.into_iter().map(Warning::Structure).collect()
 }
 
 /// Names that mean something else.
@@ -269,6 +257,7 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
     }
     errors.extend(rename::problems(declared));
     let mut routed = HashMap::new();
+    errors.extend(map.handler_problems());
     for (at, _) in &declared.routes {
         let times: &mut usize = routed.entry(map.index(*at)).or_default();
         *times += 1;
@@ -322,14 +311,21 @@ impl<'a> Map<'a> {
             ending: HashSet::new(),
             cyclic: HashSet::new(),
         };
-        for (from, to, _) in declared.ways() {
+        let (ways, failures): (Vec<_>, Vec<_>) =
+            declared.ways().into_iter().partition(|(.., way)| *way != Way::OnError);
+        for (from, to, _) in ways {
             let (from, to) = (map.index(from), map.index(to));
             map.graph.add_edge(from, to, ());
         }
         if let Some(node) = declared.on_budget {
             map.graph.update_edge(start, NodeIndex::new(node), ());
         }
-        map.reached = reached(&map.graph, start);
+        // A failure reaches its handler, but leads no node to its end.
+        let mut with_failures = map.graph.clone();
+        for (from, to, _) in failures {
+            with_failures.update_edge(map.index(from), map.index(to), ());
+        }
+        map.reached = reached(&with_failures, start);
         map.startable = map.startable();
         let mut back = Bfs::new(Reversed(&map.graph), end);
         while let Some(node) = back.next(Reversed(&map.graph)) {
@@ -444,10 +440,35 @@ impl<'a> Map<'a> {
         (!always.any(is)).then_some(BuildError::DeadEnd(name))
     }
 
+    /// Failures that are handed over twice.
+    fn handler_problems(&self) -> Vec<BuildError> {
+        let mut problems = Vec::new();
+        let given = &self.declared.on_error;
+        for (first, (at, _)) in given.iter().enumerate() {
+            let earlier = given.iter().take(first).filter(|(other, _)| other == at).count();
+            if earlier == 1 {
+                problems.push(BuildError::HandledTwice(self.name(*at)));
+            }
+        }
+        if self.declared.on_any_error.len() > 1 {
+            problems.push(BuildError::TwoForAny);
+        }
+        problems
+    }
+
     /// The first that holds: not reached, no way out, no way to END.
     fn node_problem(&self, at: usize, name: &str, kind: Kind) -> Option<BuildError> {
         let name = || Cow::Owned(name.to_owned());
         let node = NodeIndex::new(at);
+        let used = |(_, handler): &(At, At)| self.index(*handler) == node;
+        let for_any = self
+            .declared
+            .on_any_error
+            .iter()
+            .any(|handler| self.index(*handler) == node);
+        if kind.is_handler() && !for_any && !self.declared.on_error.iter().any(used) {
+            return Some(BuildError::UnusedHandler(name()));
+        }
         if !self.reached.contains(&node) {
             return Some(BuildError::Unreachable(name()));
         }
@@ -457,7 +478,7 @@ impl<'a> Map<'a> {
             .next()
             .is_none()
         {
-            return Some(if kind == Kind::Router {
+            return Some(if matches!(kind, Kind::Router | Kind::HandlerRouter) {
                 BuildError::Unrouted(name())
             } else {
                 BuildError::DeadEnd(name())

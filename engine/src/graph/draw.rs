@@ -19,6 +19,8 @@ pub(super) fn mermaid(topology: &Topology) -> String {
             Kind::Node => ("[", "]"),
             Kind::Router | Kind::Also => ("{{", "}}"),
             Kind::Worker => ("[[", "]]"),
+            Kind::Handler => ("[/", "/]"),
+            Kind::HandlerRouter => ("[\\", "\\]"),
             Kind::Open => ("(", ")"),
         };
         line(&mut out, format_args!("    n{at}{open}{}{close}", quoted(name)));
@@ -31,6 +33,7 @@ pub(super) fn mermaid(topology: &Topology) -> String {
             Way::Join => line(&mut out, format_args!("    {from} -->|join| {to}")),
             Way::JoinWhen(rule) => line(&mut out, format_args!("    {from} -->|{}| {to}", quoted(rule))),
             Way::Route(label) => line(&mut out, format_args!("    {from} -.->|{}| {to}", quoted(label))),
+            Way::OnError => line(&mut out, format_args!("    {from} -.->|on error| {to}")),
             Way::FanOut => line(&mut out, format_args!("    {from} ==>|each| {to}")),
         }
     }

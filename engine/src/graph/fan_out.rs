@@ -35,9 +35,9 @@ use crate::state::State;
 /// # Ok::<(), stepgraph::BuildErrors>(())
 /// ```
 #[must_use = "a policy is given to `fan_out_policy`"]
-pub struct FanOutPolicy<S: State>(pub(crate) OnFailure<S>);
+pub struct FanOutPolicy<S: State>(pub(crate) OnItemFailure<S>);
 
-pub(crate) enum OnFailure<S: State> {
+pub(crate) enum OnItemFailure<S: State> {
     Fail,
     Skip,
     Collect(Box<dyn Fn(ItemError) -> S::Update + Send + Sync>),
@@ -46,26 +46,26 @@ pub(crate) enum OnFailure<S: State> {
 impl<S: State> FanOutPolicy<S> {
     /// It fails the run, which is the default. The other items are kept, and a resume runs this one again.
     pub const fn fail() -> Self {
-        Self(OnFailure::Fail)
+        Self(OnItemFailure::Fail)
     }
 
     /// Its task counts as finished and has written nothing.
     pub const fn skip() -> Self {
-        Self(OnFailure::Skip)
+        Self(OnItemFailure::Skip)
     }
 
     /// Its task counts as finished and has written what `collect` makes of the failure.
     pub fn collect(collect: impl Fn(ItemError) -> S::Update + Send + Sync + 'static) -> Self {
-        Self(OnFailure::Collect(Box::new(collect)))
+        Self(OnItemFailure::Collect(Box::new(collect)))
     }
 }
 
 impl<S: State> fmt::Debug for FanOutPolicy<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            OnFailure::Fail => "fail",
-            OnFailure::Skip => "skip",
-            OnFailure::Collect(_) => "collect",
+            OnItemFailure::Fail => "fail",
+            OnItemFailure::Skip => "skip",
+            OnItemFailure::Collect(_) => "collect",
         })
     }
 }

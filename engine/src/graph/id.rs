@@ -33,6 +33,14 @@ pub struct AlsoId<S, R>(pub(crate) Slot, pub(crate) PhantomData<fn(S, R)>);
 #[must_use = "a worker is started by `fan_out`"]
 pub struct WorkerId<S, I>(pub(crate) Slot, pub(crate) PhantomData<fn(S, I)>);
 
+/// A node that runs for tasks that have failed; no edge leads into it, `on_error` does.
+#[must_use = "a handler is given its nodes by `on_error`"]
+pub struct HandlerId<S>(pub(crate) Slot, pub(crate) PhantomData<fn(S)>);
+
+/// The same, choosing among the routes `R`.
+#[must_use = "a handler is given its nodes by `on_error`"]
+pub struct HandlerRouterId<S, R>(pub(crate) Slot, pub(crate) PhantomData<fn(S, R)>);
+
 /// Type of [`START`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start;
@@ -55,10 +63,10 @@ pub struct Source<S>(pub(crate) At, pub(crate) PhantomData<fn(S)>);
 #[must_use]
 pub struct Targets<S>(Vec<At>, PhantomData<fn(S)>);
 
-/// What an edge may start at: [`START`], a node or a worker of the same state.
+/// What an edge may start at: [`START`], a node, a worker or a handler of the same state.
 #[diagnostic::on_unimplemented(
     message = "no edge of a `{S}` graph can start at `{Self}`",
-    note = "an edge starts at START, a node or a worker of the same state; a router leads on by `routes`, END leads nowhere"
+    note = "an edge starts at START, a node, a worker or a handler of the same state; a router leads on by `routes`, END leads nowhere"
 )]
 pub trait EdgeFrom<S> {
     /// The edge's beginning.
@@ -132,6 +140,12 @@ impl<S, I> EdgeFrom<S> for WorkerId<S, I> {
     }
 }
 
+impl<S> EdgeFrom<S> for HandlerId<S> {
+    fn source(self) -> Source<S> {
+        Source(At::Node(self.0), PhantomData)
+    }
+}
+
 impl<S> EdgeFrom<S> for Source<S> {
     fn source(self) -> Self {
         self
@@ -165,7 +179,7 @@ impl<S, R> EdgeTo<S> for AlsoId<S, R> {
 /// What has routes: a router of the same state.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no routes `{R}` in a `{S}` graph",
-    note = "routes are given to what `router` or `router_also` returned"
+    note = "routes are given to what `router`, `router_also` or `handler_router` returned"
 )]
 pub trait RoutesFrom<S, R> {
     #[doc(hidden)]
@@ -184,7 +198,13 @@ impl<S, R> RoutesFrom<S, R> for AlsoId<S, R> {
     }
 }
 
-/// What a policy may be given to: a node, a router or a worker.
+impl<S, R> RoutesFrom<S, R> for HandlerRouterId<S, R> {
+    fn router(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+/// What a policy may be given to: a node, a router, a worker or a handler.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a node of a `{S}` graph",
     note = "a policy is given to a node, a router or a worker; START and END run nothing"
@@ -218,6 +238,74 @@ impl<S, I> AnyNode<S> for WorkerId<S, I> {
     }
 }
 
+impl<S> AnyNode<S> for HandlerId<S> {
+    fn slot(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+impl<S, R> AnyNode<S> for HandlerRouterId<S, R> {
+    fn slot(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+/// What may have a handler: a node, a router or a worker.
+#[diagnostic::on_unimplemented(
+    message = "the failures of `{Self}` cannot be handed to a handler",
+    note = "`on_error` takes a node, a router or a worker of the same state; a handler's own failure fails the run"
+)]
+pub trait MayFail<S> {
+    #[doc(hidden)]
+    fn failing(self) -> Opaque;
+}
+
+impl<S> MayFail<S> for NodeId<S> {
+    fn failing(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+impl<S, R> MayFail<S> for RouterId<S, R> {
+    fn failing(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+impl<S, R> MayFail<S> for AlsoId<S, R> {
+    fn failing(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+impl<S, I> MayFail<S> for WorkerId<S, I> {
+    fn failing(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+/// What failures may be handed to: what `handler` and `handler_router` return.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler of a `{S}` graph",
+    note = "a handler is made by `g.handler(name, |failed: Failed<_>| async move {{ .. }})`"
+)]
+pub trait Handles<S> {
+    #[doc(hidden)]
+    fn handling(self) -> Opaque;
+}
+
+impl<S> Handles<S> for HandlerId<S> {
+    fn handling(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
+impl<S, R> Handles<S> for HandlerRouterId<S, R> {
+    fn handling(self) -> Opaque {
+        Opaque(At::Node(self.0))
+    }
+}
+
 macro_rules! copyable {
     ($($id:ident<$($p:ident),*>),*) => { $(
         impl<$($p),*> Clone for $id<$($p),*> {
@@ -229,7 +317,7 @@ macro_rules! copyable {
         }
     )* };
 }
-copyable!(NodeId<S>, RouterId<S, R>, AlsoId<S, R>, WorkerId<S, I>);
+copyable!(NodeId<S>, RouterId<S, R>, AlsoId<S, R>, WorkerId<S, I>, HandlerId<S>, HandlerRouterId<S, R>);
 
 impl<S> fmt::Debug for Source<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

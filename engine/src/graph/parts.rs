@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{around::Around, check::Warning, fan_out::OnFailure, topology::Topology};
+use super::{around::Around, fan_out::OnItemFailure, rules::Rules, topology::Topology, warning::Warning};
 use crate::{
     cache::NodeCache,
     dynamic::Compat,
@@ -27,6 +27,8 @@ pub(crate) type Payload = Arc<dyn Any + Send + Sync>;
 /// What a task gives back.
 pub(crate) struct Output<S: State> {
     pub(crate) update: S::Update,
+    /// The handler that gave it in the task's stead; its ways on are followed.
+    pub(crate) by: Option<usize>,
     /// Position of the route a router has chosen.
     pub(crate) route: Option<usize>,
     /// Positions of the routes that a node takes besides its edges.
@@ -49,6 +51,7 @@ impl<S: State> Output<S> {
     pub(crate) const fn of(update: S::Update) -> Self {
         Self {
             update,
+            by: None,
             route: None,
             also: Vec::new(),
             goto: Vec::new(),
@@ -121,7 +124,7 @@ pub(crate) struct NodeSpec<S: State> {
     /// What becomes of what a graph inside has left to this one, if that means anything here.
     pub(crate) adopt: Option<Adopt<S>>,
     /// What becomes of a fan-out's item that fails for good.
-    pub(crate) on_failure: OnFailure<S>,
+    pub(crate) on_failure: OnItemFailure<S>,
     pub(crate) around: Around<S>,
 }
 
@@ -158,6 +161,7 @@ pub(crate) struct Parts<S: State> {
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
     /// The node that a run goes to when its budget is spent.
     pub(crate) on_budget: Option<usize>,
+    pub(crate) rules: Rules,
 }
 
 fn encode_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Arc<[u8]>, StateError> {

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use chrono::TimeDelta;
 use uuid::Uuid;
 
-use super::{id::At, join::JoinRule};
+use super::{
+    id::{At, Slot},
+    join::JoinRule,
+};
 use crate::state::Field;
 
 /// What may run in a step.
@@ -16,8 +19,18 @@ pub(crate) enum Kind {
     /// A router that follows its edges as well.
     Also,
     Worker,
+    /// Runs for a task that has failed.
+    Handler,
+    /// The same, and chooses among routes of its own.
+    HandlerRouter,
     /// Of a dynamic graph: run on the state or on what it is sent.
     Open,
+}
+
+impl Kind {
+    pub(crate) const fn is_handler(self) -> bool {
+        matches!(self, Self::Handler | Self::HandlerRouter)
+    }
 }
 
 /// A table of routes: label and ends, by the route's position.
@@ -47,6 +60,10 @@ pub(crate) struct Declared {
     pub(crate) renamed: Vec<(Cow<'static, str>, usize)>,
     /// The node, by position, that runs go to when their budget is spent.
     pub(crate) on_budget: Option<usize>,
+    /// Which node's failures go to which handler.
+    pub(crate) on_error: Vec<(At, At)>,
+    /// The handler of every other node.
+    pub(crate) on_any_error: Vec<At>,
     pub(crate) foreign: bool,
 }
 
@@ -63,6 +80,8 @@ impl Declared {
             deferred: Vec::new(),
             renamed: Vec::new(),
             on_budget: None,
+            on_error: Vec::new(),
+            on_any_error: Vec::new(),
             foreign: false,
         }
     }
@@ -103,6 +122,22 @@ impl Declared {
         self.deferred.push(node);
     }
 
+    pub(crate) fn on_error(&mut self, of: At, handler: At) {
+        self.on_error.push((of, handler));
+    }
+
+    pub(crate) fn on_any_error(&mut self, handler: At) {
+        self.on_any_error.push(handler);
+    }
+
+    /// The handler of a node, by position.
+    pub(crate) fn handler(&self, node: usize) -> Option<At> {
+        let is = |at: &At| matches!(at, At::Node(slot) if slot.index == node);
+        let own = self.on_error.iter().find(|(of, _)| is(of)).map(|(_, handler)| *handler);
+        let handles = self.nodes.get(node).is_some_and(|(_, kind)| kind.is_handler());
+        own.or_else(|| self.on_any_error.first().copied().filter(|_| !handles))
+    }
+
     pub(crate) const fn foreign_id(&mut self) {
         self.foreign = true;
     }
@@ -129,6 +164,23 @@ impl Declared {
             }
         }
         ways.extend(self.fan_outs.iter().map(|(from, to)| (*from, *to, Way::FanOut)));
+        // Positions here; who asks for them knows the builder.
+        let builder = self
+            .on_error
+            .iter()
+            .map(|(_, handler)| handler)
+            .chain(&self.on_any_error);
+        let builder = builder.filter_map(|at| {
+            if let At::Node(slot) = at {
+                Some(slot.builder)
+            } else {
+                None
+            }
+        });
+        if let Some(builder) = builder.min() {
+            let handled = (0..self.nodes.len()).filter_map(|index| Some((index, self.handler(index)?)));
+            ways.extend(handled.map(|(index, handler)| (At::Node(Slot { builder, index }), handler, Way::OnError)));
+        }
         ways
     }
 }
@@ -142,6 +194,7 @@ pub(crate) enum Way {
     JoinWhen(Cow<'static, str>),
     Route(Cow<'static, str>),
     FanOut,
+    OnError,
 }
 
 /// One end of a drawn way, after interning.
@@ -200,6 +253,8 @@ pub(crate) struct Topology {
     deferred: Vec<bool>,
     /// Names that nodes had before; no part of the fingerprint.
     renamed: Vec<(Cow<'static, str>, usize)>,
+    /// The handler of each node; empty when no node has one.
+    handlers: Vec<Option<usize>>,
     /// What leads out of each node; the last is START's.
     exits: Vec<Exits>,
     pub(crate) joins: Vec<Join>,
@@ -272,6 +327,7 @@ impl Topology {
                 .iter()
                 .map(|(old, at)| (old.clone(), ranks.0.get(*at).copied().unwrap_or_default()))
                 .collect(),
+            handlers: handlers(declared, order, &ranks),
             exits: vec![Exits::default(); order.len() + 1],
             joins: Vec::new(),
             branches: Vec::new(),
@@ -407,6 +463,11 @@ impl Topology {
         self.deferred.get(node).copied().unwrap_or_default()
     }
 
+    /// The handler of a node's failures.
+    pub(crate) fn handler(&self, node: usize) -> Option<usize> {
+        self.handlers.get(node).copied().flatten()
+    }
+
     /// The number of a node by its name, or by one that it had before.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.names
@@ -463,6 +524,18 @@ impl Topology {
             Some(send) => format!("{}#{send}", self.name(node)),
         }
     }
+}
+
+/// The handlers of nodes, in the order of names; nothing when there are none.
+fn handlers(declared: &Declared, order: &[usize], ranks: &Ranks) -> Vec<Option<usize>> {
+    if declared.on_error.is_empty() && declared.on_any_error.is_empty() {
+        return Vec::new();
+    }
+    let handler = |old: &usize| match ranks.place(declared.handler(*old)?) {
+        Place::Node(handler) => Some(handler),
+        Place::Start | Place::End => None,
+    };
+    order.iter().map(handler).collect()
 }
 
 /// Which nodes are deferred, in the order of names; nothing when none is.

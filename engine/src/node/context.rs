@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Calls, Effect, Held, NodeError,
+    Calls, Caught, Effect, Held, Life, NodeError,
     flight::{Cut, Flights},
+    handler_task,
 };
 use crate::{
     ask::{Ask, Question},
@@ -61,12 +62,16 @@ pub(crate) struct TaskContext {
     pub(crate) held: Option<Arc<Held>>,
     /// Who had arrived at the joins that have led to this step: each target with its sources.
     pub(crate) arrived: Option<Arrived>,
-    /// Set where a join may cancel the task.
+    /// Set where a join may cancel the task, or the graph cut off the step.
     pub(crate) cut: Option<Arc<Cut>>,
     /// The checkpoint that the step begins at, known before it is stored; nil without a store.
     pub(crate) begins_at: Uuid,
     /// Where its calls of services are recorded, or given from.
     pub(crate) calls: Option<Arc<Calls>>,
+    /// The attempt, if it may end before its node does, or the one around that may.
+    pub(crate) life: Option<Arc<Life>>,
+    /// The failure that this task's node handles.
+    pub(crate) caught: Option<Arc<Caught>>,
 }
 
 /// What all tasks of a run share.
@@ -98,6 +103,8 @@ pub(crate) struct RunContext {
     pub(crate) layers: Arc<[Arc<dyn Layer>]>,
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
     pub(crate) ways: Option<Arc<Ways>>,
+    /// The step under way.
+    pub(crate) step: AtomicI64,
 }
 
 impl RunContext {
@@ -195,7 +202,10 @@ impl TaskContext {
 
     /// The task's name inside its step.
     pub(crate) fn id(&self) -> String {
-        Inherited::task_id(self.inherited.as_deref(), &self.run.topology, self.node, self.send)
+        match &self.caught {
+            None => Inherited::task_id(self.inherited.as_deref(), &self.run.topology, self.node, self.send),
+            Some(caught) => handler_task(&self.node_name(), &caught.task),
+        }
     }
 
     /// The same for every entry of the same task, different for every other.
@@ -240,10 +250,11 @@ impl TaskContext {
                 .await?;
         }
         self.run.journal.keep(records);
+        self.beat();
         Ok(())
     }
 
-    /// Whether the run is cancelled, or this task by a join.
+    /// Whether the run is cancelled, or this task by a join, or its step.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.run.is_cancelled() || self.cut.as_ref().is_some_and(|cut| cut.token.is_cancelled())
     }
@@ -365,9 +376,12 @@ impl<E: Send + 'static> Context<E> {
 
     /// Hands an event to whoever listens to the run, waiting for room when the reader is slow. Nobody listening is no error.
     pub async fn emit(&self, event: E) {
+        self.task.beat();
         if let Some(emitter) = &self.emitter
             && let Ok(permit) = emitter.gate.acquire().await
+            && !self.task.is_over()
         {
+            self.task.beat();
             permit.forget();
             emitter.out.send(self.task.node_name(), event);
         }
@@ -376,7 +390,11 @@ impl<E: Send + 'static> Context<E> {
     /// Hands an event over if there is room; says whether it did.
     #[must_use]
     pub fn try_emit(&self, event: E) -> bool {
+        self.task.beat();
         let Some(emitter) = &self.emitter else { return false };
+        if self.task.is_over() {
+            return false;
+        }
         let Ok(permit) = emitter.gate.try_acquire() else {
             return false;
         };
@@ -449,6 +467,7 @@ impl<E: Send + 'static> Context<E> {
                 graph: task.run.topology.graph.clone(),
             }));
         }
+        task.refuse_late()?;
         let id = task.id();
         let problem = match task.run.journal.answer(&id, name).map(serde_json::from_value) {
             Some(Ok(answer)) => return Ok(answer),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Context, InFlight, NodeError, Retry};
+use super::{Context, InFlight, NodeError, Retry, share};
 use crate::{
     ask::Ask,
     checkpoint::{RecordKind, TaskRecord},
@@ -138,6 +138,8 @@ impl<F> Effect<F> {
         F: Fn(IdempotencyKey) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T, NodeError>> + Send,
     {
+        ctx.task.refuse_late()?;
+        ctx.task.beat();
         let journal = &ctx.task.run.journal;
         let task = ctx.task.id();
         if let Some(recorded) = journal.decode::<Recorded<T>>(&task, RecordKind::Effect, key)? {
@@ -199,7 +201,7 @@ impl<F> Effect<F> {
                 intend(ctx, key, Intent { begun: false, retries }).await?;
             }
             drop(in_flight);
-            match self.retry.delay_after(attempt, &mut rng) {
+            match self.retry.delay_after(attempt, &error, || share(&mut rng)) {
                 Some(delay) => tokio::time::sleep(delay).await,
                 None => return Err(error),
             }
@@ -227,6 +229,7 @@ impl<F> Effect<F> {
 }
 
 async fn intend<E: Send + 'static>(ctx: &Context<E>, key: &str, intent: Intent) -> Result<(), NodeError> {
+    ctx.task.refuse_late()?;
     let body = encode_record(&intent).map_err(NodeError::terminal)?;
     let record = TaskRecord {
         task: ctx.task.id(),
@@ -242,6 +245,8 @@ async fn keep<E: Send + 'static, T: Serialize + Send>(
     key: &str,
     end: Recorded<T>,
 ) -> Result<T, NodeError> {
+    // The effect has happened, but nobody waits for it any more: whoever tries it again brings the same key.
+    ctx.task.refuse_late()?;
     let body = encode_record(&end).map_err(NodeError::terminal)?;
     ctx.task
         .commit(vec![TaskRecord {

@@ -1,6 +1,6 @@
 //! Why a node gave no output.
 
-use std::{error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 use crate::graph::Leave;
 
@@ -10,6 +10,8 @@ use crate::graph::Leave;
 pub struct NodeError {
     kind: NodeErrorKind,
     source: Box<dyn Error + Send + Sync>,
+    code: Option<Cow<'static, str>>,
+    retry_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,85 +36,67 @@ pub(crate) enum NodeErrorKind {
 }
 
 impl NodeError {
+    fn of(kind: NodeErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind,
+            source: source.into(),
+            code: None,
+            retry_after: None,
+        }
+    }
+
     /// An error that no retry can mend.
     pub fn terminal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: NodeErrorKind::Terminal,
-            source: error.into(),
-        }
+        Self::of(NodeErrorKind::Terminal, error)
     }
 
     /// An error that a retry may mend.
     pub fn retryable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: NodeErrorKind::Retryable,
-            source: error.into(),
-        }
+        Self::of(NodeErrorKind::Retryable, error)
     }
 
     pub(crate) fn asked() -> Self {
-        Self {
-            kind: NodeErrorKind::Asked,
-            source: "the node waits for an answer".into(),
-        }
+        Self::of(NodeErrorKind::Asked, "the node waits for an answer")
     }
 
     pub(crate) fn paused() -> Self {
-        Self {
-            kind: NodeErrorKind::Paused,
-            source: "a graph inside the node has come to a breakpoint".into(),
-        }
+        Self::of(
+            NodeErrorKind::Paused,
+            "a graph inside the node has come to a breakpoint",
+        )
     }
 
     pub(crate) fn drained() -> Self {
-        Self {
-            kind: NodeErrorKind::Drained,
-            source: "a graph inside the node was drained".into(),
-        }
+        Self::of(NodeErrorKind::Drained, "a graph inside the node was drained")
     }
 
     pub(crate) fn over_budget(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: NodeErrorKind::OverBudget,
-            source: error.into(),
-        }
+        Self::of(NodeErrorKind::OverBudget, error)
     }
 
     pub(crate) fn left(leave: Leave) -> Self {
-        Self {
-            kind: NodeErrorKind::Left,
-            source: Box::new(LeaveError(leave)),
-        }
+        Self::of(NodeErrorKind::Left, LeaveError(leave))
     }
 
     pub(crate) fn leaves(leave: Leave) -> Self {
-        Self {
-            kind: NodeErrorKind::Leaves,
-            source: Box::new(LeaveError(leave)),
-        }
+        Self::of(NodeErrorKind::Leaves, LeaveError(leave))
     }
 
     /// What a graph inside has left, or the error as it was.
     pub(crate) fn into_left(self) -> Result<Leave, Self> {
-        let Self { kind, source } = self;
+        let Self { kind, source, .. } = self;
         source
             .downcast::<LeaveError>()
             .map(|left| left.0)
-            .map_err(|source| Self { kind, source })
+            .map_err(|source| Self::of(kind, source))
     }
 
     pub(crate) fn cancelled() -> Self {
-        Self {
-            kind: NodeErrorKind::Cancelled,
-            source: "the run was cancelled".into(),
-        }
+        Self::of(NodeErrorKind::Cancelled, "the run was cancelled")
     }
 
     pub(crate) fn time_limit(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: NodeErrorKind::TimeLimit,
-            source: error.into(),
-        }
+        Self::of(NodeErrorKind::TimeLimit, error)
     }
 
     /// Whether a retry may mend it.
@@ -132,10 +116,7 @@ impl NodeError {
             | NodeErrorKind::OverBudget
             | NodeErrorKind::Leaves
             | NodeErrorKind::Cancelled
-            | NodeErrorKind::TimeLimit) => Some(Self {
-                kind,
-                source: self.source.to_string().into(),
-            }),
+            | NodeErrorKind::TimeLimit) => Some(Self::of(kind, self.source.to_string())),
         }
     }
 
@@ -153,6 +134,58 @@ impl NodeError {
             | NodeErrorKind::Cancelled
             | NodeErrorKind::TimeLimit => "stopped",
         }
+    }
+
+    /// Gives it a stable code, for whoever reads the failure later.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// Its code, if it was given one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Says when to come back: the next attempt waits at least so long, whatever the policy's own wait. An error that asks
+    /// for more than a day is not tried again.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use stepgraph::NodeError;
+    /// # fn busy() -> NodeError {
+    /// NodeError::retryable("the service is busy").retry_after(Duration::from_secs(20))
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    pub(crate) const fn asks_to_wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The error of type `E` among this one and its sources.
+    #[must_use]
+    pub fn find<E: Error + 'static>(&self) -> Option<&E> {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self.error());
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// The error itself, borrowed.
+    #[must_use]
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.source
     }
 
     pub(crate) const fn kind(&self) -> NodeErrorKind {
@@ -186,6 +219,8 @@ impl fmt::Debug for NodeError {
         f.debug_struct("NodeError")
             .field("kind", &self.kind)
             .field("source", &self.source)
+            .field("code", &self.code)
+            .field("retry_after", &self.retry_after)
             .finish()
     }
 }

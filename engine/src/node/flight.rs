@@ -27,10 +27,10 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// For a task of a run; the cancellation of the run reaches it as well.
-    pub(crate) fn of(run: &RunContext) -> Self {
+    /// For a task of a run or step; what cancels that reaches it as well.
+    pub(crate) fn under(token: &CancellationToken) -> Self {
         Self {
-            token: run.cancel.child_token(),
+            token: token.child_token(),
             flights: Flights::default(),
         }
     }

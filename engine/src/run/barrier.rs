@@ -280,10 +280,15 @@ impl<S: State> Driver<S> {
         let Some(node) = self.tasks.first().map(|task| task.node) else {
             return Ok(());
         };
-        self.cover(node, &output);
         let mut departure = std::mem::take(&mut self.departure);
-        departure.node = node;
         let topology = &self.shared.parts.topology;
+        if output.by.is_some() {
+            self.waiting.rearm(topology, &std::iter::once(node));
+        }
+        // A handler's ways on are followed instead of the failed node's, which has run all the same.
+        let node = output.by.unwrap_or(node);
+        self.cover(node, &output);
+        departure.node = node;
         let routes = &topology.exits(node).routes;
         for targets in output.routes().filter_map(|route| routes.get(route)) {
             departure.chosen.extend_from_slice(targets);
@@ -306,9 +311,12 @@ impl<S: State> Driver<S> {
         let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
         let mut updates = Vec::with_capacity(outputs.len());
         for (at, (task, output)) in self.tasks.iter().zip(outputs).enumerate() {
-            self.cover(task.node, &output);
-            let mut departure = Departure::of(task.node);
-            let exits = parts.topology.exits(task.node);
+            self.cover(output.by.unwrap_or(task.node), &output);
+            let mut departure = Departure::of(output.by.unwrap_or(task.node));
+            if output.by.is_some() {
+                self.waiting.rearm(&parts.topology, &std::iter::once(task.node));
+            }
+            let exits = parts.topology.exits(departure.node);
             for targets in output.routes().filter_map(|route| exits.routes.get(route)) {
                 departure.chosen.extend_from_slice(targets);
             }

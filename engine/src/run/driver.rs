@@ -1,6 +1,6 @@
 //! The loop of a run: a step's tasks, then its [barrier](super::barrier), until nothing is left or something stops it.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, Utc};
 
@@ -13,7 +13,6 @@ use super::{
     busy::Hold,
     error::RunError,
     event::{EventKind, StartedTask},
-    items::settle,
     layers, owned,
     plan::{Departure, Seed, Waiting},
     race::{Watch, wait_for},
@@ -74,6 +73,13 @@ pub(super) enum StepEnd {
     Drained,
     Cancelled,
     Left(Box<Leave>),
+}
+
+/// How the tasks of a step have ended.
+enum Ran<S: State> {
+    /// The only task of it: no list need be made.
+    Lone(End<S>),
+    Many(Vec<End<S>>),
 }
 
 /// What a run has come to.
@@ -177,6 +183,14 @@ impl<S: State> Driver<S> {
 
     pub(super) async fn superstep(&mut self) -> Result<StepEnd, RunError> {
         self.shared.step += 1;
+        self.shared.run.step.store(self.shared.step, Ordering::Release);
+        self.shared.cut = self
+            .shared
+            .parts
+            .rules
+            .cuts()
+            .then(|| self.shared.run.cancel.child_token());
+        self.beat();
         if self.shared.sink.is_heard() {
             self.shared
                 .tell(EventKind::Step {
@@ -192,22 +206,13 @@ impl<S: State> Driver<S> {
         }
         self.note_arrivals();
         let watch = self.watch();
-        let ends = match self.tasks.as_slice() {
-            [task] if !self.has_records && watch.is_none() => {
-                let mut end = settle(&self.shared, task, run_one(&self.shared, task, None).await).await;
-                self.bill(task, &mut end);
-                if self.shared.sink.is_heard() {
-                    self.tell_end(0, &end).await;
-                }
-                match end {
-                    End::Output(output) if output.leave.is_none() => {
-                        self.barrier(Outputs::Lone(output)).await?;
-                        return Ok(StepEnd::Merged);
-                    }
-                    other => vec![other],
-                }
+        let ends = match self.run_in_time(watch).await? {
+            Ran::Lone(End::Output(output)) if output.leave.is_none() => {
+                self.barrier(Outputs::Lone(output)).await?;
+                return Ok(StepEnd::Merged);
             }
-            _ => self.run_crowd(watch).await?,
+            Ran::Lone(end) => vec![end],
+            Ran::Many(ends) => ends,
         };
         self.catch_up().await?;
         let mut outputs = Vec::with_capacity(ends.len());
@@ -229,6 +234,44 @@ impl<S: State> Driver<S> {
             return Ok(StepEnd::Merged);
         }
         self.suspend(outputs, others).await
+    }
+
+    /// Runs the tasks of a step. What still runs when the step has taken as long as it may is cut off; what it has come to
+    /// is waited for, so that no result is lost.
+    async fn run_in_time(&mut self, watch: Option<Watch>) -> Result<Ran<S>, RunError> {
+        let (limit, cut) = (self.shared.parts.rules.step_timeout, self.shared.cut.clone());
+        let running = self.run_tasks(watch);
+        tokio::pin!(running);
+        if let (Some(limit), Some(cut)) = (limit, cut) {
+            tokio::select! {
+                biased;
+                ends = &mut running => return ends,
+                () = tokio::time::sleep(limit) => cut.cancel(),
+            }
+        }
+        running.await
+    }
+
+    async fn run_tasks(&mut self, watch: Option<Watch>) -> Result<Ran<S>, RunError> {
+        match self.tasks.as_slice() {
+            [task] if !self.has_records && watch.is_none() => {
+                let mut end = run_one(&self.shared, task, None).await;
+                self.bill(task, &mut end);
+                self.beat();
+                if self.shared.sink.is_heard() {
+                    self.tell_end(0, &end).await;
+                }
+                Ok(Ran::Lone(end))
+            }
+            _ => self.run_crowd(watch).await.map(Ran::Many),
+        }
+    }
+
+    /// What happens here is a sign of life of the node that hosts this graph.
+    fn beat(&self) {
+        if let Some(host) = &self.shared.run.outer {
+            host.beat();
+        }
     }
 
     /// The tasks of a step as its first event names them.
@@ -297,23 +340,27 @@ impl<S: State> Driver<S> {
         let lost = || End::Failed {
             error: NodeError::retryable("the task ended without a result"),
             attempts: 1,
+            caught: None,
         };
         Ok(ends.into_iter().map(|end| end.unwrap_or_else(lost)).collect())
     }
 
     /// Tells how a task has ended, as it ends.
     pub(super) async fn tell_end(&self, at: usize, end: &End<S>) {
+        self.beat();
         let Some(task) = self.tasks.get(at) else { return };
         if !self.shared.sink.is_heard() {
             return;
         }
-        let node = self.shared.parts.topology.name(task.node).clone();
+        let topology = &self.shared.parts.topology;
+        let node = topology.name(task.node).clone();
         match end {
             End::Output(Output { cancelled: Some(_), .. }) => {
                 let task = self.task_id(task);
                 self.shared.tell(EventKind::Cancelled { node, task }).await;
             }
-            End::Output(Output { update, cached, .. }) => {
+            End::Output(Output { update, cached, by, .. }) => {
+                let node = by.map_or(node, |by| topology.name(by).clone());
                 let (task, update, cached) = (self.task_id(task), update.clone(), *cached);
                 let told = EventKind::Update {
                     node,
@@ -328,7 +375,14 @@ impl<S: State> Driver<S> {
                 self.shared.tell(EventKind::Failed { node, task, error }).await;
             }
             // Questions are told once they are kept.
-            End::Asked(_) | End::Paused | End::Drained | End::OverBudget(_) | End::Cancelled | End::TimeLimit => {}
+            End::Asked(_)
+            | End::Paused
+            | End::Drained
+            | End::OverBudget(_)
+            | End::Cancelled
+            | End::CutOff
+            | End::TimeLimit
+            | End::Unsaved(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use super::{RaiseBudget, Spent};
 use crate::{
     checkpoint::{CheckpointError, Seq},
     id::ThreadKey,
+    node::Failure,
     state::StateError,
 };
 
@@ -37,6 +38,44 @@ pub enum RunError {
         retryable: bool,
         /// What the node said.
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// The handler of a failed task failed as well.
+    #[error(
+        "handler `{handler}` failed in step {step} of thread {thread} (checkpoint {checkpoint:?}) after {attempts} attempt(s): {source}; it was handling a failure of node `{node}`: {failure}"
+    )]
+    Handler {
+        /// The handler's task: its name, and `#` with the failed task behind it.
+        handler: String,
+        /// The node whose failure it was to handle.
+        node: String,
+        /// The step.
+        step: i64,
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// The checkpoint the step started from.
+        checkpoint: Option<Seq>,
+        /// How often the handler was tried.
+        attempts: u32,
+        /// Whether another attempt might have mended it.
+        retryable: bool,
+        /// What it was to handle.
+        failure: Box<Failure>,
+        /// What the handler said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A step took longer than the graph allows.
+    #[error(
+        "step {step} of thread {thread} took longer than {limit:?}: {tasks:?} had not finished; raise `step_timeout`, or make them faster; resume runs them again"
+    )]
+    StepTimeout {
+        /// The limit.
+        limit: Duration,
+        /// The step.
+        step: i64,
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// What was cut off.
+        tasks: Vec<String>,
     },
     /// Two tasks of one step wrote a field that takes one write a step.
     #[error(
@@ -276,6 +315,8 @@ impl RunError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Node { .. } => "run::node",
+            Self::Handler { .. } => "run::handler",
+            Self::StepTimeout { .. } => "run::step_timeout",
             Self::Conflict { .. } => "run::conflict",
             Self::UnknownTarget { .. } => "run::unknown_target",
             Self::AmbiguousUpdate { .. } => "run::ambiguous_update",
@@ -320,18 +361,18 @@ impl RunError {
     }
 }
 
-/// A node took longer than its policy allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no result within {limit:?}: raise the node's `Policy::timeout`, or make it faster")]
-pub struct NodeTimeout {
-    /// The limit of each attempt.
-    pub limit: Duration,
-}
-
 /// A node panicked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("panicked: {message}")]
 pub struct NodePanic {
     /// What it said.
     pub message: String,
+}
+
+impl NodePanic {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        "node::panic"
+    }
 }

@@ -109,6 +109,17 @@ pub enum EventKind<S: State> {
         /// How long the next attempt waits.
         delay: Duration,
     },
+    /// A task has failed for good, and its handler takes over in the same step.
+    Handed {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The task.
+        task: String,
+        /// The handler.
+        handler: Cow<'static, str>,
+        /// Why it failed.
+        error: String,
+    },
     /// A task has failed for good.
     Failed {
         /// The task's node.
@@ -200,6 +211,7 @@ impl<S: State> fmt::Debug for EventKind<S> {
             Self::Update { task, .. } => write!(f, "update of {task}"),
             Self::Custom { node, .. } => write!(f, "custom of {node}"),
             Self::Retry { node, attempt, .. } => write!(f, "retry of {node} after attempt {attempt}"),
+            Self::Handed { task, handler, .. } => write!(f, "failure of {task} handed to {handler}"),
             Self::Failed { task, .. } => write!(f, "failure of {task}"),
             Self::Cancelled { task, .. } => write!(f, "cancellation of {task}"),
             Self::Asked { question } => write!(f, "asked {}", question.id),

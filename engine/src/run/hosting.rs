@@ -98,7 +98,8 @@ impl<E: Send + 'static> Call<'_, E> {
             reader_gone: outer.reader_gone.clone(),
             provided: outer.provided.clone(),
             recording: Some(outer.recording),
-            time_limit: ctx.time_left(),
+            // Whatever time the host has left, a graph inside keeps its own limit.
+            time_limit: ctx.time_left().into_iter().chain(graph.parts.rules.deadline).min(),
             step_limit: outer.step_limit,
             durability: outer.store.as_ref().map(|handle| handle.durability).unwrap_or_default(),
             outer: Some(ctx.task.clone()),
@@ -201,7 +202,9 @@ fn prefix(key: &str) -> String {
 fn failed_inside(error: RunError) -> NodeError {
     match error {
         RunError::Checkpoint(error) if error.is_retryable() => NodeError::retryable(error),
-        RunError::Node { retryable: true, .. } => NodeError::retryable(error),
+        RunError::Node { retryable: true, .. }
+        | RunError::Handler { retryable: true, .. }
+        | RunError::StepTimeout { .. } => NodeError::retryable(error),
         RunError::TimeLimit { .. } => NodeError::time_limit(error),
         RunError::Budget { .. } => NodeError::over_budget(error),
         other => NodeError::terminal(other),

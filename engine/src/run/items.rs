@@ -1,14 +1,15 @@
 //! What becomes of a fan-out's item that has failed for good, as its worker's policy says.
 
 use super::{
-    error::{NodePanic, NodeTimeout, RunError},
+    NodeTimeout,
+    error::{NodePanic, RunError},
     event::EventKind,
     open::guarded,
     plan::Seed,
     step::{End, Shared},
 };
 use crate::{
-    graph::{ItemError, OnFailure, Output, Payload},
+    graph::{ItemError, OnItemFailure, Output, Payload},
     node::NodeError,
     state::State,
 };
@@ -16,12 +17,16 @@ use crate::{
 /// A task's end, with what takes the place of a failure if something does.
 pub(super) async fn settle<S: State>(shared: &Shared<S>, task: &Seed<Payload>, end: End<S>) -> End<S> {
     let (error, attempts) = match end {
-        End::Failed { error, attempts } => (error, attempts),
+        End::Failed {
+            error,
+            attempts,
+            caught: None,
+        } => (error, attempts),
         other => return other,
     };
     let policy = shared.parts.nodes.get(task.node).map(|spec| &spec.on_failure);
     let (Some(policy), Some((index, _))) = (policy, &task.send) else {
-        return End::Failed { error, attempts };
+        return failed(error, attempts);
     };
     let topology = &shared.parts.topology;
     let failure = |error: &NodeError| ItemError {
@@ -32,13 +37,13 @@ pub(super) async fn settle<S: State>(shared: &Shared<S>, task: &Seed<Payload>, e
         attempts,
     };
     let update = match policy {
-        OnFailure::Fail => return End::Failed { error, attempts },
-        OnFailure::Skip => S::Update::default(),
-        OnFailure::Collect(collect) => match guarded(shared.step, || collect(failure(&error))) {
+        OnItemFailure::Fail => return failed(error, attempts),
+        OnItemFailure::Skip => S::Update::default(),
+        OnItemFailure::Collect(collect) => match guarded(shared.step, || collect(failure(&error))) {
             Ok(update) => update,
             Err(panic) => {
                 let error = NodeError::terminal(panic);
-                return End::Failed { error, attempts };
+                return failed(error, attempts);
             }
         },
     };
@@ -53,6 +58,14 @@ pub(super) async fn settle<S: State>(shared: &Shared<S>, task: &Seed<Payload>, e
             .await;
     }
     End::Output(Output::of(update))
+}
+
+fn failed<S: State>(error: NodeError, attempts: u32) -> End<S> {
+    End::Failed {
+        error,
+        attempts,
+        caught: None,
+    }
 }
 
 fn code(error: &NodeError) -> &'static str {

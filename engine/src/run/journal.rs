@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{
     ask::Question,
     checkpoint::{RecordKind, TaskRecord},
+    node::Failure,
     state::StateError,
 };
 
@@ -74,6 +75,17 @@ impl Journal {
         key: &str,
     ) -> Result<Option<T>, StateError> {
         self.body(task, kind, key).map(|body| decode_record(&body)).transpose()
+    }
+
+    /// Whether nothing was left behind.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().records.is_empty()
+    }
+
+    /// How a task has failed.
+    pub(crate) fn failure(&self, task: &str) -> Result<Option<Failure>, StateError> {
+        let body = self.body(task, RecordKind::Failure, "");
+        body.map(|body| Failure::decode(&body)).transpose()
     }
 
     /// The answer to a question, as JSON.

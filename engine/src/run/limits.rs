@@ -52,7 +52,7 @@ pub(super) async fn within<S: State>(
     Box::pin(async move {
         let permits = tokio::select! {
             biased;
-            () = ctx.stopped() => return Ok(End::Cancelled),
+            () = ctx.stopped() => return Ok(shared.stopped()),
             () = shared.run.timed_out() => return Ok(End::TimeLimit),
             permits = enter(shared, spec, ctx) => permits?,
         };

@@ -1,9 +1,11 @@
 //! How a run opens: takes its thread and loads what there is, before anything is written.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{
     Beginning, Journal, OnPending, Options, Outcome, Run,
@@ -123,7 +125,8 @@ pub(super) struct Opening<S: State> {
 }
 
 impl<S: State> Opening<S> {
-    pub(super) fn of(graph: Graph<S>, key: ThreadKey, options: Options<S>, sink: Sink<S>) -> Self {
+    pub(super) fn of(graph: Graph<S>, key: ThreadKey, mut options: Options<S>, sink: Sink<S>) -> Self {
+        options.time_limit = options.time_limit.or(graph.parts.rules.deadline);
         Self {
             // A deadline is of the running process, never of the record.
             deadline: options.time_limit.map(|limit| Instant::now() + limit),
@@ -288,7 +291,7 @@ impl<S: State> Opening<S> {
             handle,
         } = self;
         let breakpoints = (graph.parts.breakpoints).unless_said(options.stop_before, options.stop_after);
-        let context = RunContext {
+        let context = Arc::new(RunContext {
             key,
             run,
             outer: options.outer,
@@ -312,23 +315,12 @@ impl<S: State> Opening<S> {
             layers: graph.layers,
             cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
             ways: graph.ways,
-        };
-        let context = Arc::new(context);
+            step: AtomicI64::new(step),
+        });
         Driver {
             _writes: Writes::of(&context),
             waiting: Waiting::new(&graph.parts.topology),
-            shared: Shared {
-                parts: graph.parts,
-                run: context,
-                state,
-                emitter: sink.emitter(),
-                sink: Arc::new(sink),
-                step,
-                recorded_at: None,
-                arrived: None,
-                begins_at: Uuid::nil(),
-                inherited: None,
-            },
+            shared: Shared::of(graph.parts, context, state, sink, step),
             tasks: Vec::new(),
             account: Account::default(),
             budget: options.budget,

@@ -51,7 +51,9 @@ impl Stand {
         match end {
             None | Some(End::Asked(_) | End::Paused | End::Drained | End::OverBudget(_)) => Self::Open,
             Some(End::Output(Output { cancelled: None, .. })) => Self::Finished,
-            Some(End::Output(_) | End::Failed { .. } | End::Cancelled | End::TimeLimit) => Self::Over,
+            Some(
+                End::Output(_) | End::Failed { .. } | End::Cancelled | End::CutOff | End::TimeLimit | End::Unsaved(_),
+            ) => Self::Over,
         }
     }
 }
@@ -225,7 +227,8 @@ impl<S: State> Driver<S> {
             topology,
         };
         let waited_for = |node| watch.joins.iter().any(|watched| watch.sources(watched).contains(&node));
-        let cuts = nodes.map(|node| waited_for(node).then(|| Arc::new(Cut::of(&self.shared.run))));
+        let around = self.shared.cut.as_ref().unwrap_or(&self.shared.run.cancel);
+        let cuts = nodes.map(|node| waited_for(node).then(|| Arc::new(Cut::under(around))));
         watch.cuts = cuts.collect();
         Some(watch)
     }

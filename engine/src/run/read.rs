@@ -11,6 +11,7 @@ use super::{
     merge::overlay,
     open::decode,
     recorded,
+    retry::retrying,
     step::StoredOutput,
     version::kept_output,
 };
@@ -20,6 +21,7 @@ use crate::{
     dynamic::Compat,
     graph::{Graph, Topology},
     id::{RunId, ThreadKey},
+    node::{Failure, FailureKind, handler_task},
     state::{Changes, State},
 };
 
@@ -51,10 +53,28 @@ pub struct TaskState {
     pub finished: bool,
     /// Whether a join has cancelled it; it will not run again.
     pub cancelled: bool,
-    /// Why it failed, if it did and has not finished since.
-    pub error: Option<String>,
+    /// How it failed, if it did and has not finished since. If a handler has taken over, this is what it was handed.
+    pub error: Option<Failure>,
+    /// How its handler failed, if it did.
+    pub handler_error: Option<Failure>,
+    /// Whether it was cut off, because a sibling failed or the step took too long. It did not fail itself, and runs again.
+    pub cut_off: bool,
+    /// Whether it waits for another attempt, or is at it.
+    pub retrying: Option<Retrying>,
     /// What it asks.
     pub questions: Vec<Question>,
+}
+
+/// A task of which an attempt has failed and another follows.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Retrying {
+    /// How many attempts have failed.
+    pub failed: u32,
+    /// When the next is due, or was.
+    pub due: DateTime<Utc>,
+    /// How the last one failed.
+    pub failure: Option<Failure>,
 }
 
 /// A checkpoint in a thread's history.
@@ -217,25 +237,49 @@ fn task_states(checkpoint: &Checkpoint, topology: &Topology, compat: Compat) -> 
         open.extend(recorded::still_shown(&checkpoint.records));
     }
     let state = |(id, task): (String, &StoredTask)| {
-        let has = |kind| checkpoint.records.iter().find(|r| r.kind == kind && r.task == id);
-        let stored = has(RecordKind::Output).map(|record| super::decode_record(&record.body));
-        let output: Option<StoredOutput<IgnoredAny>> = stored.transpose()?;
+        let of = |task: &str, kind| {
+            let found = checkpoint.records.iter().find(|r| r.kind == kind && r.task == task);
+            found.map(|record| record.body.as_ref())
+        };
+        let output = of(&id, RecordKind::Output).map(super::decode_record);
+        let output: Option<StoredOutput<IgnoredAny>> = output.transpose()?;
         let cancelled = output.as_ref().is_some_and(|output| output.cancelled.is_some());
         let finished = output.is_some();
-        let error = match has(RecordKind::Failure) {
-            Some(record) if !finished => Some(super::decode_record(&record.body)?),
-            _ => None,
+        let failure = |task: &str| {
+            of(task, RecordKind::Failure)
+                .filter(|_| !finished)
+                .map(Failure::decode)
+                .transpose()
         };
-        let own = open.iter().filter(|(task, _)| *task == id && !finished);
+        let error = failure(&id)?;
+        let handling = error.as_ref().and_then(|failure| failure.handler.as_deref());
+        let handling = handling.map(|handler| handler_task(handler, &id));
+        let by_handler = handling.as_deref().map(failure).transpose()?.flatten();
+        let attempt = of(handling.as_deref().unwrap_or(&id), RecordKind::Attempt).filter(|_| !finished);
+        let (error, cut) = told_apart(error);
+        let (handler_error, handler_cut) = told_apart(by_handler);
+        let own = |task: &String| *task == id || Some(task) == handling.as_ref();
+        let own = open.iter().filter(|(task, _)| own(task) && !finished);
         Ok(TaskState {
             node: topology.current(&task.node).to_owned(),
             questions: own.map(|(_, question)| question.clone()).collect(),
+            retrying: attempt.map(retrying).transpose()?.flatten(),
             task: id,
             finished: finished && !cancelled,
             cancelled,
             error,
+            handler_error,
+            cut_off: cut || handler_cut,
         })
     };
     let ids = task_ids(&frontier);
     ids.into_iter().zip(&frontier.tasks).map(state).collect()
+}
+
+/// A failure of the task's own, and whether it was cut off instead.
+fn told_apart(failure: Option<Failure>) -> (Option<Failure>, bool) {
+    match failure {
+        Some(failure) if failure.kind == FailureKind::Cancelled => (None, true),
+        failure => (failure, false),
+    }
 }

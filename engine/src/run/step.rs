@@ -1,28 +1,41 @@
-//! Runs the tasks of one step: attempts, timeouts, panics as errors, cancellation.
+//! Runs the tasks of one step: attempts, panics as errors, cancellation.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    any::Any,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     budget::Spend,
     cache,
-    error::{NodePanic, NodeTimeout, RunError},
+    error::{NodePanic, RunError},
     event::{EventKind, Sink},
     frontier::StoredGoto,
-    items::settle,
     layers,
     plan::Seed,
+    retry,
+    settle::settle,
+    timeout::within,
     version::{Inherited, StoredRoute},
 };
 use crate::{
     ask::Question,
+    checkpoint::CheckpointError,
     graph::{Leave, NodeSpec, Output, Parts, Payload},
-    node::{Arrived, Calls, Context, Cut, Emitter, NodeError, NodeErrorKind, RunContext, TaskContext},
+    node::{
+        Arrived, Calls, Caught, Context, Cut, Emitter, Living, NodeError, NodeErrorKind, RunContext, TaskContext, share,
+    },
     state::State,
 };
 
@@ -33,6 +46,8 @@ pub(crate) enum End<S: State> {
     Failed {
         error: NodeError,
         attempts: u32,
+        /// The failure that was being handled, if it is a handler that failed.
+        caught: Option<Arc<Caught>>,
     },
     /// A graph inside has come to a breakpoint.
     Paused,
@@ -41,7 +56,36 @@ pub(crate) enum End<S: State> {
     /// A graph inside has spent what was left of the budget.
     OverBudget(Box<RunError>),
     Cancelled,
+    /// Cut off with its step, while the run itself goes on to say why.
+    CutOff,
     TimeLimit,
+    /// The store refused to keep what must be durable before the task goes on.
+    Unsaved(Box<RunError>),
+}
+
+impl<S: State> End<S> {
+    /// What could not be kept, as the error that ends the run.
+    pub(crate) fn unsaved(error: NodeError) -> Self {
+        let error = match error.into_source().downcast::<CheckpointError>() {
+            Ok(error) => RunError::Checkpoint(*error),
+            Err(source) => match source.downcast::<RunError>() {
+                Ok(error) => return Self::Unsaved(error),
+                Err(source) => RunError::Checkpoint(CheckpointError::Unavailable {
+                    message: source.to_string(),
+                    source: Some(source),
+                }),
+            },
+        };
+        Self::Unsaved(Box::new(error))
+    }
+
+    pub(crate) fn failed(error: NodeError, ctx: &TaskContext) -> Self {
+        Self::Failed {
+            error,
+            attempts: ctx.attempt,
+            caught: ctx.caught.clone(),
+        }
+    }
 }
 
 /// A task's output as a record.
@@ -63,6 +107,9 @@ pub struct StoredOutput<U> {
     /// Version of the update's form, if it is another than that of the state it was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<u32>,
+    /// The handler that gave it in the task's stead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handler: Option<String>,
 }
 
 impl<U> StoredOutput<U> {
@@ -76,6 +123,7 @@ impl<U> StoredOutput<U> {
             spend: Spend::NOTHING,
             cancelled: None,
             version: None,
+            handler: None,
         }
     }
 }
@@ -95,6 +143,8 @@ pub(crate) struct Shared<S: State> {
     pub(crate) begins_at: uuid::Uuid,
     /// What the step has of another version of the program, if anything.
     pub(crate) inherited: Option<Arc<Inherited>>,
+    /// Cuts off what still runs of the step; only where the graph says that this may happen.
+    pub(crate) cut: Option<CancellationToken>,
 }
 
 /// Tells the reader, waiting for room; a run that is to stop does not wait for its reader.
@@ -108,9 +158,43 @@ pub(crate) async fn tell<S: State>(sink: &Sink<S>, run: &RunContext, kind: Event
 }
 
 impl<S: State> Shared<S> {
+    /// Before the run's first step.
+    pub(crate) fn of(parts: Arc<Parts<S>>, run: Arc<RunContext>, state: Arc<S>, sink: Sink<S>, step: i64) -> Self {
+        Self {
+            parts,
+            run,
+            state,
+            emitter: sink.emitter(),
+            sink: Arc::new(sink),
+            step,
+            recorded_at: None,
+            arrived: None,
+            begins_at: uuid::Uuid::nil(),
+            inherited: None,
+            cut: None,
+        }
+    }
+
     /// Tells the reader, waiting for room; a run that is to stop does not wait for its reader.
     pub(crate) async fn tell(&self, kind: EventKind<S>) {
-        tell(&self.sink, &self.run, kind).await;
+        tokio::select! {
+            biased;
+            () = tell(&self.sink, &self.run, kind) => {}
+            () = cut_off(self.cut.as_ref()) => {}
+        }
+    }
+
+    /// How a task ends that was stopped.
+    pub(crate) fn stopped(&self) -> End<S> {
+        if self.is_cut() && !self.run.is_cancelled() {
+            End::CutOff
+        } else {
+            End::Cancelled
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cut.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// How every task of the step ends that is about to begin, if the run is to stop.
@@ -118,11 +202,7 @@ impl<S: State> Shared<S> {
         if self.run.is_cancelled() {
             return Some(End::Cancelled);
         }
-        let timed_out = self
-            .run
-            .deadline
-            .is_some_and(|deadline| deadline <= tokio::time::Instant::now());
-        timed_out.then_some(End::TimeLimit)
+        self.run.is_timed_out().then_some(End::TimeLimit)
     }
 }
 
@@ -139,7 +219,16 @@ impl<S: State> Clone for Shared<S> {
             arrived: self.arrived.clone(),
             begins_at: self.begins_at,
             inherited: self.inherited.clone(),
+            cut: self.cut.clone(),
         }
+    }
+}
+
+/// Resolves when the step is cut off.
+pub(crate) async fn cut_off(cut: Option<&CancellationToken>) {
+    match cut {
+        Some(cut) => cut.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -147,32 +236,46 @@ type TaskFuture<S> = Pin<Box<dyn Future<Output = End<S>> + Send>>;
 
 /// Runs one task in the caller's own future: nothing is spawned.
 pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, cut: Option<Arc<Cut>>) -> End<S> {
-    let send = task.send.as_ref().map(|(number, _)| *number);
+    if shared.is_cut() {
+        return shared.stopped();
+    }
+    // What belongs to an earlier step is late from now on, whoever runs this one.
+    shared.run.step.store(shared.step, Ordering::Release);
     let payload = task.send.as_ref().map(|(_, payload)| payload);
     let mut ctx = TaskContext {
         run: Arc::clone(&shared.run),
         node: task.node,
-        send,
+        send: task.send.as_ref().map(|(number, _)| *number),
         step: shared.step,
         attempt: 1,
         recorded_at: shared.recorded_at,
         inherited: shared.inherited.clone(),
         held: None,
         arrived: shared.arrived.clone(),
-        cut,
         begins_at: shared.begins_at,
+        cut: cut.or_else(|| shared.cut.as_ref().map(|step| Arc::new(Cut::under(step)))),
+        life: None,
+        caught: None,
         calls: None,
     };
     ctx.calls = Calls::of(&shared.run, || ctx.id());
     if let Some(attempt) = ctx.calls.as_ref().and_then(|calls| calls.attempt()) {
         ctx.attempt = attempt;
     }
-    let Some(spec) = shared.parts.nodes.get(task.node) else {
-        return End::Failed {
-            error: NodeError::terminal("the task names no node of its graph"),
-            attempts: 0,
-        };
+    settle(shared, task, ctx, payload).await
+}
+
+/// Runs a node until an attempt succeeds or no other follows.
+pub(super) async fn attempts<S: State>(shared: &Shared<S>, mut ctx: TaskContext, payload: Option<&Payload>) -> End<S> {
+    let Some(spec) = shared.parts.nodes.get(ctx.node) else {
+        return End::failed(NodeError::terminal("the task names no node of its graph"), &ctx);
     };
+    if spec.policy.retries()
+        && shared.run.replay.is_none()
+        && let Some(end) = retry::pick_up(shared, &mut ctx).await
+    {
+        return end;
+    }
     loop {
         if let Some(calls) = &ctx.calls {
             calls.begin(ctx.attempt);
@@ -192,25 +295,16 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, 
             Ok(end) => return end,
             Err(error) => error,
         };
+        let share = || share(&mut ctx.rng("retry"));
+        let delay = spec.policy.delay_after(ctx.attempt, &error, share);
         // What failed in a replay would fail again.
-        let delay = if error.is_retryable() && shared.run.replay.is_none() {
-            spec.policy.retry.delay_after(ctx.attempt, &mut ctx.rng("retry"))
-        } else {
-            None
+        let Some(delay) = delay.filter(|_| shared.run.replay.is_none()) else {
+            return End::failed(error, &ctx);
         };
-        let Some(delay) = delay else {
-            return End::Failed {
-                error,
-                attempts: ctx.attempt,
-            };
-        };
-        retry_later(shared, &ctx, &error, delay).await;
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = ctx.stopped() => return End::Cancelled,
-            () = shared.run.timed_out() => return End::TimeLimit,
+        if let Some(end) = retry::later(shared, &ctx, &error, delay).await {
+            return end;
         }
-        ctx.attempt += 1;
+        ctx.attempt = ctx.attempt.saturating_add(1);
     }
 }
 
@@ -221,29 +315,65 @@ pub(super) async fn attempt<S: State>(
     ctx: &TaskContext,
     payload: Option<&Payload>,
 ) -> Result<End<S>, NodeError> {
+    // Only an attempt that may end before its node does is told from those that follow.
+    let living = if spec.policy.is_limited() || spec.policy.retries() || ctx.cut.is_some() {
+        Living::begin(shared.run.host_life())
+    } else {
+        Living(None)
+    };
+    let life = living.0.clone();
+    let task = TaskContext {
+        life: life.clone().or_else(|| shared.run.host_life()),
+        ..ctx.clone()
+    };
     // Inside the future, so that a panic before the node's first await is caught as well.
-    let body = async {
-        let ctx = Context {
-            task: ctx.clone(),
-            emitter: shared.emitter.clone(),
-        };
+    let body = AssertUnwindSafe(async {
+        let emitter = shared.emitter.clone();
+        let ctx = Context { task, emitter };
         if shared.run.layers.is_empty() {
             (spec.call)(&shared.state, payload, ctx).await
         } else {
             Box::pin(layers::call(shared, spec, payload, ctx)).await
         }
+    });
+    let limited = async {
+        match &life {
+            Some(life) if spec.policy.is_limited() => within(body.catch_unwind(), &spec.policy, life).await,
+            _ => Ok(body.catch_unwind().await),
+        }
     };
-    let mut body = std::pin::pin!(limited(AssertUnwindSafe(body).catch_unwind(), spec.policy.timeout));
+    let mut limited = std::pin::pin!(limited);
     // Most nodes end without waiting: only one that waits need look out for a stop.
-    let result = match std::future::poll_fn(|cx| Poll::Ready(body.as_mut().poll(cx))).await {
+    let result = match std::future::poll_fn(|cx| Poll::Ready(limited.as_mut().poll(cx))).await {
         Poll::Ready(result) => result,
         Poll::Pending => tokio::select! {
             biased;
-            result = body => result,
-            () = ctx.stopped() => return Ok(End::Cancelled),
+            result = limited => result,
+            () = ctx.stopped() => return Ok(shared.stopped()),
             () = shared.run.timed_out() => return Ok(End::TimeLimit),
         },
     };
+    let result = match result {
+        Ok(Ok(Ok(output))) => {
+            living.let_go();
+            Ok(output)
+        }
+        Ok(Ok(Err(error))) => Err(error),
+        Ok(Err(panic)) => Err(NodeError::terminal(NodePanic {
+            message: panic_message(panic.as_ref()),
+        })),
+        Err(timeout) => Err(NodeError::retryable(timeout)),
+    };
+    ended(shared, spec, ctx, result)
+}
+
+/// What an attempt has come to.
+fn ended<S: State>(
+    shared: &Shared<S>,
+    spec: &NodeSpec<S>,
+    ctx: &TaskContext,
+    result: Result<Output<S>, NodeError>,
+) -> Result<End<S>, NodeError> {
     let journal = &shared.run.journal;
     if journal.has_asked() {
         let asked = journal.take_asked(&ctx.id());
@@ -254,12 +384,11 @@ pub(super) async fn attempt<S: State>(
     match result {
         Ok(output) => Ok(End::Output(output)),
         // A node that notices the cancellation has no other way to leave.
-        Err(_) if ctx.is_cancelled() => Ok(End::Cancelled),
+        Err(_) if ctx.is_cancelled() => Ok(shared.stopped()),
         Err(error) => match error.kind() {
             NodeErrorKind::Asked => Err(NodeError::terminal(
                 "a question of another run was passed on as this node's",
             )),
-            NodeErrorKind::Cancelled => Ok(End::Cancelled),
             NodeErrorKind::Paused => Ok(End::Paused),
             NodeErrorKind::Drained => Ok(End::Drained),
             NodeErrorKind::OverBudget => error
@@ -275,43 +404,14 @@ pub(super) async fn attempt<S: State>(
                 leave: Some(Box::new(error.into_left()?)),
                 ..Output::of(S::Update::default())
             })),
-            NodeErrorKind::TimeLimit => Ok(End::TimeLimit),
-            NodeErrorKind::Retryable | NodeErrorKind::Terminal => Err(error),
+            NodeErrorKind::TimeLimit if shared.run.is_timed_out() => Ok(End::TimeLimit),
+            // A cancellation or time limit that is not this run's is that of another, whose end the node has passed on.
+            NodeErrorKind::Cancelled
+            | NodeErrorKind::TimeLimit
+            | NodeErrorKind::Retryable
+            | NodeErrorKind::Terminal => Err(error),
         },
     }
-}
-
-async fn retry_later<S: State>(shared: &Shared<S>, ctx: &TaskContext, error: &NodeError, delay: Duration) {
-    let node = ctx.node_name();
-    tracing::warn!(thread = %ctx.run.key, node = %node, attempt = ctx.attempt, %error, ?delay, "a task failed and will be tried again");
-    shared
-        .tell(EventKind::Retry {
-            node,
-            attempt: ctx.attempt,
-            error: error.to_string(),
-            delay,
-        })
-        .await;
-}
-
-type Caught<S> = Result<Result<Output<S>, NodeError>, Box<dyn Any + Send>>;
-
-async fn limited<S: State>(
-    attempt: impl Future<Output = Caught<S>>,
-    limit: Option<Duration>,
-) -> Result<Output<S>, NodeError> {
-    let caught = match limit {
-        None => attempt.await,
-        Some(limit) => match tokio::time::timeout(limit, attempt).await {
-            Ok(caught) => caught,
-            Err(_) => return Err(NodeError::retryable(NodeTimeout { limit })),
-        },
-    };
-    caught.unwrap_or_else(|panic| {
-        Err(NodeError::terminal(NodePanic {
-            message: panic_message(panic.as_ref()),
-        }))
-    })
 }
 
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -337,10 +437,7 @@ impl<S: State> Crowd<S> {
         let mut ended = Vec::new();
         for (at, task, cut) in tasks {
             let (shared, task) = (shared.clone(), task.clone());
-            let mut future: TaskFuture<S> = Box::pin(async move {
-                let end = run_one(&shared, &task, cut).await;
-                settle(&shared, &task, end).await
-            });
+            let mut future: TaskFuture<S> = Box::pin(async move { run_one(&shared, &task, cut).await });
             match std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
                 Poll::Ready(end) => ended.push((at, end)),
                 Poll::Pending => {

@@ -10,6 +10,7 @@ use super::{
     event::EventKind,
     frontier::{Lost, StoredGoto, decode_payload, encode_payload},
     plan::Seed,
+    retry::forget,
     step::{End, StoredOutput},
     version::StoredRoute,
 };
@@ -18,7 +19,7 @@ use crate::{
     checkpoint::{Commit, RecordKind, RunStatus, TaskRecord},
     dynamic::Compat,
     graph::{Goto, Leave, Output, Parts, Payload},
-    node::NodeError,
+    node::{Caught, Failure, NodeError, handler_task},
     state::{State, StateError},
 };
 
@@ -30,12 +31,24 @@ use crate::{
 )]
 struct Rest {
     questions: Vec<Question>,
-    failed: Option<(usize, NodeError, u32)>,
+    failed: Option<TaskFailed>,
+    /// Tasks that were cut off with the step.
+    cut: Vec<usize>,
+    unsaved: Option<Box<RunError>>,
     timed_out: bool,
     cancelled: bool,
     paused: bool,
     drained: bool,
     over_budget: Option<Box<RunError>>,
+}
+
+/// A task that has failed for good.
+struct TaskFailed {
+    at: usize,
+    error: NodeError,
+    attempts: u32,
+    /// The failure that was being handled, if it is a handler that failed.
+    caught: Option<Arc<Caught>>,
 }
 
 impl<S: State> Driver<S> {
@@ -50,7 +63,16 @@ impl<S: State> Driver<S> {
         if self.shared.parts.compat == Compat::Recorded {
             return Ok(None);
         }
-        let open = journal.open_questions(&id);
+        let handler = match journal.failure(&id)? {
+            Some(failure) => failure.handler,
+            None => None,
+        };
+        let mut open = journal.open_questions(&id);
+        open.extend(
+            handler
+                .into_iter()
+                .flat_map(|name| journal.open_questions(&handler_task(&name, &id))),
+        );
         Ok((!open.is_empty()).then_some(End::Asked(open)))
     }
 
@@ -89,13 +111,16 @@ impl<S: State> Driver<S> {
     /// An output as it is written down.
     pub(super) fn stored_output(&self, node: usize, output: &Output<S>) -> Result<Arc<[u8]>, RunError> {
         Ok(super::encode_record(&StoredOutput {
-            route: StoredRoute::of(&self.shared.parts.topology, node, output.route),
-            also: StoredRoute::all(&self.shared.parts.topology, node, &output.also),
+            route: StoredRoute::of(&self.shared.parts.topology, output.by.unwrap_or(node), output.route),
+            also: StoredRoute::all(&self.shared.parts.topology, output.by.unwrap_or(node), &output.also),
             goto: self.stored_gotos(&output.goto)?,
             leave: output.leave.clone(),
             spend: output.spend,
             cancelled: output.cancelled,
             version: self.update_version(),
+            handler: output
+                .by
+                .map(|by| self.shared.parts.topology.name(by).clone().into_owned()),
             ..StoredOutput::of(&output.update)
         })?)
     }
@@ -147,12 +172,18 @@ impl<S: State> Driver<S> {
     ) -> Result<StepEnd, RunError> {
         let mut records = self.output_records(outputs.iter().map(|(at, output)| (*at, output)))?;
         let mut rest = self.rest(others, &mut records)?;
-        if let Some((at, error, attempts)) = rest.failed {
+        if let Some(error) = rest.unsaved {
+            // As wherever the store fails: the run stops, and its mark still says that it is to be resumed.
+            self.keep_best(records).await;
+            return Err(*error);
+        }
+        if let Some(failed) = rest.failed {
             if let Err(unsaved) = self.settle().await {
+                let error = &failed.error;
                 tracing::error!(thread = %self.shared.run.key, %error, "a task failed in a step whose checkpoint could not be saved");
                 return Err(unsaved);
             }
-            let error = self.node_error(at, error, attempts);
+            let error = self.node_error(failed);
             let error = self.give_up(RunStatus::Failed, records, error).await;
             self.tell_asked(&rest.questions).await;
             return Err(error);
@@ -172,6 +203,10 @@ impl<S: State> Driver<S> {
             let question = self.budget_question(spent);
             records.extend(question_records("", std::slice::from_ref(&question)));
             rest.questions.push(question);
+        }
+        if !rest.cut.is_empty() && !rest.cancelled {
+            let error = self.step_timeout(&rest.cut);
+            return Err(self.give_up(RunStatus::Stopped, records, error).await);
         }
         let asked = !rest.questions.is_empty() && !rest.cancelled;
         let drained = rest.drained && !rest.paused && !rest.cancelled;
@@ -220,37 +255,134 @@ impl<S: State> Driver<S> {
                 End::Drained => rest.drained = true,
                 End::OverBudget(error) => rest.over_budget = Some(error),
                 End::Asked(asked) => {
-                    records.extend(question_records(&self.task_id(task), &asked));
+                    records.extend(question_records(&self.asker(task, &asked), &asked));
                     rest.questions.extend(asked);
                 }
-                End::Failed { error, attempts } => {
-                    records.push(TaskRecord {
-                        task: self.task_id(task),
-                        kind: RecordKind::Failure,
-                        key: String::new(),
-                        body: super::encode_record(&error.to_string())?,
+                End::Failed {
+                    error,
+                    attempts,
+                    caught,
+                } => {
+                    let id = match &caught {
+                        None => self.task_id(task),
+                        Some(_) => self.handling(task),
+                    };
+                    if attempts > 1 {
+                        records.push(forget(id.clone())?);
+                    }
+                    records.push(failure_record(id, &Failure::of(&error, attempts))?);
+                    rest.failed.get_or_insert(TaskFailed {
+                        at,
+                        error,
+                        attempts,
+                        caught,
                     });
-                    rest.failed.get_or_insert((at, error, attempts));
+                }
+                End::CutOff => rest.cut.push(at),
+                End::Unsaved(error) => {
+                    rest.unsaved.get_or_insert(error);
                 }
                 End::Cancelled => rest.cancelled = true,
                 End::TimeLimit => rest.timed_out = true,
             }
         }
+        self.cut_records(&rest, records)?;
         Ok(rest)
     }
 
-    fn node_error(&self, at: usize, error: NodeError, attempts: u32) -> RunError {
-        let task = self.tasks.get(at);
-        RunError::Node {
-            node: task
-                .map(|task| self.shared.parts.topology.name(task.node).clone().into_owned())
-                .unwrap_or_default(),
-            task: task.map(|task| self.task_id(task)).unwrap_or_default(),
+    /// Writes down of every task that was cut off that it did not fail itself. One that was handed to a handler stays there.
+    fn cut_records(&self, rest: &Rest, records: &mut Vec<TaskRecord>) -> Result<(), RunError> {
+        let first = rest.failed.as_ref().and_then(|failed| self.tasks.get(failed.at));
+        let why = match first {
+            Some(first) => format!("cut off: `{}` failed in the same step", self.task_id(first)),
+            None => "cut off: the step took longer than it may".to_owned(),
+        };
+        for task in rest.cut.iter().filter_map(|at| self.tasks.get(*at)) {
+            let id = self.task_id(task);
+            let handed = self
+                .shared
+                .run
+                .journal
+                .failure(&id)?
+                .and_then(|failure| failure.handler);
+            let id = handed.map_or(id.clone(), |handler| handler_task(&handler, &id));
+            records.push(failure_record(id, &Failure::cancelled(why.clone()))?);
+        }
+        Ok(())
+    }
+
+    /// Keeps what there is while the store fails.
+    async fn keep_best(&self, records: Vec<TaskRecord>) {
+        let commit = Commit {
+            records,
+            ..Commit::default()
+        };
+        if let Err(failure) = self.commit(commit).await {
+            tracing::error!(thread = %self.shared.run.key, %failure, "what a step has come to could not be written down");
+        }
+    }
+
+    /// Who has asked: the task, or its handler.
+    fn asker(&self, task: &Seed<Payload>, asked: &[Question]) -> String {
+        let topology = &self.shared.parts.topology;
+        if topology.handler(task.node).is_some() {
+            let handling = self.handling(task);
+            let prefix = format!("{handling}@");
+            if asked.iter().any(|question| question.id.starts_with(&prefix)) {
+                return handling;
+            }
+        }
+        self.task_id(task)
+    }
+
+    /// The id of the task's handler.
+    fn handling(&self, task: &Seed<Payload>) -> String {
+        let topology = &self.shared.parts.topology;
+        let handler = topology.handler(task.node).unwrap_or(task.node);
+        handler_task(topology.name(handler), &self.task_id(task))
+    }
+
+    fn step_timeout(&self, cut: &[usize]) -> RunError {
+        let tasks = cut.iter().filter_map(|at| self.tasks.get(*at));
+        RunError::StepTimeout {
+            limit: self.shared.parts.rules.step_timeout.unwrap_or_default(),
             step: self.shared.step,
             thread: Box::new(self.shared.run.key.clone()),
-            checkpoint: self.shared.run.store.as_ref().and_then(StoreHandle::head),
+            tasks: tasks.map(|task| self.task_id(task)).collect(),
+        }
+    }
+
+    fn node_error(&self, failed: TaskFailed) -> RunError {
+        let task = self.tasks.get(failed.at);
+        let topology = &self.shared.parts.topology;
+        let node = task
+            .map(|task| topology.name(task.node).clone().into_owned())
+            .unwrap_or_default();
+        let checkpoint = self.shared.run.store.as_ref().and_then(StoreHandle::head);
+        let (step, thread) = (self.shared.step, Box::new(self.shared.run.key.clone()));
+        let TaskFailed { error, attempts, .. } = failed;
+        let retryable = error.is_retryable();
+        if let (Some(caught), Some(task)) = (failed.caught, task) {
+            return RunError::Handler {
+                handler: self.handling(task),
+                node,
+                step,
+                thread,
+                checkpoint,
+                attempts,
+                retryable,
+                failure: Box::new(caught.failure.clone()),
+                source: error.into_source(),
+            };
+        }
+        RunError::Node {
+            node,
+            task: task.map(|task| self.task_id(task)).unwrap_or_default(),
+            step,
+            thread,
+            checkpoint,
             attempts,
-            retryable: error.is_retryable(),
+            retryable,
             source: error.into_source(),
         }
     }
@@ -307,6 +439,11 @@ pub(super) fn restore_output<S: State>(
             payload,
         })
     };
+    let by = stored
+        .handler
+        .map(|name| parts.topology.find(&name).ok_or(Lost::Place(name)));
+    let by = by.transpose()?;
+    let node = by.unwrap_or(node);
     let route = stored.route.map(|route| route.position(&parts.topology, node));
     let also = stored
         .also
@@ -319,7 +456,17 @@ pub(super) fn restore_output<S: State>(
         leave: stored.leave,
         spend: stored.spend,
         cancelled: stored.cancelled,
+        by,
         ..Output::of(stored.update)
+    })
+}
+
+fn failure_record(task: String, failure: &Failure) -> Result<TaskRecord, RunError> {
+    Ok(TaskRecord {
+        task,
+        kind: RecordKind::Failure,
+        key: String::new(),
+        body: super::encode_record(failure)?,
     })
 }
 

@@ -208,6 +208,7 @@ impl<U> StoredOutput<U> {
             spend: self.spend,
             cancelled: self.cancelled,
             version: self.version,
+            handler: self.handler,
         }
     }
 }

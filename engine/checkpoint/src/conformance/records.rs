@@ -23,7 +23,7 @@ facts![
     records_of_a_nested_graph_stay_apart,
 ];
 
-const KINDS: [RecordKind; 8] = [
+const KINDS: [RecordKind; 9] = [
     RecordKind::Output,
     RecordKind::Failure,
     RecordKind::Question,
@@ -32,6 +32,7 @@ const KINDS: [RecordKind; 8] = [
     RecordKind::Effect,
     RecordKind::Command,
     RecordKind::Calls,
+    RecordKind::Attempt,
 ];
 
 async fn records_come_back_with_their_checkpoint(store: &dyn Checkpointer) -> Found {

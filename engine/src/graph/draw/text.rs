@@ -12,6 +12,7 @@ pub(in crate::graph) fn ascii(topology: &Topology) -> String {
             Place::Node(node) => match topology.kind(node) {
                 Kind::Router | Kind::Also => " (router)",
                 Kind::Worker => " (worker)",
+                Kind::Handler | Kind::HandlerRouter => " (handler)",
                 Kind::Node | Kind::Open => "",
             },
             Place::Start | Place::End => "",
@@ -23,6 +24,7 @@ pub(in crate::graph) fn ascii(topology: &Topology) -> String {
                 Way::Join => "--join-->".to_owned(),
                 Way::JoinWhen(rule) => format!("--{rule}-->"),
                 Way::Route(label) => format!("..{label}..>"),
+                Way::OnError => "..on error..>".to_owned(),
                 Way::FanOut => "==each==>".to_owned(),
             };
             line(&mut out, format_args!("  {arrow} {}", topology.label(*to)));

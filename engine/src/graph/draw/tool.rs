@@ -14,6 +14,7 @@ pub(in crate::graph) fn dot(topology: &Topology) -> String {
             Kind::Node => "box",
             Kind::Router | Kind::Also => "diamond",
             Kind::Worker => "box3d",
+            Kind::Handler | Kind::HandlerRouter => "parallelogram",
             Kind::Open => "ellipse",
         };
         line(
@@ -28,6 +29,7 @@ pub(in crate::graph) fn dot(topology: &Topology) -> String {
             Way::Join => " [label=\"join\"]".to_owned(),
             Way::JoinWhen(rule) => format!(" [label={}]", quoted(rule)),
             Way::Route(label) => format!(" [label={}, style=dotted]", quoted(label)),
+            Way::OnError => " [label=\"on error\", style=dashed]".to_owned(),
             Way::FanOut => " [label=\"each\", style=bold]".to_owned(),
         };
         line(&mut out, format_args!("    {} -> {}{look};", id(*from), id(*to)));
@@ -43,6 +45,8 @@ pub(in crate::graph) fn json(topology: &Topology) -> Value {
             Kind::Node => "node",
             Kind::Router | Kind::Also => "router",
             Kind::Worker => "worker",
+            Kind::Handler => "handler",
+            Kind::HandlerRouter => "handler_router",
             Kind::Open => "open",
         };
         value!({ "name": name, "kind": kind })
@@ -53,6 +57,7 @@ pub(in crate::graph) fn json(topology: &Topology) -> Value {
             Way::Join => ("join", None),
             Way::JoinWhen(rule) => ("join", Some(rule)),
             Way::Route(label) => ("route", Some(label)),
+            Way::OnError => ("on_error", None),
             Way::FanOut => ("fan_out", None),
         };
         value!({ "from": topology.label(*from), "to": topology.label(*to), "kind": kind, "label": label })

@@ -47,6 +47,17 @@ pub enum InsideKind {
         /// How long the next attempt waits.
         delay: Duration,
     },
+    /// A task has failed for good, and its handler takes over.
+    Handed {
+        /// The task's node.
+        node: Cow<'static, str>,
+        /// The task.
+        task: String,
+        /// The handler.
+        handler: Cow<'static, str>,
+        /// Why it failed.
+        error: String,
+    },
     /// A task has failed for good.
     Failed {
         /// The task's node.
@@ -103,6 +114,7 @@ impl InsideKind {
             Self::Step { .. } => "step",
             Self::Update { .. } => "update",
             Self::Retry { .. } => "retry",
+            Self::Handed { .. } => "handed",
             Self::Failed { .. } => "failed",
             Self::Cancelled { .. } => "cancelled",
             Self::Asked { .. } => "asked",
@@ -168,6 +180,17 @@ impl<E> Inside<E> {
                 attempt,
                 error,
                 delay,
+            },
+            EventKind::Handed {
+                node,
+                task,
+                handler,
+                error,
+            } => InsideKind::Handed {
+                node,
+                task,
+                handler,
+                error,
             },
             EventKind::Failed { node, task, error } => InsideKind::Failed { node, task, error },
             EventKind::Cancelled { node, task } => InsideKind::Cancelled { node, task },

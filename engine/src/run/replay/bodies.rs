@@ -96,8 +96,8 @@ pub(super) fn compare<S: State>(
         Some(End::Failed { error, .. }) => error.to_string(),
         Some(End::Paused) => "it stops at a breakpoint inside".to_owned(),
         Some(End::Drained) => "it leaves as if it were drained".to_owned(),
-        Some(End::OverBudget(error)) => error.to_string(),
-        Some(End::Cancelled) => "it leaves as if it were cancelled".to_owned(),
+        Some(End::OverBudget(error) | End::Unsaved(error)) => error.to_string(),
+        Some(End::Cancelled | End::CutOff) => "it leaves as if it were cancelled".to_owned(),
         Some(End::TimeLimit) | None => format!("it has not ended within {BODIES_TIME_MAX:?}"),
     };
     let task = Some(task.to_owned());
