@@ -11,12 +11,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use stepgraph::{
-    Append, Command, Context, END, Graph, Memory, NodeError, Outcome, Route, RunError, START, StalledJoin, State, Sum,
-    checkpoint::At, from, to,
+    Append, Command, Context, END, Graph, JoinRule, Memory, NodeError, Outcome, Route, RunError, START, StalledJoin,
+    State, Sum, checkpoint::At, from, to,
 };
 use support::threads::thread;
 use tokio::sync::Notify;
@@ -487,4 +488,28 @@ async fn names_of_nodes_may_be_known_only_when_the_program_runs() {
     g.edge(before.unwrap(), END);
     g.build().unwrap().run(&thread("t"), items(0)).await.unwrap();
     assert_eq!(runs.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
+async fn a_deferred_node_waits_for_what_joins_lead_to_that_nobody_else_can_reach() {
+    let mut g = Graph::<Trail>::builder("begun");
+    let [a, b, last, gather] = ["a", "b", "at last", "gather"].map(|name| g.node(name, says(name)));
+    let soon = JoinRule::all().within(Duration::from_hours(1));
+    g.edge(START, a).defer(last);
+    // `b` never runs, so both joins lead on when nothing is left.
+    g.branch(
+        a,
+        |_| Turn::Enough,
+        |turn| match turn {
+            Turn::Again => to(b),
+            Turn::Enough => to(END),
+        },
+    );
+    g.edge(b, END)
+        .join_when(soon, [a, b], last)
+        .join_when(soon, [a, b], gather);
+    g.edge(gather, END).edge(last, END);
+    let outcome = g.build().unwrap().run(&thread("t"), items(0)).await.unwrap();
+    // In one step, `at last` would be merged first.
+    assert_eq!(noted(outcome), ["a", "gather", "at last"]);
 }

@@ -73,16 +73,10 @@ pub(crate) fn plan<P>(
     }
     pass_idle(topology, idle, &sends, waiting, now, &mut triggered);
     waiting.fire(topology, now, &mut triggered);
-    if topology.defers() {
-        let (deferred, others) = triggered.into_iter().partition(|node| topology.is_deferred(*node));
-        waiting.defer(deferred);
-        triggered = others;
-        if triggered.is_empty() && sends.is_empty() {
-            triggered.extend(waiting.release());
-        }
-    }
+    hold_deferred(topology, &mut triggered, &sends, waiting);
     if triggered.is_empty() && sends.is_empty() {
         waiting.fire_begun(topology, &mut triggered);
+        hold_deferred(topology, &mut triggered, &sends, waiting);
     }
     triggered.sort_unstable();
     triggered.dedup();
@@ -114,6 +108,19 @@ pub(crate) fn plan_lone<P>(
     if tasks.len() > 1 {
         tasks.sort_unstable_by_key(|task| task.node);
         tasks.dedup_by_key(|task| task.node);
+    }
+}
+
+/// Lets the deferred nodes that were triggered wait, and all that wait go when there is nothing else.
+fn hold_deferred<P>(topology: &Topology, triggered: &mut Vec<usize>, sends: &[(usize, P)], waiting: &mut Waiting) {
+    if !topology.defers() {
+        return;
+    }
+    let (deferred, others) = triggered.drain(..).partition(|node| topology.is_deferred(*node));
+    waiting.defer(deferred);
+    *triggered = others;
+    if triggered.is_empty() && sends.is_empty() {
+        triggered.extend(waiting.release());
     }
 }
 
