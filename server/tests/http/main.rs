@@ -15,6 +15,7 @@ mod graphs;
 mod health;
 mod house;
 mod jobs;
+mod served;
 mod socket;
 mod stream;
 mod threads;
