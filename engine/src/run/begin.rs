@@ -238,6 +238,7 @@ async fn idle<S: State>(mut driver: Driver<S>, given: Vec<TaskRecord>) -> Result
     let mark = driver.mark(RunStatus::Done, None);
     match driver.shared.parts.compat {
         Compat::Strict => {
+            driver.kept = given;
             driver.save(CheckpointSource::Update, Some(mark), Vec::new()).await?;
         }
         // It stays with the checkpoint until a step takes it in.
