@@ -9,11 +9,13 @@ mod fan_out;
 mod id;
 mod join;
 mod outline;
+mod parallel;
 mod parts;
 mod rename;
 mod rules;
 mod topology;
 mod warning;
+mod writes;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -191,7 +193,16 @@ impl<S: State> Graph<S> {
         draw::json(&self.parts.topology)
     }
 
-    /// What is doubtful about the graph and does not keep it from running.
+    /// What is doubtful about the graph and does not keep it from running: of a dynamic graph what a typed one would refuse,
+    /// and of every graph its parallel writers: two nodes that may run in the same step and both say by
+    /// [`writes`](GraphBuilder::writes) that they write a field which takes one write a step.
+    ///
+    /// Parallel writers are found by the declared ways, whatever the state may be. The ends of one branch or router exclude
+    /// each other, and so do a task and its handler; two branches are taken to choose freely, even if they never choose alike. So no pair of a typed graph is
+    /// missed in a run from START, and now and then one is named that never meets: of nodes on a cycle, when the ways to a
+    /// join there have different lengths. Not seen are branches of a dynamic graph that lead to several of their ends or to
+    /// places that they do not list, nodes that lead on by themselves, what a command or an edit of a thread adds, and joins
+    /// that an earlier run has left half reached.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.parts.warnings

@@ -54,6 +54,7 @@
 //! | a way that depends on the state | [`GraphBuilder::branch`], [`GraphBuilder::router`] |
 //! | the same node for many items, and to wait for all | [`GraphBuilder::fan_out`], [`GraphBuilder::join`] |
 //! | to wait for some of them only, or so long and no longer | [`GraphBuilder::join_when`], [`GraphBuilder::race`] |
+//! | to know that no two nodes of a step write one field | [`GraphBuilder::writes`], [`Graph::warnings`] |
 //! | items that may fail without the rest | [`GraphBuilder::fan_out_policy`] |
 //! | a node that goes on along its edges, and elsewhere besides | [`GraphBuilder::router_also`] |
 //! | a graph inside a graph, fresh or with a lasting state, and out of it | [`Graph::as_node`], [`SubgraphMode`], [`Context::leave`] |

@@ -49,6 +49,11 @@ impl FromState<Chain> for Number {
 }
 
 fn chain(steps: u64) -> Graph<Chain> {
+    wired(steps, false)
+}
+
+/// A chain whose nodes say what they write, or do not.
+fn wired(steps: u64, says: bool) -> Graph<Chain> {
     let mut g = Graph::<Chain>::builder("chain");
     let mut before = None;
     for step in 0..steps {
@@ -62,6 +67,9 @@ fn chain(steps: u64) -> Graph<Chain> {
                 Ok(Chain::update().n(u64::from(n < u64::MAX)))
             })
         };
+        if says {
+            g.writes(node, ["n"]);
+        }
         match before.replace(node) {
             None => g.edge(START, node),
             Some(before) => g.edge(before, node),
@@ -118,13 +126,13 @@ async fn a_step_side_by_side_copies_its_state_never_without_a_branch() {
 }
 
 /// Allocations of one step, told apart from those of the run by the difference of two lengths.
-fn allocations_a_step(kept: bool) -> u64 {
+fn allocations_a_step(kept: bool, says: bool) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let run = |steps: u64| {
         let graph = if kept {
-            chain(steps).checkpointer(Memory::new())
+            wired(steps, says).checkpointer(Memory::new())
         } else {
-            chain(steps)
+            wired(steps, says)
         };
         let work = || {
             let run = async { graph.run(&thread("t"), ChainInput::new()).step_limit(1000).await };
@@ -140,8 +148,20 @@ fn allocations_a_step(kept: bool) -> u64 {
 #[test]
 fn a_step_allocates_little() {
     let _turn = TURN.blocking_lock();
-    let (alone, kept) = (allocations_a_step(false), allocations_a_step(true));
+    let (alone, kept) = (allocations_a_step(false, false), allocations_a_step(true, false));
     println!("allocations a step: {alone} without a store, {kept} with the one in memory");
     assert!(alone <= 12, "{alone} allocations a step without a store");
     assert!(kept <= 40, "{kept} allocations a step with the store in memory");
+}
+
+#[test]
+fn that_a_node_says_what_it_writes_costs_no_allocation() {
+    let _turn = TURN.blocking_lock();
+    for kept in [false, true] {
+        assert_eq!(
+            allocations_a_step(kept, true),
+            allocations_a_step(kept, false),
+            "kept: {kept}"
+        );
+    }
 }

@@ -40,6 +40,7 @@ pub struct DynamicBuilder {
     fan_out_policies: Vec<(String, FanOutPolicy<JsonState>)>,
     deferred: Vec<String>,
     renamed: Vec<(String, String)>,
+    writes: Vec<(String, Vec<String>)>,
     ways: Vec<Way>,
     problems: Vec<BuildError>,
 }
@@ -74,6 +75,7 @@ impl DynamicBuilder {
             fan_out_policies: Vec::new(),
             deferred: Vec::new(),
             renamed: Vec::new(),
+            writes: Vec::new(),
             ways: Vec::new(),
             problems: Vec::new(),
         }
@@ -159,6 +161,17 @@ impl DynamicBuilder {
         self
     }
 
+    /// Says which channels a node writes: these and no others, as [`GraphBuilder::writes`] does.
+    pub fn writes<F: Into<String>>(
+        &mut self,
+        node: impl Into<String>,
+        channels: impl IntoIterator<Item = F>,
+    ) -> &mut Self {
+        let channels = channels.into_iter().map(Into::into).collect();
+        self.writes.push((node.into(), channels));
+        self
+    }
+
     /// Leads from one place to another, always.
     pub fn edge(&mut self, from: impl Into<String>, to: impl Into<String>) -> &mut Self {
         self.ways.push(Way::Edge(from.into(), to.into()));
@@ -240,6 +253,12 @@ impl DynamicBuilder {
         for (old, name) in std::mem::take(&mut self.renamed) {
             match self.slots.get(&name) {
                 Some(slot) => self.inner.declared.renamed.push((old.into(), slot.index)),
+                None => self.problems.push(BuildError::UnknownNode(name)),
+            }
+        }
+        for (name, channels) in std::mem::take(&mut self.writes) {
+            match self.slots.get(&name) {
+                Some(slot) => self.inner.set_writes(*slot, channels),
                 None => self.problems.push(BuildError::UnknownNode(name)),
             }
         }

@@ -20,6 +20,7 @@ use super::{
     fan_out::OnItemFailure,
     id::{AnyNode, At, EdgeFrom, EdgeTo, NodeId, Opaque, RouterId, RoutesFrom, Slot, WorkerId},
     join::JoinRule,
+    parallel,
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
     rules::Rules,
     topology::{Declared, Kind, Topology},
@@ -52,7 +53,7 @@ use crate::{
 #[must_use = "a graph is made by `build`"]
 pub struct GraphBuilder<S: State> {
     pub(super) tag: u32,
-    shape: S::Shape,
+    pub(super) shape: S::Shape,
     pub(crate) declared: Declared,
     pub(super) nodes: Vec<NodeSpec<S>>,
     pub(crate) branches: Vec<Branch<S>>,
@@ -348,6 +349,8 @@ impl<S: State> GraphBuilder<S> {
     }
 
     fn made(self, mut warnings: Vec<Warning>) -> Graph<S> {
+        let writes: Vec<_> = self.nodes.iter().map(|spec| spec.writes.as_ref()).collect();
+        warnings.extend(parallel::writers(&self.declared, S::fields(&self.shape), &writes));
         let order = self.declared.order();
         let topology = Topology::new(&self.declared, &order, S::fields(&self.shape), S::version(&self.shape));
         let defaults = self.defaults;
@@ -405,6 +408,7 @@ impl<S: State> GraphBuilder<S> {
             adopt: None,
             around: Around::default(),
             on_failure: OnItemFailure::Fail,
+            writes: None,
         });
         Slot {
             builder: self.tag,

@@ -90,6 +90,16 @@ pub enum BuildError {
     /// A policy for a node that is not there.
     #[error("something is said of `{0}`, which is no node: declare it, or take it out")]
     UnknownNode(String),
+    /// A node is said to write a field that is not there.
+    #[error(
+        "node `{node}` is said to write `{field}`, which is no field of the state: name one that is, or take it out"
+    )]
+    UnknownField {
+        /// The node.
+        node: Cow<'static, str>,
+        /// The field.
+        field: String,
+    },
     /// A node is said to have had a name that another node has.
     #[error("`{old}` is said to be renamed, and a node has that name: rename another, or give the node another name")]
     RenameInUse {
@@ -121,6 +131,7 @@ impl BuildError {
             Self::UnknownSource(_) => "graph::unknown_source",
             Self::UnknownBreakpoint(_) => "graph::unknown_breakpoint",
             Self::UnknownNode(_) => "graph::unknown_node",
+            Self::UnknownField { .. } => "graph::unknown_field",
             Self::Unreachable(_) => "graph::unreachable",
             Self::DeadEnd(_) => "graph::dead_end",
             Self::Unrouted(_) => "graph::unrouted",
@@ -185,6 +196,7 @@ pub(super) fn check_open(declared: &Declared, mut problems: Vec<BuildError>) -> 
         Some(BuildError::ImpossibleRule { to, problem })
     }));
     problems.extend(rename::problems(declared));
+    problems.extend(unknown_fields(declared));
     let names = declared.nodes.iter().map(|(name, _)| name);
     problems.extend(
         names
@@ -224,6 +236,16 @@ pub(super) fn doubts(declared: &Declared) -> Vec<Warning> {
     doubts.into_iter().map(Warning::Structure).collect()
 }
 
+/// What nodes are said to write and the state does not have.
+fn unknown_fields(declared: &Declared) -> impl Iterator<Item = BuildError> + '_ {
+    declared.unknown_fields.iter().filter_map(|(at, field)| {
+        Some(BuildError::UnknownField {
+            node: declared.nodes.get(*at)?.0.clone(),
+            field: field.clone(),
+        })
+    })
+}
+
 /// Names that mean something else.
 fn is_reserved(name: &str) -> bool {
     name.is_empty() || matches!(name, "START" | "END") || name.contains(['/', '#'])
@@ -256,6 +278,7 @@ pub(super) fn check(declared: &Declared) -> Result<(), BuildErrors> {
         errors.extend(map.node_problem(at, name, *kind));
     }
     errors.extend(rename::problems(declared));
+    errors.extend(unknown_fields(declared));
     let mut routed = HashMap::new();
     errors.extend(map.handler_problems());
     for (at, _) in &declared.routes {

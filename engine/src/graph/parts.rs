@@ -18,7 +18,7 @@ use crate::{
     dynamic::Compat,
     node::{Calls, Context, NodeError, Policy},
     run::{Breakpoints, Spend, decode_record, encode_record},
-    state::{State, StateError},
+    state::{FieldSet, State, StateError},
 };
 
 /// What a task is fed with beside the state: the payload of a fan-out.
@@ -126,6 +126,8 @@ pub(crate) struct NodeSpec<S: State> {
     /// What becomes of a fan-out's item that fails for good.
     pub(crate) on_failure: OnItemFailure<S>,
     pub(crate) around: Around<S>,
+    /// The only fields it writes, if it has said so.
+    pub(crate) writes: Option<FieldSet>,
 }
 
 pub(crate) type Adopt<S> = Box<dyn Fn(Leave) -> Result<Output<S>, NodeError> + Send + Sync>;

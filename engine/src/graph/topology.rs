@@ -64,6 +64,8 @@ pub(crate) struct Declared {
     pub(crate) on_error: Vec<(At, At)>,
     /// The handler of every other node.
     pub(crate) on_any_error: Vec<At>,
+    /// Fields that nodes, by position, are said to write and the state does not have.
+    pub(crate) unknown_fields: Vec<(usize, String)>,
     pub(crate) foreign: bool,
 }
 
@@ -82,6 +84,7 @@ impl Declared {
             on_budget: None,
             on_error: Vec::new(),
             on_any_error: Vec::new(),
+            unknown_fields: Vec::new(),
             foreign: false,
         }
     }

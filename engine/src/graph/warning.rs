@@ -24,6 +24,17 @@ pub enum Warning {
         /// The graph's deadline.
         deadline: Duration,
     },
+    /// Two nodes that may run in the same step both say that they [write](crate::GraphBuilder::writes) a field that takes
+    /// one write a step. Where both are one worker or one handler, its tasks are meant.
+    #[error("{}", meeting(field, first, second))]
+    ParallelWriters {
+        /// The field.
+        field: Cow<'static, str>,
+        /// One writer.
+        first: Cow<'static, str>,
+        /// The other.
+        second: Cow<'static, str>,
+    },
 }
 
 impl Warning {
@@ -33,8 +44,20 @@ impl Warning {
         match self {
             Self::Structure(problem) => problem.code(),
             Self::RetriesOutlastDeadline { .. } => "graph::retries_outlast_deadline",
+            Self::ParallelWriters { .. } => "graph::parallel_writers",
         }
     }
+}
+
+fn meeting(field: &str, first: &str, second: &str) -> String {
+    if first == second {
+        return format!(
+            "several tasks of `{first}` may run in the same step and all write `{field}`, which takes one write a step: give the field a reducer that merges, or let a node after them write it"
+        );
+    }
+    format!(
+        "`{first}` and `{second}` may run in the same step and both write `{field}`, which takes one write a step: let one of them write it, lead one to the other, or give the field a reducer that merges"
+    )
 }
 
 /// Policies that leave no room in the graph's deadline.

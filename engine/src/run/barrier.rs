@@ -50,6 +50,8 @@ pub(super) enum Outputs<S: State> {
 /// Why a step's updates did not become a new state.
 pub(super) enum Unmerged {
     Conflict(Conflict),
+    /// Which task was given its output by which node with a field that this node has said it does not write.
+    Undeclared(usize, usize, usize),
     /// Who led to which place.
     Target(usize, UnknownTarget),
 }
@@ -76,7 +78,7 @@ impl<S: State> Driver<S> {
             Outputs::Crowd(outputs) => self.merge_and_plan(outputs),
         });
         // A conflict is found before anything is written: the state is still that of the checkpoint.
-        if let (Ok(Err(Unmerged::Conflict(_))), Some(held)) = (&merged, held) {
+        if let (Ok(Err(Unmerged::Conflict(_) | Unmerged::Undeclared(..))), Some(held)) = (&merged, held) {
             self.hold(held).await;
         }
         if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
@@ -280,16 +282,19 @@ impl<S: State> Driver<S> {
         let Some(node) = self.tasks.first().map(|task| task.node) else {
             return Ok(());
         };
+        // A handler's ways on are followed instead of the failed node's, which has run all the same.
+        let by = output.by.unwrap_or(node);
+        self.cover(by, &output);
+        if let Some(field) = self.shared.parts.undeclared(by, &output.update) {
+            return Err(Unmerged::Undeclared(0, by, field));
+        }
         let mut departure = std::mem::take(&mut self.departure);
         let topology = &self.shared.parts.topology;
         if output.by.is_some() {
             self.waiting.rearm(topology, &std::iter::once(node));
         }
-        // A handler's ways on are followed instead of the failed node's, which has run all the same.
-        let node = output.by.unwrap_or(node);
-        self.cover(node, &output);
-        departure.node = node;
-        let routes = &topology.exits(node).routes;
+        departure.node = by;
+        let routes = &topology.exits(by).routes;
         for targets in output.routes().filter_map(|route| routes.get(route)) {
             departure.chosen.extend_from_slice(targets);
         }
@@ -311,12 +316,16 @@ impl<S: State> Driver<S> {
         let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
         let mut updates = Vec::with_capacity(outputs.len());
         for (at, (task, output)) in self.tasks.iter().zip(outputs).enumerate() {
-            self.cover(output.by.unwrap_or(task.node), &output);
-            let mut departure = Departure::of(output.by.unwrap_or(task.node));
+            let by = output.by.unwrap_or(task.node);
+            self.cover(by, &output);
+            if let Some(field) = parts.undeclared(by, &output.update) {
+                return Err(Unmerged::Undeclared(at, by, field));
+            }
+            let mut departure = Departure::of(by);
             if output.by.is_some() {
                 self.waiting.rearm(&parts.topology, &std::iter::once(task.node));
             }
-            let exits = parts.topology.exits(departure.node);
+            let exits = parts.topology.exits(by);
             for targets in output.routes().filter_map(|route| exits.routes.get(route)) {
                 departure.chosen.extend_from_slice(targets);
             }
@@ -403,19 +412,26 @@ impl<S: State> Driver<S> {
 
     pub(super) fn unmerged(&self, unmerged: &Unmerged) -> RunError {
         let name = |at: usize| self.tasks.get(at).map(|task| self.task_id(task));
+        let field = |at: usize| {
+            let field = S::fields(&self.shared.parts.shape).get(at);
+            field.map(|field| field.name.to_string()).unwrap_or_default()
+        };
         match unmerged {
-            Unmerged::Conflict(conflict) => {
-                let fields = S::fields(&self.shared.parts.shape);
-                let field = fields
-                    .get(conflict.field)
-                    .map_or(Cow::Borrowed("?"), |field| field.name.clone());
-                RunError::Conflict {
-                    field: field.into_owned(),
-                    first: name(conflict.first).unwrap_or_default(),
-                    second: name(conflict.second).unwrap_or_default(),
-                    step: self.shared.step,
-                }
-            }
+            Unmerged::Conflict(conflict) => RunError::Conflict {
+                field: field(conflict.field),
+                first: name(conflict.first).unwrap_or_default(),
+                second: name(conflict.second).unwrap_or_default(),
+                step: self.shared.step,
+            },
+            Unmerged::Undeclared(at, by, written) => RunError::UndeclaredWrite {
+                task: match self.tasks.get(*at).filter(|task| task.node == *by) {
+                    Some(task) => self.task_id(task),
+                    None => self.shared.parts.topology.name(*by).to_string(),
+                },
+                field: field(*written),
+                step: self.shared.step,
+                thread: Box::new(self.shared.run.key.clone()),
+            },
             Unmerged::Target(at, target) => RunError::UnknownTarget {
                 from: name(*at).unwrap_or_else(|| "START".to_owned()),
                 target: target.0.clone(),

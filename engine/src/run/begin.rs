@@ -132,12 +132,23 @@ impl<S: State> Opening<S> {
         for command in kept.commands {
             state.apply(command, changes);
         }
-        let fields = S::fields(&self.graph.parts.shape);
+        let parts = &self.graph.parts;
+        let fields = S::fields(&parts.shape);
+        let name = |at: usize| fields.get(at).map(|field| field.name.to_string()).unwrap_or_default();
+        for ((id, handler), update) in kept.by.iter().zip(&kept.tasks) {
+            let by = handler.as_deref().or_else(|| id.split('#').next());
+            let node = by.and_then(|name| parts.topology.find(name));
+            if let Some(field) = node.and_then(|node| parts.undeclared(node, update)) {
+                return Err(RunError::UndeclaredWrite {
+                    task: handler.as_ref().unwrap_or(id).clone(),
+                    field: name(field),
+                    step: found.info.step + 1,
+                    thread: Box::new(self.key.clone()),
+                });
+            }
+        }
         merge(state, fields, kept.tasks, changes).map_err(|conflict| RunError::Conflict {
-            field: fields
-                .get(conflict.field)
-                .map(|field| field.name.to_string())
-                .unwrap_or_default(),
+            field: name(conflict.field),
             first: format!("finished task {}", conflict.first + 1),
             second: format!("finished task {}", conflict.second + 1),
             step: found.info.step + 1,

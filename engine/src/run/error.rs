@@ -91,6 +91,20 @@ pub enum RunError {
         /// The step.
         step: i64,
     },
+    /// A task wrote a field that its node has said it does not write; nothing of the step was merged.
+    #[error(
+        "`{task}` wrote `{field}` in step {step} of thread {thread}, which is not among what its node is said to write: add it there by `g.writes(..)`, or let the node not write it"
+    )]
+    UndeclaredWrite {
+        /// The task: its node, and of a worker the number of its item; or the handler that ran for it.
+        task: String,
+        /// The field.
+        field: String,
+        /// The step.
+        step: i64,
+        /// The thread.
+        thread: Box<ThreadKey>,
+    },
     /// A branch or a node led to a place that the graph does not have.
     #[error(
         "`{from}` led to `{target}` in step {step} of thread {thread}, which is no node of graph `{graph}`: lead it to one, or add the node"
@@ -318,6 +332,7 @@ impl RunError {
             Self::Handler { .. } => "run::handler",
             Self::StepTimeout { .. } => "run::step_timeout",
             Self::Conflict { .. } => "run::conflict",
+            Self::UndeclaredWrite { .. } => "run::undeclared_write",
             Self::UnknownTarget { .. } => "run::unknown_target",
             Self::AmbiguousUpdate { .. } => "run::ambiguous_update",
             Self::UnknownNode { .. } => "run::unknown_node",

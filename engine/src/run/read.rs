@@ -175,15 +175,16 @@ impl<S: State> Graph<S> {
                 _ => continue,
             };
             let stored = kept_output::<S>(&self.parts.shape, checkpoint.info.state_version, &record.body)?;
-            kept.push((at, stored.update));
+            kept.push((at, (record.task.clone(), stored.handler), stored.update));
         }
-        kept.sort_by_key(|(at, _)| *at);
-        let tasks = kept.partition_point(|(at, _)| at.is_none());
+        kept.sort_by_key(|(at, ..)| *at);
+        let tasks = kept.partition_point(|(at, ..)| at.is_none());
         let tasks = kept.split_off(tasks);
-        let updates = |kept: Vec<(_, S::Update)>| kept.into_iter().map(|(_, update)| update).collect();
+        let (by, tasks) = tasks.into_iter().map(|(_, by, update)| (by, update)).unzip();
         Ok(Kept {
-            commands: updates(kept),
-            tasks: updates(tasks),
+            commands: kept.into_iter().map(|(.., update)| update).collect(),
+            tasks,
+            by,
         })
     }
 
@@ -219,6 +220,8 @@ impl<S: State> Graph<S> {
 pub(super) struct Kept<U> {
     pub(super) commands: Vec<U>,
     pub(super) tasks: Vec<U>,
+    /// The ids of those tasks, each with the handler that has run for it.
+    pub(super) by: Vec<(String, Option<String>)>,
 }
 
 /// The ids of a frontier's tasks.
