@@ -164,7 +164,7 @@ async fn the_last_attempt_ends_the_run_with_its_error() {
     assert!(error.node_error::<Broken>().is_some());
     assert_eq!(
         error.to_string(),
-        "node `only` failed in step 1 of thread acme/t (checkpoint None) after 3 attempt(s): broken"
+        "node `only` failed in step 1 of thread acme/t after 3 attempt(s): broken"
     );
 }
 

@@ -19,7 +19,8 @@ use crate::{
 pub enum RunError {
     /// A node failed for good: terminally, or in its last attempt.
     #[error(
-        "node `{node}` failed in step {step} of thread {thread} (checkpoint {checkpoint:?}) after {attempts} attempt(s): {source}"
+        "node `{node}` failed in step {step} of thread {thread}{from} after {attempts} attempt(s): {source}",
+        from = from(*checkpoint)
     )]
     Node {
         /// The node.
@@ -41,7 +42,8 @@ pub enum RunError {
     },
     /// The handler of a failed task failed as well.
     #[error(
-        "handler `{handler}` failed in step {step} of thread {thread} (checkpoint {checkpoint:?}) after {attempts} attempt(s): {source}; it was handling a failure of node `{node}`: {failure}"
+        "handler `{handler}` failed in step {step} of thread {thread}{from} after {attempts} attempt(s): {source}; it was handling a failure of node `{node}`: {failure}",
+        from = from(*checkpoint)
     )]
     Handler {
         /// The handler's task: its name, and `#` with the failed task behind it.
@@ -321,6 +323,11 @@ pub enum RunError {
     /// The store refused or failed; the run has stopped before its next step.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+/// The checkpoint that a step began at, as a message says it.
+fn from(checkpoint: Option<Seq>) -> String {
+    checkpoint.map_or_else(String::new, |Seq(seq)| format!(" (from checkpoint {seq})"))
 }
 
 impl RunError {
