@@ -326,7 +326,7 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
-    /// Says that every run must be provided with a `T`, for nodes to read by [`Context::provided`].
+    /// Says that every run must be provided with a `T`, for nodes to read by [`Context::provided`](crate::Context::provided).
     pub fn requires<T: Send + Sync + 'static>(&mut self) -> &mut Self {
         self.requires.push((TypeId::of::<T>(), type_name::<T>()));
         self
