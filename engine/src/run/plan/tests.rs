@@ -242,8 +242,7 @@ impl Model {
             let here = join.sources.iter().filter(|source| complete.contains(source));
             let arrived = self.arrived.entry(at).or_default();
             arrived.extend(here.map(|source| name(*source)));
-            if let Some(within) = join.within_seconds.filter(|_| !arrived.is_empty()) {
-                let _ = within;
+            if join.within_seconds.is_some() && !arrived.is_empty() {
                 self.since.entry(at).or_insert(now);
             }
         }
