@@ -10,6 +10,8 @@
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "sqlite")]
+mod row;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 #[cfg(feature = "sqlite")]

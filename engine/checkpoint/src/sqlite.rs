@@ -1,7 +1,6 @@
 //! Checkpoints in one SQLite file.
 
 mod failure;
-mod names;
 mod options;
 mod read;
 mod write;
@@ -135,16 +134,6 @@ fn about(sql: &'static str, key: &ThreadKey) -> Statement {
         .bind(key.tenant.as_str().to_owned())
         .bind(key.thread.as_str().to_owned())
         .bind(key.namespace.as_str().to_owned())
-}
-
-/// A number as SQLite keeps it. One beyond its range can be no stored one, and finds nothing.
-fn stored(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn stored_seq(key: &ThreadKey, seq: i64) -> Result<Seq, CheckpointError> {
-    let seq = u64::try_from(seq).map_err(|_| failure::corrupt(key, format!("a checkpoint of the number {seq}")))?;
-    Ok(Seq(seq))
 }
 
 #[async_trait]

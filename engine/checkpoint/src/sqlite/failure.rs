@@ -3,6 +3,8 @@
 use sqlx::migrate::MigrateError;
 use stepgraph::{CheckpointError, ThreadKey};
 
+pub(super) use crate::row::{corrupt, unavailable};
+
 // Primary result codes, https://sqlite.org/rescode.html.
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
@@ -26,14 +28,6 @@ pub(super) fn on(key: &ThreadKey) -> impl Fn(sqlx::Error) -> CheckpointError {
             corrupt(key, error.to_string())
         }
         _ => anywhere(error),
-    }
-}
-
-/// Rows of a thread that make no sense.
-pub(super) fn corrupt(key: &ThreadKey, message: impl Into<String>) -> CheckpointError {
-    CheckpointError::Corrupt {
-        key: key.clone(),
-        message: message.into(),
     }
 }
 
@@ -72,11 +66,4 @@ pub(super) fn migration(error: MigrateError) -> CheckpointError {
             Some(Box::new(other)),
         ),
     }
-}
-
-pub(super) fn unavailable(
-    message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-) -> CheckpointError {
-    CheckpointError::Unavailable { message, source }
 }

@@ -9,7 +9,8 @@ use stepgraph::{
     checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page, RecordKind, RunMark, TaskRecord},
 };
 
-use super::{about, failure, names, stored, stored_seq};
+use super::{about, failure};
+use crate::row::{names, stored, stored_seq};
 
 macro_rules! facts {
     ($rest:literal) => {

@@ -12,9 +12,10 @@ use stepgraph::{
 use uuid::Uuid;
 
 use super::{
-    Statement, about, failure, names, stored, stored_seq,
+    Statement, about, failure,
     writer::{closing, opening},
 };
+use crate::row::{names, no_checkpoint, stored, stored_seq};
 
 pub(super) async fn claim(connection: &mut SqliteConnection, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
     const NEXT_EPOCH: &str = opening!("UPDATE checkpoint_epochs SET last = last + 1 RETURNING last");
@@ -155,10 +156,6 @@ async fn refusal(
         expected,
         found: head.map(|head| stored_seq(key, head)).transpose()?,
     })
-}
-
-fn no_checkpoint(key: &ThreadKey, seq: Seq) -> CheckpointError {
-    CheckpointError::NoCheckpoint { key: key.clone(), seq }
 }
 
 /// The statement that writes a checkpoint as the new head, and commits.

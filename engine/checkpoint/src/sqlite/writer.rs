@@ -9,6 +9,7 @@ use stepgraph::CheckpointError;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Statement, failure};
+use crate::row::is_refusal;
 
 /// Holds the connection for writing while nobody writes.
 #[derive(Debug)]
@@ -87,12 +88,4 @@ impl Turn<'_> {
         *self.idle = Some(self.connection);
         outcome
     }
-}
-
-/// Whether the store was asked for what the thread does not allow, and is itself well.
-const fn is_refusal(error: &CheckpointError) -> bool {
-    matches!(
-        error,
-        CheckpointError::Conflict { .. } | CheckpointError::Fenced { .. } | CheckpointError::NoCheckpoint { .. }
-    )
 }

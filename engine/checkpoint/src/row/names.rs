@@ -1,8 +1,8 @@
-//! The words that stand in the tables for the engine's enums.
+//! The words that stand in tables for the engine's enums.
 
 use stepgraph::checkpoint::{CheckpointSource, RunStatus};
 
-pub(super) const fn source(source: CheckpointSource) -> &'static str {
+pub(crate) const fn source(source: CheckpointSource) -> &'static str {
     match source {
         CheckpointSource::Input => "input",
         CheckpointSource::Step => "step",
@@ -11,7 +11,7 @@ pub(super) const fn source(source: CheckpointSource) -> &'static str {
     }
 }
 
-pub(super) fn source_named(name: &str) -> Option<CheckpointSource> {
+pub(crate) fn source_named(name: &str) -> Option<CheckpointSource> {
     match name {
         "input" => Some(CheckpointSource::Input),
         "step" => Some(CheckpointSource::Step),
@@ -21,7 +21,7 @@ pub(super) fn source_named(name: &str) -> Option<CheckpointSource> {
     }
 }
 
-pub(super) const fn status(status: RunStatus) -> &'static str {
+pub(crate) const fn status(status: RunStatus) -> &'static str {
     match status {
         RunStatus::Running => "running",
         RunStatus::Asked => "asked",
@@ -31,7 +31,7 @@ pub(super) const fn status(status: RunStatus) -> &'static str {
     }
 }
 
-pub(super) fn status_named(name: &str) -> Option<RunStatus> {
+pub(crate) fn status_named(name: &str) -> Option<RunStatus> {
     match name {
         "running" => Some(RunStatus::Running),
         "asked" => Some(RunStatus::Asked),
