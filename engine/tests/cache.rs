@@ -5,6 +5,8 @@
     reason = "a test stops at what it did not expect"
 )]
 
+#[path = "parts/cache_hits.rs"]
+mod hits;
 mod support {
     pub(crate) mod threads;
 }

@@ -5,7 +5,7 @@ use std::{any::Any, borrow::Cow, sync::Arc, time::Duration};
 use serde::Serialize;
 
 use super::{
-    GraphBuilder, NodeId, NodeSpec, Payload, RouterId, WorkerId,
+    AlsoId, GraphBuilder, NodeId, NodeSpec, Payload, RouterId, WorkerId,
     id::{AnyNode, At},
 };
 use crate::{
@@ -48,6 +48,10 @@ pub(crate) struct CachePolicy<S> {
 pub(crate) type KeyBytes<S> = Box<dyn Fn(&S, Option<&Payload>) -> Option<Vec<u8>> + Send + Sync>;
 
 /// What a node reads, and its cache key is made of: the state, or for a worker its item.
+#[diagnostic::on_unimplemented(
+    message = "the outputs of `{Self}` cannot be kept in the cache of a `{S}` graph",
+    note = "a cache key is made of what a node, a router or a worker reads; a handler is also given a failure, which is no part of the key"
+)]
 pub trait Reads<S>: AnyNode<S> {
     /// The state or the item.
     type Reads: 'static;
@@ -65,6 +69,14 @@ impl<S: 'static> Reads<S> for NodeId<S> {
 }
 
 impl<S: 'static, R> Reads<S> for RouterId<S, R> {
+    type Reads = S;
+
+    fn reads<'a>(state: &'a S, _: Option<&'a Payload>) -> Option<&'a S> {
+        Some(state)
+    }
+}
+
+impl<S: 'static, R> Reads<S> for AlsoId<S, R> {
     type Reads = S;
 
     fn reads<'a>(state: &'a S, _: Option<&'a Payload>) -> Option<&'a S> {

@@ -76,7 +76,7 @@ pub trait EdgeFrom<S> {
 /// What an edge may lead to: [`END`], a node or a router of the same state; several by `to(a).and(b)`.
 #[diagnostic::on_unimplemented(
     message = "no edge of a `{S}` graph can lead to `{Self}`",
-    note = "an edge leads to END, a node or a router of the same state; a worker is started by `fan_out`"
+    note = "an edge leads to END, a node or a router of the same state; a worker is started by `fan_out`, a handler by `on_error`"
 )]
 pub trait EdgeTo<S>: Sized {
     /// The edge's end or ends.
@@ -207,7 +207,7 @@ impl<S, R> RoutesFrom<S, R> for HandlerRouterId<S, R> {
 /// What a policy may be given to: a node, a router, a worker or a handler.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a node of a `{S}` graph",
-    note = "a policy is given to a node, a router or a worker; START and END run nothing"
+    note = "policies, limits and the like are given to a node, a router, a worker or a handler; START and END run nothing"
 )]
 pub trait AnyNode<S> {
     #[doc(hidden)]
