@@ -31,12 +31,14 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("stepgraph-examples", &["stepgraph", "stepgraph-checkpoint"]),
+    ("stepgraph-live", &[]),
     (
         "stepgraph-tests",
         &[
             "stepgraph",
             "stepgraph-checkpoint",
             "stepgraph-graphs",
+            "stepgraph-live",
             "stepgraph-nodes",
             "stepgraph-server",
         ],
