@@ -3,16 +3,25 @@
 //! | feature | gives |
 //! |---|---|
 //! | `sqlite` (default) | [`Sqlite`]: checkpoints in one file, each commit one transaction |
+//! | `postgres` | [`Postgres`]: checkpoints in PostgreSQL, each commit one statement |
 //! | `testing` | [`conformance`]: named facts about any [`Checkpointer`](stepgraph::Checkpointer), for stores of your own |
 //!
 //! The trait and the in-memory reference store live in `stepgraph` itself, which knows no driver.
 
 #[cfg(feature = "testing")]
 pub mod conformance;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod durability;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use durability::Durability;
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, PostgresOptions};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{Durability, Sqlite, SqliteOptions};
+pub use sqlite::{Sqlite, SqliteOptions};

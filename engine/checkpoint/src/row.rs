@@ -1,5 +1,6 @@
 //! What every store of rows writes alike, whatever its driver: words, numbers and complaints.
 
+pub(crate) mod decode;
 pub(crate) mod names;
 
 use stepgraph::{CheckpointError, ThreadKey, checkpoint::Seq};

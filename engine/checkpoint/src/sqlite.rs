@@ -20,8 +20,9 @@ use stepgraph::{
 };
 use uuid::Uuid;
 
-pub use self::options::{Durability, SqliteOptions};
+pub use self::options::SqliteOptions;
 use self::writer::Writer;
+use crate::Durability;
 
 /// Other parts of a program may keep tables and migrations of their own in the same file.
 const MIGRATION_TABLE: &str = "checkpoint_migrations";
@@ -103,7 +104,7 @@ async fn promised(connection: &mut SqliteConnection) -> Result<Durability, Check
         .fetch_one(connection)
         .await
         .map_err(failure::anywhere)?;
-    Durability::from_pragma(synchronous).ok_or_else(|| {
+    options::from_pragma(synchronous).ok_or_else(|| {
         let message = "the pool's `synchronous` is OFF: use `SqliteSynchronous::Full` or `Normal`";
         failure::unavailable(message.to_owned(), None)
     })

@@ -4,31 +4,21 @@ use std::{path::Path, time::Duration};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
-/// What a finished commit survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Power loss: each commit waits for the disk (`synchronous = FULL`).
-    #[default]
-    Full,
-    /// A crash of the process. Power loss may take the newest commits, never part of one (`synchronous = NORMAL`).
-    Normal,
+use crate::Durability;
+
+pub(super) const fn synchronous(durability: Durability) -> SqliteSynchronous {
+    match durability {
+        Durability::Full => SqliteSynchronous::Full,
+        Durability::Normal => SqliteSynchronous::Normal,
+    }
 }
 
-impl Durability {
-    pub(super) const fn synchronous(self) -> SqliteSynchronous {
-        match self {
-            Self::Full => SqliteSynchronous::Full,
-            Self::Normal => SqliteSynchronous::Normal,
-        }
-    }
-
-    /// What SQLite's own number means, or `None` where nothing is promised.
-    pub(super) const fn from_pragma(synchronous: i64) -> Option<Self> {
-        match synchronous {
-            0 => None,
-            1 => Some(Self::Normal),
-            _ => Some(Self::Full),
-        }
+/// What SQLite's own number means, or `None` where nothing is promised.
+pub(super) const fn from_pragma(synchronous: i64) -> Option<Durability> {
+    match synchronous {
+        0 => None,
+        1 => Some(Durability::Normal),
+        _ => Some(Durability::Full),
     }
 }
 
@@ -84,7 +74,7 @@ impl SqliteOptions {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(self.durability.synchronous())
+            .synchronous(synchronous(self.durability))
             .busy_timeout(self.busy_timeout)
             .foreign_keys(true)
     }

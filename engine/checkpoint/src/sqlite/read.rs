@@ -1,16 +1,13 @@
 //! The statements that only look.
 
-use std::sync::Arc;
-
-use chrono::DateTime;
 use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use stepgraph::{
     CheckpointError, Namespace, TenantId, ThreadId, ThreadKey,
-    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page, RecordKind, RunMark, TaskRecord},
+    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page},
 };
 
 use super::{about, failure};
-use crate::row::{names, stored, stored_seq};
+use crate::row::{decode::Columns, stored, stored_seq};
 
 macro_rules! facts {
     ($rest:literal) => {
@@ -73,15 +70,16 @@ async fn whole(
     key: &ThreadKey,
     facts: &SqliteRow,
 ) -> Result<Checkpoint, CheckpointError> {
-    let info = info(key, facts)?;
+    let facts = columns(key, facts);
+    let info = facts.info()?;
     let query = about(PARTS_AND_RECORDS, key).bind(stored(info.seq.0));
     let rows = query.fetch_all(connection).await.map_err(failure::on(key))?;
     let (mut parts, mut records) = (Vec::new(), Vec::new());
-    for row in rows {
-        let body = bytes(&row, 0).map_err(failure::on(key))?;
-        match row.try_get::<Option<i64>, _>(1).map_err(failure::on(key))? {
-            Some(seq) => parts.push((seq, body)),
-            None => records.push(record(key, &row, body)?),
+    for row in &rows {
+        let columns = columns(key, row);
+        match columns.get::<Option<i64>>(1)? {
+            Some(seq) => parts.push((seq, columns.bytes(0)?)),
+            None => records.push(columns.record(2, columns.bytes(0)?)?),
         }
     }
     // A parent is always older than its child.
@@ -91,60 +89,19 @@ async fn whole(
         info,
         parts: parts.into_iter().map(|(_, body)| body).collect(),
         records,
-        run: run_mark(key, facts)?,
+        run: facts.run_mark(10)?,
     })
 }
 
-fn bytes(row: &SqliteRow, column: usize) -> Result<Arc<[u8]>, sqlx::Error> {
-    row.try_get::<&[u8], _>(column).map(Arc::from)
-}
-
-fn record(key: &ThreadKey, row: &SqliteRow, body: Arc<[u8]>) -> Result<TaskRecord, CheckpointError> {
-    let kind: &str = row.try_get(3).map_err(failure::on(key))?;
-    Ok(TaskRecord {
-        task: row.try_get(2).map_err(failure::on(key))?,
-        kind: RecordKind::from_name(kind)
-            .ok_or_else(|| failure::corrupt(key, format!("a record of the unknown kind `{kind}`")))?,
-        key: row.try_get(4).map_err(failure::on(key))?,
-        body,
-    })
-}
-
-fn info(key: &ThreadKey, row: &SqliteRow) -> Result<CheckpointInfo, CheckpointError> {
-    let decode = failure::on(key);
-    let source: &str = row.try_get(4).map_err(&decode)?;
-    let parent: Option<i64> = row.try_get(1).map_err(&decode)?;
-    let run: Option<uuid::Uuid> = row.try_get(5).map_err(&decode)?;
-    let created_at: i64 = row.try_get(9).map_err(&decode)?;
-    Ok(CheckpointInfo {
-        seq: stored_seq(key, row.try_get(0).map_err(&decode)?)?,
-        parent: parent.map(|seq| stored_seq(key, seq)).transpose()?,
-        id: row.try_get(2).map_err(&decode)?,
-        step: row.try_get(3).map_err(&decode)?,
-        source: names::source_named(source)
-            .ok_or_else(|| failure::corrupt(key, format!("a checkpoint of the unknown source `{source}`")))?,
-        run: run.map(Into::into),
-        frontier: bytes(row, 6).map_err(&decode)?,
-        fingerprint: row.try_get(7).map_err(&decode)?,
-        state_version: row.try_get(8).map_err(&decode)?,
-        created_at: DateTime::from_timestamp_micros(created_at)
-            .ok_or_else(|| failure::corrupt(key, format!("a checkpoint of the impossible time {created_at}")))?,
-    })
-}
-
-fn run_mark(key: &ThreadKey, row: &SqliteRow) -> Result<Option<RunMark>, CheckpointError> {
-    let decode = failure::on(key);
-    let Some(run) = row.try_get::<Option<uuid::Uuid>, _>(10).map_err(&decode)? else {
-        return Ok(None);
-    };
-    let status: &str = row.try_get(12).map_err(&decode)?;
-    Ok(Some(RunMark {
-        run: run.into(),
-        graph: row.try_get::<String, _>(11).map_err(&decode)?.into(),
-        status: names::status_named(status)
-            .ok_or_else(|| failure::corrupt(key, format!("a run of the unknown status `{status}`")))?,
-        error: row.try_get(13).map_err(&decode)?,
-    }))
+fn columns<'r>(
+    key: &'r ThreadKey,
+    row: &'r SqliteRow,
+) -> Columns<'r, SqliteRow, impl Fn(sqlx::Error) -> CheckpointError> {
+    Columns {
+        key,
+        row,
+        failed: failure::on(key),
+    }
 }
 
 pub(super) async fn list(
@@ -157,7 +114,7 @@ pub(super) async fn list(
         None => about(NEWEST, key).bind(None::<i64>),
     };
     let rows = query.bind(page.limit).fetch_all(pool).await.map_err(failure::on(key))?;
-    rows.iter().map(|row| info(key, row)).collect()
+    rows.iter().map(|row| columns(key, row).info()).collect()
 }
 
 pub(super) async fn branches(pool: &SqlitePool, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {

@@ -1,0 +1,21 @@
+//! The stores that need a server hold to every fact of the suite.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use stepgraph_checkpoint::{Durability, Postgres, PostgresOptions, conformance};
+
+#[tokio::test]
+async fn postgres_holds_to_every_fact() {
+    let url = stepgraph_live::Postgres::shared().unwrap().database().await.unwrap();
+    let count = AtomicU32::new(0);
+    let report = conformance::check(async || {
+        // What waits for the disk and what does not differ only after a power loss, which no fact can ask for.
+        let options = PostgresOptions::default()
+            .durability(Durability::Normal)
+            .schema(format!("fact{}", count.fetch_add(1, Ordering::Relaxed)));
+        Postgres::open_with(&url, options).await.unwrap()
+    })
+    .await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}
