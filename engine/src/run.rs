@@ -16,6 +16,7 @@ mod edit;
 mod error;
 mod event;
 mod frontier;
+mod guard;
 mod hosting;
 mod items;
 mod journal;

@@ -1,4 +1,4 @@
-//! `docs/guide/errors.md` explains every code that the engine can give, and none that it cannot.
+//! `docs/guide/errors.md` explains every code that this repository's crates can give, and none that they cannot.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -30,7 +30,9 @@ fn codes(text: &str, mark: char) -> BTreeSet<String> {
 /// What the functions named `code` of the sources give.
 fn given() -> BTreeSet<String> {
     let mut texts = Vec::new();
-    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut texts);
+    for folder in ["src", "checkpoint/src", "../nodes/src", "../server/src"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut texts);
+    }
     let mut given = BTreeSet::new();
     for text in texts {
         for body in text.split("fn code(").skip(1) {

@@ -164,7 +164,7 @@ async fn the_last_attempt_ends_the_run_with_its_error() {
     assert!(error.node_error::<Broken>().is_some());
     assert_eq!(
         error.to_string(),
-        "node `only` failed in step 1 of thread acme/t after 3 attempt(s): broken"
+        "node `only` failed in step 1 of thread acme/t after 3 attempt(s) (once the cause is mended, run it again): broken"
     );
 }
 
@@ -298,7 +298,10 @@ async fn a_panic_in_a_reducer_branch_or_fan_out_ends_the_run_and_keeps_nothing_o
         graph.run(&thread("t"), input(0)).await.unwrap();
         let before = graph.state(&thread("t"), At::Head).await.unwrap().unwrap();
         let error = graph.run(&thread("t"), input(mode)).await.unwrap_err();
-        let RunError::Panic { step, message: said } = &error else {
+        let RunError::Panic {
+            step, message: said, ..
+        } = &error
+        else {
             panic!("{error}");
         };
         assert_eq!(said, message);

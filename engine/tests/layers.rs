@@ -299,7 +299,7 @@ async fn a_layer_that_panics_is_an_error_of_the_run_and_none_of_the_process() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, RunError::Panic { step: 1, message } if message == "in a step"),
+        matches!(&error, RunError::Panic { step: 1, message, .. } if message == "in a step"),
         "{error}"
     );
     // What has ended has ended.

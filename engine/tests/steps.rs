@@ -386,10 +386,10 @@ async fn as_many_steps_as_the_limit_says_are_enough_and_one_fewer_is_not() {
             .is_some()
     );
     let error = graph.run(&thread("few"), items(4)).step_limit(4).await.unwrap_err();
-    assert!(matches!(error, RunError::StepLimit { limit: 4 }), "{error}");
+    assert!(matches!(error, RunError::StepLimit { limit: 4, .. }), "{error}");
     assert_eq!(
         error.to_string(),
-        "no end after 4 step(s): raise `step_limit`, or look for a loop that never ends; resume goes on"
+        "no end of thread acme/few after 4 step(s): raise `step_limit`, or look for a loop that never ends; resume goes on"
     );
     assert!(
         graph
@@ -407,7 +407,7 @@ async fn the_limit_of_a_resumed_run_counts_its_own_steps() {
     let graph = countdown().checkpointer(Memory::new());
     graph.run(&thread("t"), items(5)).step_limit(1).await.unwrap_err();
     let error = graph.resume(&thread("t")).step_limit(4).await.unwrap_err();
-    assert!(matches!(error, RunError::StepLimit { limit: 4 }), "{error}");
+    assert!(matches!(error, RunError::StepLimit { limit: 4, .. }), "{error}");
     assert_eq!(
         graph.state(&thread("t"), At::Head).await.unwrap().unwrap().entry.step,
         5
@@ -459,6 +459,7 @@ async fn two_workers_that_write_one_field_are_named_by_their_numbers() {
         second,
         field,
         step,
+        ..
     } = error
     else {
         panic!("{error}");

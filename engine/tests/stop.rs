@@ -225,12 +225,12 @@ async fn the_time_limit_ends_a_run_and_resume_goes_on() {
     let limit = Duration::from_secs(7);
     let error = graph.run(&thread("t"), input()).time_limit(limit).await.unwrap_err();
     assert!(
-        matches!(error, RunError::TimeLimit { limit: said } if said == limit),
+        matches!(error, RunError::TimeLimit { limit: said, .. } if said == limit),
         "{error}"
     );
     assert_eq!(
         error.to_string(),
-        "no end within 7s: raise `time_limit`; resume goes on"
+        "no end of thread acme/t within 7s: raise `time_limit`; resume goes on"
     );
     assert!(graph.resume(&thread("t")).await.unwrap().done().is_some());
     assert_eq!(done.get(), 1);

@@ -387,7 +387,7 @@ async fn the_time_limit_inside_is_the_runs_own() {
     let limit = Duration::from_secs(3);
     let error = graph.run(&thread("t"), input()).time_limit(limit).await.unwrap_err();
     assert!(
-        matches!(error, RunError::TimeLimit { limit: said } if said == limit),
+        matches!(error, RunError::TimeLimit { limit: said, .. } if said == limit),
         "{error}"
     );
     let outcome = graph.resume(&thread("t")).await.unwrap();
@@ -518,7 +518,7 @@ async fn the_step_limit_of_a_run_holds_inside_as_well() {
         hosting(g.build().unwrap(), Policy::new())
     };
     let error = endless().run(&thread("t"), input()).await.unwrap_err();
-    assert!(error.to_string().contains("no end after 100 step(s)"), "{error}");
+    assert!(error.to_string().contains("after 100 step(s)"), "{error}");
     assert!(
         endless()
             .run(&thread("t"), input())

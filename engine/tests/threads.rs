@@ -271,7 +271,7 @@ async fn waiting_for_a_thread_counts_for_the_time_limit_and_can_be_cancelled() {
         .run(&thread("t"), says("late"))
         .on_busy(OnBusy::Wait)
         .time_limit(limit);
-    assert!(matches!(run.await, Err(RunError::TimeLimit { limit: said }) if said == limit));
+    assert!(matches!(run.await, Err(RunError::TimeLimit { limit: said, .. }) if said == limit));
     let cancel = Cancel::new();
     let run = graph
         .run(&thread("t"), says("late"))

@@ -359,7 +359,7 @@ async fn a_graphs_deadline_holds_for_its_runs_unless_they_say_otherwise() {
     let graph = g.build().unwrap();
     let error = graph.run(&thread("t"), WorkInput::new()).await.unwrap_err();
     assert!(
-        matches!(error, RunError::TimeLimit { limit } if limit == seconds(10)),
+        matches!(error, RunError::TimeLimit { limit, .. } if limit == seconds(10)),
         "{error}"
     );
     let longer = graph.run(&thread("t"), WorkInput::new()).time_limit(seconds(30)).await;
@@ -382,7 +382,7 @@ async fn a_graphs_deadline_holds_for_its_runs_unless_they_say_otherwise() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, RunError::TimeLimit { limit } if limit == seconds(5)),
+        matches!(error, RunError::TimeLimit { limit, .. } if limit == seconds(5)),
         "{error}"
     );
 }

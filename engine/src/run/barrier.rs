@@ -1,6 +1,6 @@
 //! The end of a step: updates become the new state, the next tasks follow from it, and both are written down.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cell::Cell, sync::Arc};
 
 use chrono::{DateTime, SubsecRound};
 use uuid::Uuid;
@@ -12,8 +12,8 @@ use super::{
     error::RunError,
     event::EventKind,
     frontier::Frontier,
+    guard::{Doing, guarded},
     merge::{Conflict, merge, overlay},
-    open::guarded,
     plan::{Departure, plan, plan_lone},
     saver::{Mark, new_checkpoint, saved},
 };
@@ -73,10 +73,7 @@ impl<S: State> Driver<S> {
         self.record_outputs(&outputs)?;
         let spend = outputs.spend();
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
-        let merged = guarded(self.shared.step, || match outputs {
-            Outputs::Lone(output) => self.merge_lone(output),
-            Outputs::Crowd(outputs) => self.merge_and_plan(outputs),
-        });
+        let merged = self.merged(outputs);
         // A conflict is found before anything is written: the state is still that of the checkpoint.
         if let (Ok(Err(Unmerged::Conflict(_) | Unmerged::Undeclared(..))), Some(held)) = (&merged, held) {
             self.hold(held).await;
@@ -99,12 +96,13 @@ impl<S: State> Driver<S> {
         let inputs: Vec<S::Input> = inputs
             .filter_map(|(_, payload)| payload.downcast_ref::<S::Input>().cloned())
             .collect();
-        let merged = guarded(self.shared.step, || {
+        let merged = guarded(|| {
             for input in inputs {
                 Arc::make_mut(&mut self.shared.state).restart(input, &mut self.changes);
             }
             self.follow_start()
         });
+        let merged = merged.map_err(|panic| self.panicked("merging the input", None, panic));
         if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
             self.tasks = tasks;
             return Err(self.give_up(RunStatus::Failed, Vec::new(), error).await);
@@ -146,7 +144,10 @@ impl<S: State> Driver<S> {
         }
         let (mut state, mut changes) = (S::clone(&self.shared.state), Changes::default());
         let updates = outputs.iter().map(|(_, output)| output.update.clone()).collect();
-        overlay(&mut state, S::fields(&self.shared.parts.shape), updates, &mut changes);
+        // What a reducer panics at is told at the step's end, as a conflict is.
+        if guarded(|| overlay(&mut state, S::fields(&self.shared.parts.shape), updates, &mut changes)).is_err() {
+            return;
+        }
         if !changes.fields().is_empty() {
             let fields = self.names(&changes);
             self.shared
@@ -278,7 +279,7 @@ impl<S: State> Driver<S> {
     }
 
     /// The same as [`merge_and_plan`](Self::merge_and_plan) for one task, without its lists: most steps have one.
-    fn merge_lone(&mut self, output: Output<S>) -> Result<(), Unmerged> {
+    pub(super) fn merge_lone(&mut self, output: Output<S>, doing: &Cell<Doing>) -> Result<(), Unmerged> {
         let Some(node) = self.tasks.first().map(|task| task.node) else {
             return Ok(());
         };
@@ -300,6 +301,7 @@ impl<S: State> Driver<S> {
         }
         lead(topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(0, target))?;
         Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
+        doing.set(Doing::LeadingOn(0));
         self.route(&self.shared.state, &mut departure)?;
         let now = self.end_time(&[]);
         let topology = &self.shared.parts.topology;
@@ -308,7 +310,7 @@ impl<S: State> Driver<S> {
         Ok(())
     }
 
-    fn merge_and_plan(&mut self, outputs: Vec<Output<S>>) -> Result<(), Unmerged> {
+    pub(super) fn merge_and_plan(&mut self, outputs: Vec<Output<S>>, doing: &Cell<Doing>) -> Result<(), Unmerged> {
         let parts = Arc::clone(&self.shared.parts);
         let fields = S::fields(&parts.shape);
         let crowd = outputs.len() > 1;
@@ -334,7 +336,9 @@ impl<S: State> Driver<S> {
             if crowd && exits.is_conditional() && !departure.cancelled {
                 // Routing sees the state at the step's start plus the task's own update, not its siblings'.
                 let mut own = S::clone(&self.shared.state);
+                doing.set(Doing::Merging(at));
                 own.apply(output.update.clone(), &mut Changes::default());
+                doing.set(Doing::LeadingOn(at));
                 self.route(&own, &mut departure)?;
             }
             departures.push(departure);
@@ -345,11 +349,13 @@ impl<S: State> Driver<S> {
             fields,
             updates,
             &mut self.changes,
+            |at| doing.set(Doing::Merging(at)),
         )
         .map_err(Unmerged::Conflict)?;
         if let [departure] = departures.as_mut_slice()
             && !departure.cancelled
         {
+            doing.set(Doing::LeadingOn(0));
             self.route(&self.shared.state, departure)?;
         }
         self.tasks = plan(&parts.topology, departures, &mut self.waiting, now);
@@ -416,12 +422,15 @@ impl<S: State> Driver<S> {
             let field = S::fields(&self.shared.parts.shape).get(at);
             field.map(|field| field.name.to_string()).unwrap_or_default()
         };
+        let (thread, checkpoint) = (Box::new(self.shared.run.key.clone()), self.checkpoint());
         match unmerged {
             Unmerged::Conflict(conflict) => RunError::Conflict {
                 field: field(conflict.field),
                 first: name(conflict.first).unwrap_or_default(),
                 second: name(conflict.second).unwrap_or_default(),
                 step: self.shared.step,
+                thread,
+                checkpoint,
             },
             Unmerged::Undeclared(at, by, written) => RunError::UndeclaredWrite {
                 task: match self.tasks.get(*at).filter(|task| task.node == *by) {
@@ -430,13 +439,15 @@ impl<S: State> Driver<S> {
                 },
                 field: field(*written),
                 step: self.shared.step,
-                thread: Box::new(self.shared.run.key.clone()),
+                thread,
+                checkpoint,
             },
             Unmerged::Target(at, target) => RunError::UnknownTarget {
                 from: name(*at).unwrap_or_else(|| "START".to_owned()),
                 target: target.0.clone(),
                 step: self.shared.step,
-                thread: Box::new(self.shared.run.key.clone()),
+                thread,
+                checkpoint,
                 graph: self.shared.parts.topology.graph.clone().into_owned(),
             },
         }

@@ -10,8 +10,9 @@ use super::{
     driver::Driver,
     error::RunError,
     frontier::{Frontier, Lost},
+    guard::guarded,
     merge::merge,
-    open::{Opened, Opening, decode, guarded, sizes},
+    open::{Opened, Opening, decode, sizes},
     plan::{Seed, Waiting},
     recorded,
     recording::{Origin, Recording},
@@ -38,17 +39,22 @@ impl<S: State> Opening<S> {
         let parts = Arc::clone(&self.graph.parts);
         let mut changes = Changes::default();
         let (state, step, sizes, parent) = match found {
-            None => (guarded(0, || S::start(&parts.shape, input))?, 0, Sizes::default(), None),
+            None => {
+                let begun = guarded(|| S::start(&parts.shape, input));
+                let state = begun.map_err(|panic| self.panicked(0, None, panic))?;
+                (state, 0, Sizes::default(), None)
+            }
             Some(checkpoint) => {
                 self.refuse_pending(&checkpoint)?;
                 // The input itself counts as a step, and so does its merge.
                 let step = checkpoint.info.step + 2;
                 let mut state = decode::<S>(&parts.shape, &checkpoint)?;
-                guarded(step, || {
+                guarded(|| {
                     self.commit_finished(&checkpoint, &mut state, &mut changes)?;
                     state.restart(input, &mut changes);
                     Ok::<(), RunError>(())
-                })??;
+                })
+                .map_err(|panic| self.panicked(step, Some(&checkpoint), panic))??;
                 (
                     state,
                     step,
@@ -65,7 +71,9 @@ impl<S: State> Opening<S> {
         driver.origin = origin;
         driver.parent = parent;
         driver.may_pause = true;
-        guarded(step, || driver.follow_start())?.map_err(|unmerged| driver.unmerged(&unmerged))?;
+        guarded(|| driver.follow_start())
+            .map_err(|panic| driver.panicked("leading on from `START`", None, panic))?
+            .map_err(|unmerged| driver.unmerged(&unmerged))?;
         let status = if driver.tasks.is_empty() {
             RunStatus::Done
         } else {
@@ -94,10 +102,11 @@ impl<S: State> Opening<S> {
                 let state = decode::<S>(&parts.shape, &checkpoint)?;
                 let mut state = recorded::with_commands(parts.compat, state, &checkpoint, &mut changes)?;
                 let merged = || self.commit_finished(&checkpoint, &mut state, &mut changes);
-                guarded(checkpoint.info.step + 1, merged)??;
+                let step = checkpoint.info.step + 1;
+                guarded(merged).map_err(|panic| self.panicked(step, Some(&checkpoint), panic))??;
                 (
                     state,
-                    checkpoint.info.step + 1,
+                    step,
                     sizes::<S>(&parts.shape, &checkpoint),
                     self.parent(&checkpoint),
                 )
@@ -144,14 +153,18 @@ impl<S: State> Opening<S> {
                     field: name(field),
                     step: found.info.step + 1,
                     thread: Box::new(self.key.clone()),
+                    checkpoint: Some(found.info.seq),
                 });
             }
         }
-        merge(state, fields, kept.tasks, changes).map_err(|conflict| RunError::Conflict {
+        let task = |at: usize| kept.by.get(at).map(|(id, _)| id.clone()).unwrap_or_default();
+        merge(state, fields, kept.tasks, changes, |_| ()).map_err(|conflict| RunError::Conflict {
             field: name(conflict.field),
-            first: format!("finished task {}", conflict.first + 1),
-            second: format!("finished task {}", conflict.second + 1),
+            first: task(conflict.first),
+            second: task(conflict.second),
             step: found.info.step + 1,
+            thread: Box::new(self.key.clone()),
+            checkpoint: Some(found.info.seq),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -106,9 +107,13 @@ fn key<S: State>(
 
 /// What the cache has answered, or `None` if it has failed or taken too long.
 async fn waited<T>(key: &CacheKey, call: impl Future<Output = Result<T, CacheError>>) -> Option<T> {
-    match tokio::time::timeout(CACHE_WAIT_MAX, call).await {
-        Ok(Ok(value)) => Some(value),
-        Ok(Err(error)) => {
+    match tokio::time::timeout(CACHE_WAIT_MAX, AssertUnwindSafe(call).catch_unwind()).await {
+        Ok(Ok(Ok(value))) => Some(value),
+        Ok(Err(_panic)) => {
+            tracing::error!(%key, "the node cache panicked");
+            None
+        }
+        Ok(Ok(Err(error))) => {
             tracing::warn!(%key, %error, "the node cache failed");
             None
         }

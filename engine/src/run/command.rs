@@ -6,7 +6,7 @@ use super::{
     barrier::lead,
     driver::Driver,
     error::RunError,
-    open::guarded,
+    guard::guarded,
     plan::{Departure, Seed},
     step::StoredOutput,
 };
@@ -69,10 +69,10 @@ impl<S: State> Driver<S> {
 
     fn obey(&mut self, output: Output<S>) -> Result<(), RunError> {
         let parts = Arc::clone(&self.shared.parts);
-        let step = self.shared.step;
-        guarded(step, || {
+        guarded(|| {
             Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
-        })?;
+        })
+        .map_err(|panic| self.panicked("merging what a resumed run was told to write", None, panic))?;
         let mut departure = Departure::of(parts.topology.start());
         lead(&parts.topology, output.goto, &mut departure).map_err(|target| RunError::UnknownNode {
             graph: parts.topology.graph.clone().into_owned(),

@@ -11,7 +11,7 @@ use super::{
     breakpoint::{Breakpoints, Stop},
     budget::{Account, Budget},
     busy::Hold,
-    error::RunError,
+    error::{NodePanic, RunError},
     event::{EventKind, StartedTask},
     layers, owned,
     plan::{Departure, Seed, Waiting},
@@ -105,7 +105,10 @@ impl<S: State> Driver<S> {
             }
             let draining = self.shared.run.is_draining();
             if self.steps_left == 0 && !draining {
-                let error = RunError::StepLimit { limit: self.step_limit };
+                let error = RunError::StepLimit {
+                    thread: Box::new(self.shared.run.key.clone()),
+                    limit: self.step_limit,
+                };
                 return Err(self.give_up(RunStatus::Stopped, Vec::new(), error).await);
             }
             let topology = std::sync::Arc::clone(&self.shared.parts.topology);
@@ -332,10 +335,7 @@ impl<S: State> Driver<S> {
                 break;
             }
             let next = wait_for(&mut crowd, watch.as_mut(), &self.tasks, &ends).await;
-            ended = next.map_err(|message| RunError::Panic {
-                step: self.shared.step,
-                message,
-            })?;
+            ended = next.map_err(|message| self.panicked("a task", None, NodePanic { message }))?;
         }
         let lost = || End::Failed {
             error: NodeError::retryable("the task ended without a result"),

@@ -8,7 +8,8 @@ use super::{
     error::RunError,
     event::Sink,
     frontier::Frontier,
-    open::{Opening, decode, guarded, sizes},
+    guard::guarded,
+    open::{Opening, decode, sizes},
     plan::{Departure, Waiting, plan},
     recorded,
     recording::Origin,
@@ -231,12 +232,17 @@ impl<S: State> Graph<S> {
 impl<S: State> Driver<S> {
     /// Writes to the state as one node, and follows the ways on from there.
     pub(super) fn write_as(&mut self, node: usize, update: S::Update) -> Result<(), RunError> {
-        let step = self.shared.step;
-        guarded(step, || {
+        let as_node = self.shared.parts.topology.name(node).clone();
+        let panicked = |driver: &Self, doing: &str, panic| {
+            driver.panicked(format!("{doing} `{as_node}`"), Some(as_node.to_string()), panic)
+        };
+        guarded(|| {
             Arc::make_mut(&mut self.shared.state).apply(update, &mut self.changes);
-        })?;
+        })
+        .map_err(|panic| panicked(self, "merging the edit as", panic))?;
         let mut departure = Departure::of(node);
-        guarded(step, || self.route(&self.shared.state, &mut departure))?
+        guarded(|| self.route(&self.shared.state, &mut departure))
+            .map_err(|panic| panicked(self, "leading on from", panic))?
             .map_err(|unmerged| self.unmerged(&unmerged))?;
         let now = self.end_time(&[]);
         self.tasks = plan(&self.shared.parts.topology, vec![departure], &mut self.waiting, now);

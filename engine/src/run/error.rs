@@ -1,5 +1,7 @@
 //! Why a run did not come to an outcome.
 
+mod place;
+
 use std::{error::Error, time::Duration};
 
 use uuid::Uuid;
@@ -19,8 +21,10 @@ use crate::{
 pub enum RunError {
     /// A node failed for good: terminally, or in its last attempt.
     #[error(
-        "node `{node}` failed in step {step} of thread {thread}{from} after {attempts} attempt(s): {source}",
-        from = from(*checkpoint)
+        "node `{node}`{task} failed in step {step} of thread {thread}{from} after {attempts} attempt(s) ({remedy}): {source}",
+        task = if task == node { String::new() } else { format!(" (task `{task}`)") },
+        from = begun(*checkpoint),
+        remedy = remedy(*checkpoint)
     )]
     Node {
         /// The node.
@@ -42,8 +46,9 @@ pub enum RunError {
     },
     /// The handler of a failed task failed as well.
     #[error(
-        "handler `{handler}` failed in step {step} of thread {thread}{from} after {attempts} attempt(s): {source}; it was handling a failure of node `{node}`: {failure}",
-        from = from(*checkpoint)
+        "handler `{handler}` failed in step {step} of thread {thread}{from} after {attempts} attempt(s) ({remedy}): {source}; it was handling a failure of node `{node}`: {failure}",
+        from = begun(*checkpoint),
+        remedy = remedy(*checkpoint)
     )]
     Handler {
         /// The handler's task: its name, and `#` with the failed task behind it.
@@ -67,7 +72,8 @@ pub enum RunError {
     },
     /// A step took longer than the graph allows.
     #[error(
-        "step {step} of thread {thread} took longer than {limit:?}: {tasks:?} had not finished; raise `step_timeout`, or make them faster; resume runs them again"
+        "step {step} of thread {thread}{from} took longer than {limit:?}: {tasks:?} had not finished; raise `step_timeout`, or make them faster; resume runs them again",
+        from = begun(*checkpoint)
     )]
     StepTimeout {
         /// The limit.
@@ -76,26 +82,34 @@ pub enum RunError {
         step: i64,
         /// The thread.
         thread: Box<ThreadKey>,
+        /// The checkpoint the step started from.
+        checkpoint: Option<Seq>,
         /// What was cut off.
         tasks: Vec<String>,
     },
     /// Two tasks of one step wrote a field that takes one write a step.
     #[error(
-        "`{first}` and `{second}` both wrote `{field}` in step {step}: let one of them write it, or give the field a reducer that merges"
+        "`{first}` and `{second}` both wrote `{field}` in step {step} of thread {thread}{from}: let one of them write it, or give the field a reducer that merges",
+        from = begun(*checkpoint)
     )]
     Conflict {
         /// The field.
         field: String,
-        /// One writer.
+        /// The task of one writer.
         first: String,
-        /// The other.
+        /// The task of the other.
         second: String,
         /// The step.
         step: i64,
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// The checkpoint the step started from.
+        checkpoint: Option<Seq>,
     },
     /// A task wrote a field that its node has said it does not write; nothing of the step was merged.
     #[error(
-        "`{task}` wrote `{field}` in step {step} of thread {thread}, which is not among what its node is said to write: add it there by `g.writes(..)`, or let the node not write it"
+        "`{task}` wrote `{field}` in step {step} of thread {thread}{from}, which is not among what its node is said to write: add it there by `g.writes(..)`, or let the node not write it",
+        from = begun(*checkpoint)
     )]
     UndeclaredWrite {
         /// The task: its node, and of a worker the number of its item; or the handler that ran for it.
@@ -106,13 +120,16 @@ pub enum RunError {
         step: i64,
         /// The thread.
         thread: Box<ThreadKey>,
+        /// The checkpoint the step started from.
+        checkpoint: Option<Seq>,
     },
     /// A branch or a node led to a place that the graph does not have.
     #[error(
-        "`{from}` led to `{target}` in step {step} of thread {thread}, which is no node of graph `{graph}`: lead it to one, or add the node"
+        "`{from}` led to `{target}` in step {step} of thread {thread}{at}, which is no node of graph `{graph}`: lead it to one, or add the node",
+        at = begun(*checkpoint)
     )]
     UnknownTarget {
-        /// Who led there.
+        /// The task that led there, or START.
         from: String,
         /// Where to.
         target: String,
@@ -120,6 +137,8 @@ pub enum RunError {
         step: i64,
         /// The thread.
         thread: Box<ThreadKey>,
+        /// The checkpoint the step started from.
+        checkpoint: Option<Seq>,
         /// The graph.
         graph: String,
     },
@@ -155,25 +174,40 @@ pub enum RunError {
         /// The graph.
         graph: String,
     },
-    /// A reducer, a branch or a fan-out panicked; nothing of the step was kept.
+    /// A reducer, a branch, a fan-out or a layer panicked; nothing of the step was kept.
     #[error(
-        "merging or routing panicked in step {step}: {message}; nothing of the step is kept, mend the closure or reducer and resume"
+        "{doing} panicked in step {step} of thread {thread}{from}: {message}; nothing of the step is kept, mend the closure or reducer and resume",
+        from = begun(*checkpoint)
     )]
     Panic {
+        /// What was done meanwhile, such as merging the update of a task.
+        doing: String,
+        /// The task whose update was merged or whose ways on were followed, if it was one.
+        task: Option<String>,
         /// The step.
         step: i64,
+        /// The thread.
+        thread: Box<ThreadKey>,
+        /// The checkpoint the step started from.
+        checkpoint: Option<Seq>,
         /// What it said.
         message: String,
     },
     /// The run took as many steps as it may.
-    #[error("no end after {limit} step(s): raise `step_limit`, or look for a loop that never ends; resume goes on")]
+    #[error(
+        "no end of thread {thread} after {limit} step(s): raise `step_limit`, or look for a loop that never ends; resume goes on"
+    )]
     StepLimit {
+        /// The thread.
+        thread: Box<ThreadKey>,
         /// The limit.
         limit: u32,
     },
     /// The run took as long as it may.
-    #[error("no end within {limit:?}: raise `time_limit`; resume goes on")]
+    #[error("no end of thread {thread} within {limit:?}: raise `time_limit`; resume goes on")]
     TimeLimit {
+        /// The thread.
+        thread: Box<ThreadKey>,
         /// The limit.
         limit: Duration,
     },
@@ -326,8 +360,16 @@ pub enum RunError {
 }
 
 /// The checkpoint that a step began at, as a message says it.
-fn from(checkpoint: Option<Seq>) -> String {
+fn begun(checkpoint: Option<Seq>) -> String {
     checkpoint.map_or_else(String::new, |Seq(seq)| format!(" (from checkpoint {seq})"))
+}
+
+/// What to do about a node's failure: without a store there is nothing to resume.
+const fn remedy(checkpoint: Option<Seq>) -> &'static str {
+    match checkpoint {
+        Some(_) => "once the cause is mended, resume",
+        None => "once the cause is mended, run it again",
+    }
 }
 
 impl RunError {

@@ -4,7 +4,7 @@ use super::{
     NodeTimeout,
     error::{NodePanic, RunError},
     event::EventKind,
-    open::guarded,
+    guard::guarded,
     plan::Seed,
     step::{End, Shared},
 };
@@ -39,7 +39,7 @@ pub(super) async fn settle<S: State>(shared: &Shared<S>, task: &Seed<Payload>, e
     let update = match policy {
         OnItemFailure::Fail => return failed(error, attempts),
         OnItemFailure::Skip => S::Update::default(),
-        OnItemFailure::Collect(collect) => match guarded(shared.step, || collect(failure(&error))) {
+        OnItemFailure::Collect(collect) => match guarded(|| collect(failure(&error))) {
             Ok(update) => update,
             Err(panic) => {
                 let error = NodeError::terminal(panic);

@@ -10,7 +10,9 @@ use super::{
     step::{Shared, panic_message},
 };
 use crate::{
+    checkpoint::Seq,
     graph::{NodeSpec, Output, Payload},
+    id::ThreadKey,
     layer::{Layer, Next, RunInfo, Scope, StepInfo, TaskInfo, Whole},
     node::{Context, NodeError},
     state::State,
@@ -22,8 +24,8 @@ pub(crate) async fn drive<S: State>(driver: Box<Driver<S>>) -> Result<RunEnd<S>,
     if layers.is_empty() {
         return driver.drive().await;
     }
-    let (info, step) = (run_info(&driver.shared), driver.shared.step);
-    Box::pin(whole(&layers, Scope::Run(&info), step, driver.drive())).await
+    let (info, place) = (run_info(&driver.shared), place(&driver));
+    Box::pin(whole(&layers, Scope::Run(&info), place, driver.drive())).await
 }
 
 /// A step within its layers.
@@ -34,7 +36,11 @@ pub(super) async fn superstep<S: State>(driver: &mut Driver<S>) -> Result<StepEn
         step: driver.shared.step + 1,
         tasks: driver.tasks.len(),
     };
-    Box::pin(whole(&layers, Scope::Step(&info), info.step, driver.superstep())).await
+    let place = Place {
+        step: info.step,
+        ..place(driver)
+    };
+    Box::pin(whole(&layers, Scope::Step(&info), place, driver.superstep())).await
 }
 
 /// A node within its layers: what it gives, and how it stops, goes past them.
@@ -86,11 +92,26 @@ fn run_info<S: State>(shared: &Shared<S>) -> RunInfo {
     }
 }
 
+/// Where a run is, for what a layer's panic says.
+struct Place {
+    step: i64,
+    thread: ThreadKey,
+    checkpoint: Option<Seq>,
+}
+
+fn place<S: State>(driver: &Driver<S>) -> Place {
+    Place {
+        step: driver.shared.step,
+        thread: driver.shared.run.key.clone(),
+        checkpoint: driver.checkpoint(),
+    }
+}
+
 /// Something within the layers. Whether they pass it on or not, it runs to its end.
 async fn whole<T: Send>(
     layers: &[Arc<dyn Layer>],
     scope: Scope<'_>,
-    step: i64,
+    place: Place,
     inner: impl Future<Output = Result<T, RunError>> + Send,
 ) -> Result<T, RunError> {
     let mut end = None;
@@ -105,8 +126,17 @@ async fn whole<T: Send>(
     };
     let message = panic.map(|panic| panic_message(panic.as_ref())).unwrap_or_default();
     if !message.is_empty() {
-        tracing::error!(step, message, "a layer panicked");
+        tracing::error!(thread = %place.thread, step = place.step, message, "a layer panicked");
     }
     // What has come to its end before a layer panicked has come to its end.
-    end.unwrap_or(Err(RunError::Panic { step, message }))
+    end.unwrap_or_else(|| {
+        Err(RunError::Panic {
+            doing: "a layer".to_owned(),
+            task: None,
+            step: place.step,
+            thread: Box::new(place.thread),
+            checkpoint: place.checkpoint,
+            message,
+        })
+    })
 }

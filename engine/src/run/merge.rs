@@ -14,18 +14,21 @@ pub(crate) struct Conflict {
 }
 
 /// Merges `updates` in their order: by node name, then send index. Conflicts are found before anything is changed. Where
-/// one update overwrites a field, what the others write to it is dropped.
+/// one update overwrites a field, what the others write to it is dropped. `begins` is told the position of each update
+/// before its reducers are called.
 pub(crate) fn merge<S: State>(
     state: &mut S,
     fields: &[Field],
     mut updates: Vec<S::Update>,
     changes: &mut Changes,
+    begins: impl Fn(usize),
 ) -> Result<(), Conflict> {
     if updates.len() > 1 {
         conflict(fields, &updates).map_or(Ok(()), Err)?;
         drop_overwritten(fields, &mut updates)?;
     }
-    for update in updates {
+    for (at, update) in updates.into_iter().enumerate() {
+        begins(at);
         state.apply(update, changes);
     }
     Ok(())
@@ -187,7 +190,7 @@ mod tests {
                 fields[field].concurrent = true;
             }
             let (mut merged, mut changes) = (Cells::start(&fields, ()), Changes::default());
-            merge(&mut merged, &fields, updates.clone(), &mut changes).unwrap();
+            merge(&mut merged, &fields, updates.clone(), &mut changes, |_| ()).unwrap();
             let mut folded = Cells::start(&fields, ());
             let mut touched = FieldSet::new();
             for update in updates {
@@ -206,7 +209,7 @@ mod tests {
         ) {
             let contested = contested(&fields, &updates);
             let (mut state, mut changes) = (Cells::start(&fields, ()), Changes::default());
-            match merge(&mut state, &fields, updates, &mut changes) {
+            match merge(&mut state, &fields, updates, &mut changes, |_| ()) {
                 Ok(()) => prop_assert!(contested.is_empty()),
                 Err(Conflict { field, first, second }) => {
                     prop_assert_eq!(contested.get(&field).map(|writers| &writers[..2]), Some(&[first, second][..]));

@@ -1,9 +1,6 @@
 //! How a run opens: takes its thread and loads what there is, before anything is written.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicI64},
-};
+use std::sync::{Arc, atomic::AtomicI64};
 
 use tokio::time::Instant;
 
@@ -19,13 +16,14 @@ use super::{
     error::RunError,
     event::Sink,
     frontier::Frontier,
+    guard::guarded,
     hosting::share_a_step,
     layers,
     limits::RunLimit,
     plan::{Departure, Waiting},
     recording::Recording,
     saver::Late,
-    step::{Shared, panic_message},
+    step::Shared,
 };
 use crate::{
     checkpoint::{At, Checkpoint, Seq, StoreDurability},
@@ -33,7 +31,7 @@ use crate::{
     graph::Graph,
     id::{RunId, ThreadKey},
     node::{Flights, RunContext},
-    state::{Changes, State},
+    state::{Changes, State, StateError},
 };
 
 /// A run that has begun, or that had nothing left to do.
@@ -190,7 +188,7 @@ impl<S: State> Opening<S> {
                 hold.ok_or_else(busy).map(Some)
             }
             () = self.options.cancel.0.cancelled() => Ok(None),
-            () = timed_out => Err(RunError::TimeLimit { limit }),
+            () = timed_out => Err(RunError::TimeLimit { thread: Box::new(self.key.clone()), limit }),
         }
     }
 
@@ -343,17 +341,11 @@ impl<S: State> Opening<S> {
     }
 }
 
-/// Calls what users have written: reducers, branches, fan-outs. Nothing of a panic's step is kept.
-pub(super) fn guarded<T>(step: i64, call: impl FnOnce() -> T) -> Result<T, RunError> {
-    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| RunError::Panic {
-        step,
-        message: panic_message(panic.as_ref()),
-    })
-}
-
 pub(crate) fn decode<S: State>(shape: &S::Shape, checkpoint: &Checkpoint) -> Result<S, RunError> {
     let parts: Vec<&[u8]> = checkpoint.parts.iter().map(AsRef::as_ref).collect();
-    Ok(S::decode_version(shape, checkpoint.info.state_version, &parts)?)
+    let version = checkpoint.info.state_version;
+    let decoded = guarded(|| S::decode_version(shape, version, &parts));
+    Ok(decoded.map_err(|panic| StateError::Decode(panic.to_string()))??)
 }
 
 /// A state that was migrated has no parts to build on: a snapshot is due.

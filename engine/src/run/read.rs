@@ -8,6 +8,7 @@ use super::{
     answer::open_questions,
     error::RunError,
     frontier::{Frontier, StoredTask},
+    guard::guarded,
     merge::overlay,
     open::decode,
     recorded,
@@ -134,10 +135,20 @@ impl<S: State> Graph<S> {
         if at == At::Head {
             let mut changes = Changes::default();
             let kept = self.kept_updates(&checkpoint)?;
-            for command in kept.commands {
-                state.apply(command, &mut changes);
-            }
-            overlay(&mut state, S::fields(&self.parts.shape), kept.tasks, &mut changes);
+            guarded(|| {
+                for command in kept.commands {
+                    state.apply(command, &mut changes);
+                }
+                overlay(&mut state, S::fields(&self.parts.shape), kept.tasks, &mut changes);
+            })
+            .map_err(|panic| RunError::Panic {
+                doing: "merging what is kept of an unfinished step".to_owned(),
+                task: None,
+                step: entry.step + 1,
+                thread: Box::new(thread.clone()),
+                checkpoint: Some(entry.seq),
+                message: panic.message,
+            })?;
             tasks = task_states(&checkpoint, &self.parts.topology, self.parts.compat)?;
             let left = tasks.iter().filter(|task| !task.finished);
             entry.next = left.map(|task| task.node.clone()).collect();

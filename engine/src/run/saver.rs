@@ -13,12 +13,13 @@ use super::{
     error::RunError,
     event::{EventKind, Sink},
     frontier::Frontier,
+    guard::guarded,
     plan::{Seed, Waiting},
 };
 use crate::{
     checkpoint::{CheckpointSource, NewCheckpoint, Payload as StoredState, Seq},
     graph::{Parts, Payload},
-    state::{Changes, State},
+    state::{Changes, State, StateError},
 };
 
 /// What is known of a checkpoint beside the state and the tasks.
@@ -95,14 +96,14 @@ pub(super) fn new_checkpoint<S: State>(
     mark: Mark,
 ) -> Result<NewCheckpoint, RunError> {
     let payload = if sizes.snapshot_due() {
-        let bytes: Arc<[u8]> = state.encode()?.into();
+        let bytes: Arc<[u8]> = encoded(|| state.encode())?.into();
         *sizes = Sizes {
             snapshot: bytes.len().max(1),
             deltas: 0,
         };
         StoredState::Snapshot(bytes)
     } else {
-        let bytes: Arc<[u8]> = state.encode_changes(changes)?.into();
+        let bytes: Arc<[u8]> = encoded(|| state.encode_changes(changes))?.into();
         sizes.deltas += bytes.len();
         StoredState::Delta(bytes)
     };
@@ -116,6 +117,11 @@ pub(super) fn new_checkpoint<S: State>(
         state_version: S::version(&parts.shape),
         created_at: mark.created_at,
     })
+}
+
+/// What reducers and fields of the user's own make of a state.
+fn encoded(encode: impl FnOnce() -> Result<Vec<u8>, StateError>) -> Result<Vec<u8>, StateError> {
+    guarded(encode).map_err(|panic| StateError::Encode(panic.to_string()))?
 }
 
 /// How a checkpoint is told, but for its number.

@@ -22,6 +22,7 @@ use super::{
     error::{NodePanic, RunError},
     event::{EventKind, Sink},
     frontier::StoredGoto,
+    guard::guarded,
     layers,
     plan::Seed,
     retry,
@@ -296,7 +297,11 @@ pub(super) async fn attempts<S: State>(shared: &Shared<S>, mut ctx: TaskContext,
             Err(error) => error,
         };
         let share = || share(&mut ctx.rng("retry"));
-        let delay = spec.policy.delay_after(ctx.attempt, &error, share);
+        // What says which errors are worth another attempt is the author's: a panic there is this task's failure.
+        let delay = match guarded(|| spec.policy.delay_after(ctx.attempt, &error, share)) {
+            Ok(delay) => delay,
+            Err(panic) => return End::failed(NodeError::terminal(panic), &ctx),
+        };
         // What failed in a replay would fail again.
         let Some(delay) = delay.filter(|_| shared.run.replay.is_none()) else {
             return End::failed(error, &ctx);

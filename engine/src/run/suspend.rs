@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    behind::{Durability, StoreHandle},
+    behind::Durability,
     breakpoint::Stop,
     driver::{Driver, StepEnd},
     error::RunError,
@@ -190,6 +190,7 @@ impl<S: State> Driver<S> {
         }
         if rest.timed_out {
             let error = RunError::TimeLimit {
+                thread: Box::new(self.shared.run.key.clone()),
                 limit: self.time_limit.unwrap_or_default(),
             };
             return Err(self.give_up(RunStatus::Stopped, records, error).await);
@@ -348,6 +349,7 @@ impl<S: State> Driver<S> {
             limit: self.shared.parts.rules.step_timeout.unwrap_or_default(),
             step: self.shared.step,
             thread: Box::new(self.shared.run.key.clone()),
+            checkpoint: self.checkpoint(),
             tasks: tasks.map(|task| self.task_id(task)).collect(),
         }
     }
@@ -358,7 +360,7 @@ impl<S: State> Driver<S> {
         let node = task
             .map(|task| topology.name(task.node).clone().into_owned())
             .unwrap_or_default();
-        let checkpoint = self.shared.run.store.as_ref().and_then(StoreHandle::head);
+        let checkpoint = self.checkpoint();
         let (step, thread) = (self.shared.step, Box::new(self.shared.run.key.clone()));
         let TaskFailed { error, attempts, .. } = failed;
         let retryable = error.is_retryable();

@@ -9,6 +9,7 @@ use super::{
     driver::Driver,
     error::RunError,
     frontier::{Frontier, Lost},
+    guard::guarded,
     open::Opening,
     plan::Seed,
     step::StoredOutput,
@@ -171,6 +172,11 @@ impl<S: State> Driver<S> {
     }
 }
 
+/// Calls what says how an older form becomes the new one.
+fn migrated<T>(call: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
+    guarded(call).map_err(|panic| StateError::Decode(panic.to_string()))?
+}
+
 /// What a task gave back on a state of this version. If that is an older one, a run that was cut off again may have left
 /// outputs of either version.
 pub(super) fn kept_output<S: State>(
@@ -187,7 +193,7 @@ pub(super) fn kept_output<S: State>(
         return S::decode_kept(shape, version, body);
     }
     let written: Written = super::decode_record(body)?;
-    S::decode_kept(shape, written.version.unwrap_or(version), body)
+    migrated(|| S::decode_kept(shape, written.version.unwrap_or(version), body))
 }
 
 impl<U> fmt::Debug for StoredOutput<U> {
@@ -226,7 +232,8 @@ pub(super) fn migrate_inputs<S: State>(
     for task in tasks.iter_mut().filter(|task| task.node == start) {
         let Some((_, payload)) = &mut task.send else { continue };
         if let Some(input) = payload.downcast_ref::<S::Input>() {
-            *payload = Arc::new(S::migrate_input(&parts.shape, version, input.clone())?);
+            let input = migrated(|| S::migrate_input(&parts.shape, version, input.clone()))?;
+            *payload = Arc::new(input);
         }
     }
     Ok(tasks)

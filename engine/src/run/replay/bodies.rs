@@ -39,7 +39,11 @@ pub(super) async fn run<S: State>(
         keep(ended);
         while !crowd.is_empty() {
             keep(crowd.next().await.map_err(|message| RunError::Panic {
+                doing: "a task".to_owned(),
+                task: None,
                 step: shared.step,
+                thread: Box::new(shared.run.key.clone()),
+                checkpoint: None,
                 message,
             })?);
         }

@@ -24,10 +24,11 @@ use crate::{
         behind::{Durability, StoreHandle},
         budget::Account,
         driver::Driver,
-        error::RunError,
+        error::{NodePanic, RunError},
         event::Sink,
         frontier::{Frontier, Lost},
-        open::{Opening, decode, guarded},
+        guard::guarded,
+        open::{Opening, decode},
         plan::{Seed, Waiting},
         recording::Origin,
         step::StoredOutput,
@@ -287,17 +288,25 @@ impl<S: State> Walk<S> {
 
     fn input(&mut self, before: Option<&Checkpoint>, after: &Checkpoint, input: S::Input) -> Compared {
         let shape = &self.graph.parts.shape;
-        let step = after.info.step;
         let state = match before {
-            None => guarded(step, || S::start(shape, input)),
+            None => guarded(|| S::start(shape, input)),
             Some(before) => {
                 let mut state = decode::<S>(shape, before)?;
-                guarded(step, || state.restart(input, &mut crate::Changes::default())).map(|()| state)
+                guarded(|| state.restart(input, &mut crate::Changes::default())).map(|()| state)
             }
         };
-        let state = Arc::new(state.map_err(|error| failed(&error))?);
+        let panicked = |panic: NodePanic| RunError::Panic {
+            doing: "merging the input".to_owned(),
+            task: None,
+            step: after.info.step,
+            thread: Box::new(self.key.clone()),
+            checkpoint: before.map(|before| before.info.seq),
+            message: panic.message,
+        };
+        let state = Arc::new(state.map_err(|panic| failed(&panicked(panic)))?);
         let mut driver = self.stage(state, before, after, self.options());
-        let followed = guarded(step, || driver.follow_start());
+        let followed = guarded(|| driver.follow_start());
+        let followed = followed.map_err(|panic| driver.panicked("leading on from `START`", None, panic));
         let followed = followed.and_then(|led| led.map_err(|unmerged| driver.unmerged(&unmerged)));
         followed.map_err(|error| failed(&error))?;
         self.settle(driver, after)
