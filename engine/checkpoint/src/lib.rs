@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `sqlite` (default) | [`Sqlite`]: checkpoints in one file, each commit one transaction |
 //! | `postgres` | [`Postgres`]: checkpoints in PostgreSQL, each commit one statement |
+//! | `redis` | [`Redis`]: checkpoints in Redis, each commit one script |
 //! | `testing` | [`conformance`]: named facts about any [`Checkpointer`](stepgraph::Checkpointer), for stores of your own |
 //!
 //! The trait and the in-memory reference store live in `stepgraph` itself, which knows no driver.
@@ -14,11 +15,15 @@ pub mod conformance;
 mod durability;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{Redis, RedisOptions};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use durability::Durability;
 #[cfg(feature = "postgres")]

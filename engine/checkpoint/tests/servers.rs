@@ -6,4 +6,5 @@ mod live {
     mod conformance;
     mod ground;
     mod postgres;
+    mod redis;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use stepgraph_checkpoint::{Durability, Postgres, PostgresOptions, conformance};
+use stepgraph_checkpoint::{Durability, Postgres, PostgresOptions, Redis, RedisOptions, conformance};
 
 #[tokio::test]
 async fn postgres_holds_to_every_fact() {
@@ -14,6 +14,20 @@ async fn postgres_holds_to_every_fact() {
             .durability(Durability::Normal)
             .schema(format!("fact{}", count.fetch_add(1, Ordering::Relaxed)));
         Postgres::open_with(&url, options).await.unwrap()
+    })
+    .await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}
+
+#[tokio::test]
+async fn redis_holds_to_every_fact() {
+    let server = stepgraph_live::Redis::start(stepgraph_live::Fsync::Never).unwrap();
+    let (url, count) = (server.url(), AtomicU32::new(0));
+    let report = conformance::check(async || {
+        let prefix = format!("fact{}:", count.fetch_add(1, Ordering::Relaxed));
+        let options = RedisOptions::default().prefix(prefix);
+        Redis::open_with(&url, &options).await.unwrap()
     })
     .await;
     println!("{report}");

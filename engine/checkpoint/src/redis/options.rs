@@ -1,0 +1,71 @@
+//! How a Redis with checkpoints is reached.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionManagerConfig;
+
+/// Settings of a [`Redis`](super::Redis) store.
+///
+/// ```
+/// # use stepgraph_checkpoint::RedisOptions;
+/// let options = RedisOptions::default().prefix("desk:");
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct RedisOptions {
+    prefix: String,
+    connect_timeout: Duration,
+    answer_timeout: Duration,
+    reconnects_max: usize,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "stepgraph:".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(30),
+            reconnects_max: 6,
+        }
+    }
+}
+
+impl RedisOptions {
+    /// What all keys begin with; `stepgraph:` unless told. Stores with different prefixes know nothing of each other, if
+    /// neither is the beginning of the other.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long one try to connect takes at most; 5 seconds unless told.
+    pub const fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// How long a call waits for the server's answer; 30 seconds unless told. What a call that was given up has done shows
+    /// when the thread is read again.
+    pub const fn answer_timeout(mut self, answer_timeout: Duration) -> Self {
+        self.answer_timeout = answer_timeout;
+        self
+    }
+
+    /// How often a lost connection is tried anew before a call fails, with a growing pause between; 6 times unless told,
+    /// which takes some seconds.
+    pub const fn reconnects_max(mut self, reconnects_max: usize) -> Self {
+        self.reconnects_max = reconnects_max;
+        self
+    }
+
+    pub(super) fn prefix_text(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn connection(&self) -> ConnectionManagerConfig {
+        ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.answer_timeout))
+            .set_number_of_retries(self.reconnects_max)
+    }
+}

@@ -1,0 +1,19 @@
+-- 4 is head, seq or id, 5 its value. Gives the info, the run, the parts from the newest back to the snapshot, the records.
+local how, seq = ARGV[4], ARGV[5]
+if how == 'head' then seq = redis.call('HGET', thread, 'head') end
+if how == 'id' then seq = redis.call('HGET', ids, ARGV[5]) end
+if not seq then return {'none'} end
+local info = redis.call('ZRANGEBYSCORE', infos, seq, seq)[1]
+if not info then return {'none'} end
+local parts, next = {}, seq
+while true do
+    local stored = redis.call('HGET', payloads, next)
+    if not stored then return {'corrupt', next} end
+    local line = string.find(stored, '\n', 1, true)
+    parts[#parts + 1] = string.sub(stored, line + 1)
+    next = string.sub(stored, 2, line - 1)
+    if string.sub(stored, 1, 1) == 'S' or next == '' then break end
+end
+local run = redis.call('HMGET', thread, 'run', 'graph', 'status', 'error')
+return {'found', info, run[1] or '', run[2] or '', run[3] or '', run[4] and '1' or '0', run[4] or '', parts,
+    redis.call('HGETALL', records(seq))}

@@ -1,0 +1,22 @@
+-- Stands before every script: what the keys of a thread are called. A tenant's and a thread's name hold no slash, and the
+-- namespace comes last, so that no two threads have one key.
+local P, T, N = ARGV[1], ARGV[2], ARGV[3]
+local full = T .. '/' .. N
+local thread = P .. 'thread:' .. full       -- hash: epoch, last, head, branch, run, graph, status, error
+local infos = P .. 'infos:' .. full         -- sorted set by number: seq,parent,length of run,run and info
+local payloads = P .. 'payloads:' .. full   -- hash by number: S or D, parent, line feed, bytes
+local ids = P .. 'ids:' .. full             -- hash by id: number
+local branches = P .. 'branches:' .. full   -- hash by name: number
+local outbox = P .. 'outbox:' .. full       -- hash by id: length of topic, comma, topic and body
+local function records(seq, of) return P .. 'records:' .. seq .. ':' .. (of or full) end -- hash by kind, length of task, task and key
+local inside = P .. 'inside:' .. T          -- sorted set: the thread's namespaces
+local function threads() return P .. 'threads:' .. string.match(T, '^[^/]*') end -- sorted set: a tenant's threads
+local function running(graph) return P .. 'running:' .. graph end -- sorted set: run and thread
+local function topic(name) return P .. 'topic:' .. name end       -- sorted set: id and thread
+
+-- Why a writer may not write, or nothing.
+local function refusal(epoch, expected)
+    local found = redis.call('HMGET', thread, 'epoch', 'head')
+    if found[1] ~= epoch then return {'fenced'} end
+    if expected and (found[2] or '') ~= expected then return {'conflict', found[2] or ''} end
+end
