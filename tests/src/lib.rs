@@ -3,6 +3,7 @@
 #[expect(clippy::unwrap_used, reason = "a benchmark stops at what it did not expect")]
 pub mod bench;
 pub mod conformance;
+pub mod crash;
 pub mod fixtures;
 
 use std::{path::Path, sync::Arc, time::Duration};
