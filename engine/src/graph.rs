@@ -25,7 +25,9 @@ pub(crate) use self::{
     around::CachePolicy,
     fan_out::OnItemFailure,
     id::{At, Slot},
-    parts::{Branch, Call, Goto, Leave, NodeSpec, Output, Parts, Payload, PayloadCodec, UnknownTarget},
+    parts::{
+        Branch, Call, Goto, Leave, NodeSpec, Output, OutputFuture, Parts, Payload, PayloadCodec, Rare, UnknownTarget,
+    },
     topology::{Exits, Join, Kind, Topology},
 };
 pub use self::{
@@ -45,7 +47,7 @@ pub use self::{
 use crate::{
     cache::{CacheError, NodeCache},
     checkpoint::Checkpointer,
-    clock::Clock,
+    clock::{Clock, SystemClock},
     layer::Layer,
     run::{Busy, Recording, Subgraph, Versions, Ways},
     state::{FromState, State},
@@ -54,18 +56,39 @@ use crate::{
 /// A graph that has passed every check. Cheap to clone; one graph serves every run.
 pub struct Graph<S: State> {
     pub(crate) parts: Arc<Parts<S>>,
+    pub(crate) setting: Arc<Setting>,
     pub(crate) store: Option<Arc<dyn Checkpointer>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) busy: Arc<Busy>,
-    pub(crate) layers: Arc<[Arc<dyn Layer>]>,
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
     pub(crate) versions: Versions,
     /// Older versions of this graph, for threads that began on them.
-    pub(crate) older: Arc<Vec<Self>>,
+    pub(crate) older: Option<Arc<Vec<Self>>>,
     pub(crate) recording: Recording,
-    /// Marks what its runs cover, for tests.
+}
+
+/// What every run of a graph shares whatever its state: one count to keep for all of it.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Which threads have runs, those of graphs inside nodes included.
+    pub(crate) busy: Arc<Busy>,
+    pub(crate) layers: Arc<[Arc<dyn Layer>]>,
+    /// Marks what the runs cover, for tests.
     pub(crate) ways: Option<Arc<Ways>>,
 }
+
+impl Setting {
+    pub(crate) fn new(topology: Arc<Topology>) -> Self {
+        Self {
+            topology,
+            clock: Arc::new(SystemClock),
+            busy: Arc::default(),
+            layers: Arc::default(),
+            ways: None,
+        }
+    }
+}
+
 impl<S: State> Graph<S> {
     /// Begins a graph. Its name stands in checkpoints, logs and drawings, and must not change while threads of it live.
     pub fn builder(name: impl Into<Cow<'static, str>>) -> GraphBuilder<S>
@@ -91,7 +114,7 @@ impl<S: State> Graph<S> {
     /// Takes time and ids from `clock`.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        Arc::make_mut(&mut self.setting).clock = Arc::new(clock);
         self
     }
 
@@ -100,7 +123,8 @@ impl<S: State> Graph<S> {
     #[must_use]
     pub fn layer(mut self, layer: impl Layer) -> Self {
         let more: Arc<dyn Layer> = Arc::new(layer);
-        self.layers = self.layers.iter().cloned().chain([more]).collect();
+        let setting = Arc::make_mut(&mut self.setting);
+        setting.layers = setting.layers.iter().cloned().chain([more]).collect();
         self
     }
 
@@ -220,14 +244,11 @@ impl<S: State> Clone for Graph<S> {
         Self {
             parts: Arc::clone(&self.parts),
             store: self.store.clone(),
-            clock: Arc::clone(&self.clock),
-            busy: Arc::clone(&self.busy),
-            layers: Arc::clone(&self.layers),
+            setting: Arc::clone(&self.setting),
             cache: self.cache.clone(),
             versions: self.versions,
-            older: Arc::clone(&self.older),
+            older: self.older.clone(),
             recording: self.recording,
-            ways: self.ways.clone(),
         }
     }
 }

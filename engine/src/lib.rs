@@ -117,6 +117,8 @@ pub use graph::{
 };
 pub use id::{ID_BYTES_MAX, InvalidId, Namespace, RunId, TenantId, ThreadId, ThreadKey};
 pub use layer::{Layer, Next, Ran, RunInfo, StepInfo, TaskInfo, Times, Timing, Tracing, Whole};
+#[doc(hidden)]
+pub use node::LazyContext;
 pub use node::{
     Context, Effect, EffectClass, Failed, Failure, FailureKind, IdempotencyKey, InDoubt, InDoubtAnswer, IntoNode,
     Limiter, LimiterFull, Node, NodeError, PermitHeld, Policy, Retry, Terminal,

@@ -25,7 +25,7 @@ pub(crate) use self::{
     policy::share,
 };
 pub use self::{
-    context::Context,
+    context::{Context, LazyContext},
     effect::{Effect, EffectClass, IdempotencyKey, InDoubt, InDoubtAnswer},
     error::{NodeError, Terminal},
     failure::{Failure, FailureKind},

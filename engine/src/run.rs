@@ -34,6 +34,7 @@ mod retry;
 mod saver;
 mod settle;
 mod step;
+mod straight;
 mod stream;
 mod subgraph;
 mod suspend;
@@ -198,8 +199,8 @@ pub(crate) struct Options<S: State> {
     pub(crate) step_limit: u32,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) durability: Durability,
-    pub(crate) cancel: Cancel,
-    pub(crate) drain: Drain,
+    pub(crate) cancel: Option<Cancel>,
+    pub(crate) drain: Option<Drain>,
     pub(crate) budget: Option<Budget>,
     pub(crate) events: Option<EventSender<S>>,
     pub(crate) on_busy: OnBusy,
@@ -231,8 +232,8 @@ impl<S: State> Default for Options<S> {
             step_limit: STEP_LIMIT_DEFAULT,
             time_limit: None,
             durability: Durability::default(),
-            cancel: Cancel::new(),
-            drain: Drain::default(),
+            cancel: None,
+            drain: None,
             budget: None,
             events: None,
             on_busy: OnBusy::default(),
@@ -264,7 +265,8 @@ pub struct Run<S: State> {
     pub(crate) graph: Graph<S>,
     pub(crate) key: ThreadKey,
     pub(crate) beginning: Beginning<S>,
-    pub(crate) options: Options<S>,
+    /// In a box: a run is moved several times before it begins.
+    pub(crate) options: Box<Options<S>>,
 }
 
 impl<S: State> fmt::Debug for Run<S> {
@@ -303,7 +305,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Input(input),
-            options: Options::default(),
+            options: Box::default(),
         }
     }
 
@@ -326,7 +328,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Resume(Answers::None),
-            options: Options::default(),
+            options: Box::default(),
         }
     }
 }
@@ -398,13 +400,13 @@ impl<S: State> Run<S> {
 
     /// Lets `cancel` stop it.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
-        self.options.cancel = cancel.clone();
+        self.options.cancel = Some(cancel.clone());
         self
     }
 
     /// Lets `drain` stop it at the end of a step, to be resumed later.
     pub fn drain(mut self, drain: &Drain) -> Self {
-        self.options.drain = drain.clone();
+        self.options.drain = Some(drain.clone());
         self
     }
 
@@ -506,14 +508,20 @@ impl<S: State> Run<S> {
         self.graph.missing(&self.options.provided)
     }
 
-    async fn carry_out(self) -> Result<Outcome<S>, RunError> {
-        if let Some(error) = self.missing() {
-            return Err(error);
-        }
-        let graph = self.graph.name().to_owned();
-        match open::open(self).await?.finish().await? {
-            RunEnd::Outcome(outcome) => Ok(outcome),
-            RunEnd::Left(_) => Err(RunError::NoParent { graph }),
+    fn carry_out(self) -> impl Future<Output = Result<Outcome<S>, RunError>> + Send {
+        let missing = self.missing();
+        let parts = Arc::clone(&self.graph.parts);
+        let prepared = open::prepare(self);
+        async move {
+            if let Some(error) = missing {
+                return Err(error);
+            }
+            match open::open(prepared).await?.finish().await? {
+                RunEnd::Outcome(outcome) => Ok(outcome),
+                RunEnd::Left(_) => Err(RunError::NoParent {
+                    graph: parts.topology.graph.to_string(),
+                }),
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Channels, Compat, Goto, JsonInput, JsonState, JsonUpdate, Leave, Rep
 use crate::{
     graph::{
         At, Branch, BuildError, BuildErrors, Call, FanOutPolicy, Graph, GraphBuilder, JoinRule, Kind, Output, Payload,
-        PayloadCodec, Slot, UnknownTarget, {self as core},
+        PayloadCodec, Rare, Slot, UnknownTarget, {self as core},
     },
     node::{Context, NodeError, Policy},
     run::{Breakpoints, Outcome, Run, RunEnd, SubgraphMode, enter},
@@ -97,16 +97,17 @@ impl DynamicBuilder {
         let channels = self.channels.clone();
         let compat = self.inner.compat;
         let call: Call<JsonState> = Box::new(move |state, payload, ctx| {
-            let running = node(task_input(state, payload), ctx);
+            let running = node(task_input(state, payload), ctx.make());
             let channels = channels.clone();
             Box::pin(async move {
                 let reply = running.await?;
                 let update = checked(&channels, compat, reply.update)?;
-                Ok(Output {
+                let rare = Rare {
                     goto: gotos(reply.goto),
                     leave: reply.leave.map(left).transpose()?,
-                    ..Output::of(update)
-                })
+                    ..Rare::default()
+                };
+                Ok(Output::with(update, rare))
             })
         });
         self.push(name.into(), call)
@@ -121,7 +122,7 @@ impl DynamicBuilder {
     pub fn subgraph_as(&mut self, mode: SubgraphMode, name: impl Into<String>, graph: Graph<JsonState>) -> &mut Self {
         let channels = self.channels.clone();
         let call: Call<JsonState> = Box::new(move |state, payload, ctx| {
-            let (graph, channels) = (graph.clone(), channels.clone());
+            let (graph, channels, ctx) = (graph.clone(), channels.clone(), ctx.make());
             let given = task_input(state, payload).to_object();
             Box::pin(async move {
                 let input = graph.parts.shape.known_input(JsonInput::from(given));
@@ -405,10 +406,11 @@ fn adopted(channels: &Channels, compat: Compat, leave: core::Leave) -> Result<Ou
         None => Goto::Node(to),
         Some(value) => Goto::Send(to, value),
     });
-    Ok(Output {
+    let rare = Rare {
         goto: gotos(goto.collect()),
-        ..Output::of(checked(channels, compat, update)?)
-    })
+        ..Rare::default()
+    };
+    Ok(Output::with(checked(channels, compat, update)?, rare))
 }
 
 impl Run<JsonState> {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 use super::{
     builder::GraphBuilder,
     id::AlsoId,
-    parts::{Call, Output},
+    parts::{Call, Output, Rare},
     topology::Kind,
 };
 use crate::{
@@ -52,10 +52,11 @@ impl<S: State> GraphBuilder<S> {
             let running = N::enter(&node, N::Input::from_state(state), ctx);
             Box::pin(async move {
                 let Command { update, goto } = running.await?;
-                Ok(Output {
+                let rare = Rare {
                     also: goto.into_iter().map(Route::index).collect(),
-                    ..Output::of(update.into())
-                })
+                    ..Rare::default()
+                };
+                Ok(Output::with(update.into(), rare))
             })
         });
         AlsoId(self.push(name.into(), Kind::Also, call, None), PhantomData)

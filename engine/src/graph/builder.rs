@@ -27,11 +27,10 @@ use super::{
     warning::{self, Warning},
 };
 use crate::{
-    clock::SystemClock,
     dynamic::Compat,
     node::{IntoNode, NodeError, Policy},
     route::{Command, Route},
-    run::{Breakpoints, Busy, Recording, Versions},
+    run::{Breakpoints, Recording, Versions},
     state::{FromState, State},
 };
 
@@ -115,10 +114,7 @@ impl<S: State> GraphBuilder<S> {
             let running = N::enter(&node, N::Input::from_state(state), ctx);
             Box::pin(async move {
                 let Command { update, goto } = running.await?;
-                Ok(Output {
-                    route: Some(goto.index()),
-                    ..Output::of(update.into())
-                })
+                Ok(Output::routed(update.into(), goto.index()))
             })
         });
         RouterId(self.push(name.into(), Kind::Router, call, None), PhantomData)
@@ -361,16 +357,23 @@ impl<S: State> GraphBuilder<S> {
                 Some(around::within_policy(spec, name.clone()))
             })
             .collect();
-        let nodes: Vec<_> = order
+        let mut nodes: Vec<_> = order
             .iter()
             .filter_map(|old| slots.get_mut(*old).and_then(Option::take))
             .collect();
+        for (at, spec) in nodes.iter_mut().enumerate() {
+            let within = !spec.around.limits.is_empty() || spec.around.cache.is_some();
+            let policed = spec.policy.retries() || spec.policy.is_limited();
+            spec.plain = !within && !policed && topology.handler(at).is_none();
+        }
         warnings.extend(warning::of_policies(topology.names(), &nodes, self.rules));
         let cache = around::own_cache(&nodes);
+        let topology = Arc::new(topology);
         Graph {
+            setting: Arc::new(super::Setting::new(Arc::clone(&topology))),
             parts: Arc::new(Parts {
                 shape: self.shape,
-                topology: Arc::new(topology),
+                topology,
                 nodes,
                 branches: self.branches,
                 fan_outs: self.fan_outs,
@@ -383,14 +386,10 @@ impl<S: State> GraphBuilder<S> {
                 rules: self.rules,
             }),
             store: None,
-            clock: Arc::new(SystemClock),
-            busy: Arc::new(Busy::default()),
-            layers: Arc::default(),
             cache: None,
             versions: Versions::default(),
-            older: Arc::new(Vec::new()),
+            older: None,
             recording: Recording::Off,
-            ways: None,
         }
     }
 
@@ -408,6 +407,7 @@ impl<S: State> GraphBuilder<S> {
             adopt: None,
             around: Around::default(),
             on_failure: OnItemFailure::Fail,
+            plain: false,
             writes: None,
         });
         Slot {

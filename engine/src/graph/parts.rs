@@ -4,6 +4,7 @@ use std::{
     any::{Any, TypeId, type_name},
     borrow::Cow,
     future::Future,
+    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
 };
@@ -16,7 +17,7 @@ use super::{around::Around, fan_out::OnItemFailure, rules::Rules, topology::Topo
 use crate::{
     cache::NodeCache,
     dynamic::Compat,
-    node::{Calls, Context, NodeError, Policy},
+    node::{Calls, LazyContext, NodeError, Policy},
     run::{Breakpoints, Spend, decode_record, encode_record},
     state::{FieldSet, State, StateError},
 };
@@ -24,13 +25,19 @@ use crate::{
 /// What a task is fed with beside the state: the payload of a fan-out.
 pub(crate) type Payload = Arc<dyn Any + Send + Sync>;
 
-/// What a task gives back.
+/// What a task gives back. What few tasks give stands apart, so that an output is small where it is moved.
 pub(crate) struct Output<S: State> {
     pub(crate) update: S::Update,
-    /// The handler that gave it in the task's stead; its ways on are followed.
-    pub(crate) by: Option<usize>,
     /// Position of the route a router has chosen.
     pub(crate) route: Option<usize>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few outputs have; read as fields of the output itself.
+#[derive(Default)]
+pub(crate) struct Rare {
+    /// The handler that gave it in the task's stead; its ways on are followed.
+    pub(crate) by: Option<usize>,
     /// Positions of the routes that a node takes besides its edges.
     pub(crate) also: Vec<usize>,
     /// Where a node of a dynamic graph goes besides its edges.
@@ -47,19 +54,42 @@ pub(crate) struct Output<S: State> {
     pub(crate) calls: Option<Arc<Calls>>,
 }
 
+impl Rare {
+    const NOTHING: Self = Self {
+        by: None,
+        also: Vec::new(),
+        goto: Vec::new(),
+        leave: None,
+        spend: Spend::NOTHING,
+        cancelled: None,
+        cached: false,
+        calls: None,
+    };
+}
+
 impl<S: State> Output<S> {
     pub(crate) const fn of(update: S::Update) -> Self {
         Self {
             update,
-            by: None,
             route: None,
-            also: Vec::new(),
-            goto: Vec::new(),
-            leave: None,
-            spend: Spend::NOTHING,
-            cancelled: None,
-            cached: false,
-            calls: None,
+            rare: None,
+        }
+    }
+
+    /// With what few outputs have.
+    pub(crate) fn with(update: S::Update, rare: Rare) -> Self {
+        Self {
+            rare: Some(Box::new(rare)),
+            ..Self::of(update)
+        }
+    }
+
+    /// Of a node that has chosen a route.
+    pub(crate) const fn routed(update: S::Update, route: usize) -> Self {
+        Self {
+            update,
+            route: Some(route),
+            rare: None,
         }
     }
 
@@ -68,12 +98,34 @@ impl<S: State> Output<S> {
         self.route.into_iter().chain(self.also.iter().copied())
     }
 
+    /// Takes out the places that it goes to by name.
+    pub(crate) fn take_goto(&mut self) -> Vec<Goto> {
+        let rare = self.rare.as_mut();
+        rare.map(|rare| std::mem::take(&mut rare.goto)).unwrap_or_default()
+    }
+
     /// Of a task that a join has cancelled.
     pub(crate) fn cancelled(at: DateTime<Utc>) -> Self {
-        Self {
+        let rare = Rare {
             cancelled: Some(at),
-            ..Self::of(S::Update::default())
-        }
+            ..Rare::default()
+        };
+        Self::with(S::Update::default(), rare)
+    }
+}
+
+impl<S: State> Deref for Output<S> {
+    type Target = Rare;
+
+    fn deref(&self) -> &Rare {
+        static NOTHING: Rare = Rare::NOTHING;
+        self.rare.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl<S: State> DerefMut for Output<S> {
+    fn deref_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 }
 
@@ -93,7 +145,7 @@ pub(crate) struct Leave {
 
 pub(crate) type OutputFuture<S> = Pin<Box<dyn Future<Output = Result<Output<S>, NodeError>> + Send>>;
 pub(crate) type Call<S> =
-    Box<dyn Fn(&Arc<S>, Option<&Payload>, Context<<S as State>::Event>) -> OutputFuture<S> + Send + Sync>;
+    Box<dyn Fn(&Arc<S>, Option<&Payload>, LazyContext<'_, <S as State>::Event>) -> OutputFuture<S> + Send + Sync>;
 pub(super) type Choose<S> = Box<dyn Fn(&S) -> usize + Send + Sync>;
 pub(super) type Name<S> = Box<dyn Fn(&S) -> Result<Vec<Goto>, UnknownTarget> + Send + Sync>;
 pub(super) type Spread<S> = Box<dyn Fn(&S) -> Vec<Payload> + Send + Sync>;
@@ -126,6 +178,8 @@ pub(crate) struct NodeSpec<S: State> {
     /// What becomes of a fan-out's item that fails for good.
     pub(crate) on_failure: OnItemFailure<S>,
     pub(crate) around: Around<S>,
+    /// Whether nothing stands around it: one attempt without a limit, a cache, a handler, places to wait for.
+    pub(crate) plain: bool,
     /// The only fields it writes, if it has said so.
     pub(crate) writes: Option<FieldSet>,
 }

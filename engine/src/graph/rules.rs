@@ -9,7 +9,7 @@ use super::{
     topology::Kind,
 };
 use crate::{
-    node::{Failed, IntoNode, NodeError, Policy},
+    node::{Failed, IntoNode, LazyContext, NodeError, Policy},
     route::{Command, Route},
     state::{FromState, State},
 };
@@ -138,9 +138,11 @@ impl<S: State> GraphBuilder<S> {
     {
         let node = Arc::new(node);
         let call: Call<S> = Box::new(move |state, _, ctx| {
+            let ctx = ctx.make();
+            let again = || ctx.clone();
             let running = ctx.task.caught.clone().map(|caught| {
                 let failed = Failed::new(I::from_state(state), caught);
-                N::enter(&node, failed, ctx)
+                N::enter(&node, failed, LazyContext(&again))
             });
             Box::pin(async move {
                 let running = running.ok_or_else(without_failure)?;
@@ -186,17 +188,16 @@ impl<S: State> GraphBuilder<S> {
     {
         let node = Arc::new(node);
         let call: Call<S> = Box::new(move |state, _, ctx| {
+            let ctx = ctx.make();
+            let again = || ctx.clone();
             let running = ctx.task.caught.clone().map(|caught| {
                 let failed = Failed::new(I::from_state(state), caught);
-                N::enter(&node, failed, ctx)
+                N::enter(&node, failed, LazyContext(&again))
             });
             Box::pin(async move {
                 let running = running.ok_or_else(without_failure)?;
                 let Command { update, goto } = running.await?;
-                Ok(Output {
-                    route: Some(goto.index()),
-                    ..Output::of(update.into())
-                })
+                Ok(Output::routed(update.into(), goto.index()))
             })
         });
         HandlerRouterId(self.push(name.into(), Kind::HandlerRouter, call, None), PhantomData)

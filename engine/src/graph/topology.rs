@@ -428,6 +428,7 @@ impl Topology {
     }
 
     /// Number that stands for START among the places that are left.
+    #[inline]
     pub(crate) fn start(&self) -> usize {
         self.names.len()
     }
@@ -446,11 +447,13 @@ impl Topology {
     }
 
     /// Whether any node is deferred.
+    #[inline]
     pub(crate) const fn defers(&self) -> bool {
         !self.deferred.is_empty()
     }
 
     /// Whether any join may cancel tasks.
+    #[inline]
     pub(crate) fn races(&self) -> bool {
         self.joins
             .iter()
@@ -458,15 +461,18 @@ impl Topology {
     }
 
     /// Whether any join waits for some time only.
+    #[inline]
     pub(crate) fn times(&self) -> bool {
         self.joins.iter().any(|join| join.within.is_some())
     }
 
+    #[inline]
     pub(crate) fn is_deferred(&self, node: usize) -> bool {
         self.deferred.get(node).copied().unwrap_or_default()
     }
 
     /// The handler of a node's failures.
+    #[inline]
     pub(crate) fn handler(&self, node: usize) -> Option<usize> {
         self.handlers.get(node).copied().flatten()
     }
@@ -508,6 +514,7 @@ impl Topology {
         self.labels.get(branch).map_or(&[], Vec::as_slice)
     }
 
+    #[inline]
     pub(crate) fn exits(&self, node: usize) -> &Exits {
         static NONE: Exits = Exits {
             edges: Vec::new(),

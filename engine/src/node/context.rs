@@ -25,14 +25,9 @@ use crate::{
     ask::{Ask, Question},
     cache::NodeCache,
     checkpoint::{Commit, TaskRecord},
-    clock::Clock,
-    graph::{Leave, Topology},
+    graph::{Leave, Setting},
     id::{RunId, TenantId, ThreadKey},
-    layer::Layer,
-    run::{
-        Busy, Drain, Hears, Inherited, Inside, Journal, Meter, Notes, Recording, RunLimit, StoreHandle, SubgraphError,
-        Ways,
-    },
+    run::{Drain, Hears, Inherited, Inside, Journal, Meter, Notes, Recording, RunLimit, StoreHandle, SubgraphError},
 };
 
 /// What a node may ask of its run: who it runs for, its limits, events, questions, outside effects, recorded time.
@@ -41,6 +36,22 @@ use crate::{
 pub struct Context<E> {
     pub(crate) task: TaskContext,
     pub(crate) emitter: Option<Emitter<E>>,
+}
+
+/// A node's context, made only if the node takes one.
+#[doc(hidden)]
+pub struct LazyContext<'a, E>(pub(crate) &'a dyn Fn() -> Context<E>);
+
+impl<E> LazyContext<'_, E> {
+    pub(crate) fn make(self) -> Context<E> {
+        (self.0)()
+    }
+}
+
+impl<E> fmt::Debug for LazyContext<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazyContext").finish_non_exhaustive()
+    }
 }
 
 /// Who had arrived at the joins that have led to a step: each target with its sources.
@@ -80,12 +91,11 @@ pub(crate) struct RunContext {
     pub(crate) run: RunId,
     /// The task that this run is part of, if its graph is inside another.
     pub(crate) outer: Option<TaskContext>,
-    pub(crate) topology: Arc<Topology>,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// Which threads have runs, those of graphs inside nodes included.
-    pub(crate) busy: Arc<Busy>,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) drain: Drain,
+    pub(crate) setting: Arc<Setting>,
+    /// What cancels the run, if anything may.
+    pub(crate) cancel: Option<CancellationToken>,
+    /// What drains the run, if anything may.
+    pub(crate) drain: Option<Drain>,
     pub(crate) meter: Meter,
     pub(crate) reader_gone: Option<CancellationToken>,
     pub(crate) deadline: Option<Instant>,
@@ -100,25 +110,26 @@ pub(crate) struct RunContext {
     pub(crate) limit: Option<RunLimit>,
     /// The permits of the nodes around this run.
     pub(crate) held: Option<Arc<Held>>,
-    pub(crate) layers: Arc<[Arc<dyn Layer>]>,
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
-    pub(crate) ways: Option<Arc<Ways>>,
     /// The step under way.
     pub(crate) step: AtomicI64,
 }
 
 impl RunContext {
     /// Whether the run was cancelled, by its handle or by its reader.
+    #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled() || self.reader_gone.as_ref().is_some_and(CancellationToken::is_cancelled)
+        let ways = [&self.cancel, &self.reader_gone].into_iter().flatten();
+        ways.into_iter().any(CancellationToken::is_cancelled)
     }
 
     /// Resolves when the run is cancelled.
     pub(crate) async fn cancelled(&self) {
-        match &self.reader_gone {
-            None => self.cancel.cancelled().await,
-            Some(gone) => tokio::select! {
-                () = self.cancel.cancelled() => {}
+        match (&self.cancel, &self.reader_gone) {
+            (None, None) => std::future::pending().await,
+            (Some(one), None) | (None, Some(one)) => one.cancelled().await,
+            (Some(cancel), Some(gone)) => tokio::select! {
+                () = cancel.cancelled() => {}
                 () = gone.cancelled() => {}
             },
         }
@@ -197,13 +208,18 @@ impl<E, F: Into<E>> Emit<F> for Narrow<E> {
 impl TaskContext {
     /// Name of the node.
     pub(crate) fn node_name(&self) -> Cow<'static, str> {
-        self.run.topology.name(self.node).clone()
+        self.run.setting.topology.name(self.node).clone()
     }
 
     /// The task's name inside its step.
     pub(crate) fn id(&self) -> String {
         match &self.caught {
-            None => Inherited::task_id(self.inherited.as_deref(), &self.run.topology, self.node, self.send),
+            None => Inherited::task_id(
+                self.inherited.as_deref(),
+                &self.run.setting.topology,
+                self.node,
+                self.send,
+            ),
             Some(caught) => handler_task(&self.node_name(), &caught.task),
         }
     }
@@ -259,9 +275,10 @@ impl TaskContext {
         self.run.is_cancelled() || self.cut.as_ref().is_some_and(|cut| cut.token.is_cancelled())
     }
 
-    /// What cancels this task.
-    pub(crate) fn cancel_token(&self) -> &CancellationToken {
-        self.cut.as_ref().map_or(&self.run.cancel, |cut| &cut.token)
+    /// What cancels this task, if anything may.
+    pub(crate) fn cancel_token(&self) -> Option<&CancellationToken> {
+        let cut = self.cut.as_ref().map(|cut| &cut.token);
+        cut.or(self.run.cancel.as_ref())
     }
 
     /// Resolves when the task is to stop: at once, or when what is in flight has landed.
@@ -352,7 +369,7 @@ impl<E: Send + 'static> Context<E> {
         let all = task.arrived.iter().flat_map(|arrived| arrived.iter());
         let mut names = Vec::new();
         for source in all.filter(|(to, _)| *to == task.node).flat_map(|(_, sources)| sources) {
-            let name = task.run.topology.name(*source);
+            let name = task.run.setting.topology.name(*source);
             if !names.contains(name) {
                 names.push(name.clone());
             }
@@ -406,7 +423,9 @@ impl<E: Send + 'static> Context<E> {
     /// The time, recorded: the same whenever this task is entered again.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        self.task.recorded_at.unwrap_or_else(|| self.task.run.clock.now())
+        self.task
+            .recorded_at
+            .unwrap_or_else(|| self.task.run.setting.clock.now())
     }
 
     /// A random number generator that gives the same numbers whenever this task is entered again.
@@ -464,7 +483,7 @@ impl<E: Send + 'static> Context<E> {
         if task.run.store.is_none() {
             return Err(NodeError::terminal(SubgraphError::QuestionNotKept {
                 question: name.to_owned(),
-                graph: task.run.topology.graph.clone(),
+                graph: task.run.setting.topology.graph.clone(),
             }));
         }
         task.refuse_late()?;

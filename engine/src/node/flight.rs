@@ -28,9 +28,9 @@ pub(crate) struct Cut {
 
 impl Cut {
     /// For a task of a run or step; what cancels that reaches it as well.
-    pub(crate) fn under(token: &CancellationToken) -> Self {
+    pub(crate) fn under(token: Option<&CancellationToken>) -> Self {
         Self {
-            token: token.child_token(),
+            token: token.map(CancellationToken::child_token).unwrap_or_default(),
             flights: Flights::default(),
         }
     }

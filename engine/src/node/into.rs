@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{Context, Node, NodeError};
+use super::{Context, LazyContext, Node, NodeError};
 use crate::state::State;
 
 /// Everything that may stand as a node of an `S` graph:
@@ -28,7 +28,7 @@ pub trait IntoNode<S: State, M>: Send + Sync + 'static {
     fn enter(
         node: &Arc<Self>,
         input: Self::Input,
-        ctx: Context<S::Event>,
+        ctx: LazyContext<'_, S::Event>,
     ) -> impl Future<Output = Result<Self::Output, NodeError>> + Send + 'static;
 }
 
@@ -47,9 +47,9 @@ where
     fn enter(
         node: &Arc<Self>,
         input: Self::Input,
-        ctx: Context<S::Event>,
+        ctx: LazyContext<'_, S::Event>,
     ) -> impl Future<Output = Result<Self::Output, NodeError>> + Send + 'static {
-        let node = Arc::clone(node);
+        let (node, ctx) = (Arc::clone(node), ctx.make());
         async move { node.run(input, ctx.narrow()).await }
     }
 }
@@ -68,7 +68,7 @@ where
     fn enter(
         node: &Arc<Self>,
         input: I,
-        _: Context<S::Event>,
+        _: LazyContext<'_, S::Event>,
     ) -> impl Future<Output = Result<O, NodeError>> + Send + 'static {
         node(input)
     }
@@ -88,8 +88,8 @@ where
     fn enter(
         node: &Arc<Self>,
         input: I,
-        ctx: Context<S::Event>,
+        ctx: LazyContext<'_, S::Event>,
     ) -> impl Future<Output = Result<O, NodeError>> + Send + 'static {
-        node(input, ctx)
+        node(input, ctx.make())
     }
 }

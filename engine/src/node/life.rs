@@ -24,6 +24,7 @@ pub(crate) struct Life {
 
 impl Life {
     /// Notes a sign of life, here and in every attempt around.
+    #[inline]
     pub(crate) fn beat(&self) {
         let heard = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.heard.fetch_max(heard, Ordering::AcqRel);
@@ -87,11 +88,13 @@ impl Drop for Living {
 
 impl RunContext {
     /// Whether the run has taken as long as it may.
+    #[inline]
     pub(crate) fn is_timed_out(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// The attempt of the node that hosts this run's graph.
+    #[inline]
     pub(crate) fn host_life(&self) -> Option<Arc<Life>> {
         self.outer.as_ref().and_then(|host| host.life.clone())
     }

@@ -173,9 +173,21 @@ impl<S: State> Driver<S> {
         outbox: Vec<OutboxMessage>,
     ) -> Result<(), RunError> {
         self.has_records = false;
+        if self.shared.run.store.is_none() && !self.shared.sink.is_heard() {
+            self.forget_step();
+            return Ok(());
+        }
+        Box::pin(self.save_and_tell(source, run, outbox)).await
+    }
+
+    async fn save_and_tell(
+        &mut self,
+        source: CheckpointSource,
+        run: Option<RunMark>,
+        outbox: Vec<OutboxMessage>,
+    ) -> Result<(), RunError> {
         let Some(durability) = self.shared.run.store.as_ref().map(|handle| handle.durability) else {
-            self.changes.clear();
-            self.shared.run.journal.clear();
+            self.forget_step();
             let mark = Mark {
                 id: Uuid::nil(),
                 step: self.shared.step,
@@ -194,7 +206,7 @@ impl<S: State> Driver<S> {
             created_at: self
                 .ended_at
                 .take()
-                .unwrap_or_else(|| self.shared.run.clock.now().trunc_subsecs(6)),
+                .unwrap_or_else(|| self.shared.run.setting.clock.now().trunc_subsecs(6)),
             account: self.account(),
         };
         // Only what comes between a run's beginning and its end may be written late.
@@ -208,6 +220,12 @@ impl<S: State> Driver<S> {
         self.shared.run.journal.clear();
         (self.shared.recorded_at, self.shared.begins_at) = (Some(mark.created_at), mark.id);
         Ok(())
+    }
+
+    /// Begins a step with nothing of the one before.
+    pub(super) fn forget_step(&mut self) {
+        self.changes.clear();
+        self.shared.run.journal.clear();
     }
 
     /// Writes the checkpoint and waits until it is there.
@@ -279,7 +297,7 @@ impl<S: State> Driver<S> {
     }
 
     /// The same as [`merge_and_plan`](Self::merge_and_plan) for one task, without its lists: most steps have one.
-    pub(super) fn merge_lone(&mut self, output: Output<S>, doing: &Cell<Doing>) -> Result<(), Unmerged> {
+    pub(super) fn merge_lone(&mut self, mut output: Output<S>, doing: &Cell<Doing>) -> Result<(), Unmerged> {
         let Some(node) = self.tasks.first().map(|task| task.node) else {
             return Ok(());
         };
@@ -299,7 +317,7 @@ impl<S: State> Driver<S> {
         for targets in output.routes().filter_map(|route| routes.get(route)) {
             departure.chosen.extend_from_slice(targets);
         }
-        lead(topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(0, target))?;
+        lead(topology, output.take_goto(), &mut departure).map_err(|target| Unmerged::Target(0, target))?;
         Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
         doing.set(Doing::LeadingOn(0));
         self.route(&self.shared.state, &mut departure)?;
@@ -317,7 +335,7 @@ impl<S: State> Driver<S> {
         let now = self.end_time(&outputs);
         let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
         let mut updates = Vec::with_capacity(outputs.len());
-        for (at, (task, output)) in self.tasks.iter().zip(outputs).enumerate() {
+        for (at, (task, mut output)) in self.tasks.iter().zip(outputs).enumerate() {
             let by = output.by.unwrap_or(task.node);
             self.cover(by, &output);
             if let Some(field) = parts.undeclared(by, &output.update) {
@@ -331,7 +349,7 @@ impl<S: State> Driver<S> {
             for targets in output.routes().filter_map(|route| exits.routes.get(route)) {
                 departure.chosen.extend_from_slice(targets);
             }
-            lead(&parts.topology, output.goto, &mut departure).map_err(|target| Unmerged::Target(at, target))?;
+            lead(&parts.topology, output.take_goto(), &mut departure).map_err(|target| Unmerged::Target(at, target))?;
             departure.cancelled = output.cancelled.is_some();
             if crowd && exits.is_conditional() && !departure.cancelled {
                 // Routing sees the state at the step's start plus the task's own update, not its siblings'.
@@ -364,7 +382,14 @@ impl<S: State> Driver<S> {
 
     /// Marks, for a test that asks, that a node has given its output.
     fn cover(&self, node: usize, output: &Output<S>) {
-        if let Some(ways) = self.shared.run.ways.as_ref().filter(|_| output.cancelled.is_none()) {
+        if let Some(ways) = self
+            .shared
+            .run
+            .setting
+            .ways
+            .as_ref()
+            .filter(|_| output.cancelled.is_none())
+        {
             ways.leave(node, output.routes());
         }
     }
@@ -384,7 +409,7 @@ impl<S: State> Driver<S> {
                 Some(Branch::Routes(choose)) => {
                     let table = topology.branches.get(*at);
                     let route = choose(state);
-                    if let Some(ways) = &self.shared.run.ways {
+                    if let Some(ways) = &self.shared.run.setting.ways {
                         ways.take(*at, route);
                     }
                     if let Some(targets) = table.and_then(|table| table.get(route)) {
@@ -403,7 +428,7 @@ impl<S: State> Driver<S> {
                 continue;
             };
             let payloads = (fan_out.spread)(state);
-            if let Some(ways) = &self.shared.run.ways {
+            if let Some(ways) = &self.shared.run.setting.ways {
                 ways.send(*at, payloads.len());
             }
             if payloads.is_empty() {

@@ -29,11 +29,15 @@ use crate::{
 
 impl<S: State> Opening<S> {
     /// New input: the admission is durable before any node runs.
-    pub(super) async fn admit(self, input: S::Input, found: Option<Checkpoint>) -> Result<Driver<S>, RunError> {
+    pub(super) async fn admit(
+        self: Box<Self>,
+        input: S::Input,
+        found: Option<Box<Checkpoint>>,
+    ) -> Result<Box<Driver<S>>, RunError> {
         if self.graph.parts.compat == Compat::Recorded
             && let Some(empty) = S::empty(&self.graph.parts.shape)
         {
-            return self.admit_apart(empty, input, found).await;
+            return Box::pin(self.admit_apart(empty, input, found)).await;
         }
         let origin = self.records().then(|| Origin::input(&input)).transpose()?;
         let parts = Arc::clone(&self.graph.parts);
@@ -85,7 +89,12 @@ impl<S: State> Opening<S> {
     }
 
     /// New input as a checkpoint of its own, with START as the next task: what was recorded of another engine.
-    async fn admit_apart(self, empty: S, input: S::Input, found: Option<Checkpoint>) -> Result<Driver<S>, RunError> {
+    async fn admit_apart(
+        self: Box<Self>,
+        empty: S,
+        input: S::Input,
+        found: Option<Box<Checkpoint>>,
+    ) -> Result<Box<Driver<S>>, RunError> {
         let parts = Arc::clone(&self.graph.parts);
         let (mut waiting, mut changes) = (Waiting::new(&parts.topology), Changes::default());
         let (state, step, sizes, parent) = match found {
@@ -169,7 +178,9 @@ impl<S: State> Opening<S> {
     }
 
     fn fresh_run(&self) -> RunId {
-        self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()))
+        self.options
+            .run
+            .unwrap_or_else(|| RunId::from(self.graph.setting.clock.id()))
     }
 
     /// The checkpoint to grow from, if it was named.
@@ -178,7 +189,11 @@ impl<S: State> Opening<S> {
     }
 
     /// Goes on from the thread's head, or runs again what followed from an older checkpoint.
-    pub(super) async fn resume(mut self, answers: Answers, found: Option<Checkpoint>) -> Result<Opened<S>, RunError> {
+    pub(super) async fn resume(
+        mut self: Box<Self>,
+        answers: Answers,
+        found: Option<Box<Checkpoint>>,
+    ) -> Result<Opened<S>, RunError> {
         if self.handle.is_none() {
             return Err(self.no_checkpointer());
         }
@@ -210,12 +225,12 @@ impl<S: State> Opening<S> {
             };
             let mark = driver.mark(status, None);
             driver.save(CheckpointSource::Fork, Some(mark), Vec::new()).await?;
-            return Ok(Opened::Open(Box::new(driver)));
+            return Ok(Opened::Open(driver));
         }
         let run = found
             .run
             .as_ref()
-            .map_or_else(|| RunId::from(self.graph.clock.id()), |mark| mark.run);
+            .map_or_else(|| RunId::from(self.graph.setting.clock.id()), |mark| mark.run);
         let command = self.options.command.take();
         let mut records = found.records;
         let mut given = if in_place {
@@ -246,7 +261,7 @@ impl<S: State> Opening<S> {
                 ..Commit::default()
             })
             .await?;
-        Ok(Opened::Open(Box::new(driver)))
+        Ok(Opened::Open(driver))
     }
 
     fn lost(&self, lost: Lost) -> RunError {
@@ -255,7 +270,7 @@ impl<S: State> Opening<S> {
 }
 
 /// Nothing is left to run: what a command has written is saved.
-async fn idle<S: State>(mut driver: Driver<S>, given: Vec<TaskRecord>) -> Result<Opened<S>, RunError> {
+async fn idle<S: State>(mut driver: Box<Driver<S>>, given: Vec<TaskRecord>) -> Result<Opened<S>, RunError> {
     if driver.changes.fields().is_empty() {
         return Ok(Opened::Ended(driver.end()));
     }

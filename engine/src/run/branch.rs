@@ -96,7 +96,7 @@ impl<S: State> Graph<S> {
 
     /// Keeps runs of this process off a thread for a moment.
     pub(super) async fn idle(&self, thread: &ThreadKey) -> Result<Hold, RunError> {
-        let hold = self.busy.hold(thread, OnBusy::Reject).await;
+        let hold = self.setting.busy.hold(thread, OnBusy::Reject).await;
         hold.ok_or_else(|| RunError::Busy { thread: thread.clone() })
     }
 }

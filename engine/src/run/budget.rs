@@ -49,6 +49,7 @@ impl Spend {
         cost_micros: 0,
     };
 
+    #[inline]
     pub(crate) const fn is_nothing(&self) -> bool {
         self.tokens == 0 && self.cost_micros == 0
     }
@@ -314,12 +315,14 @@ impl Meter {
         }
     }
 
+    #[inline]
     fn show(&self, spent: Spent) {
         self.tokens.store(spent.tokens, Ordering::Relaxed);
         self.cost_micros.store(spent.cost_micros, Ordering::Relaxed);
         self.steps.store(spent.steps, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn show_steps_left(&self, steps: u32) {
         self.steps_left.store(steps, Ordering::Relaxed);
     }
@@ -402,14 +405,17 @@ impl<E: Send + 'static> Context<E> {
 impl<S: State> Driver<S> {
     /// Puts what a task has spent into its output; without one it is forgotten.
     pub(super) fn bill(&self, task: &Seed<Payload>, end: &mut End<S>) {
-        let meter = &self.shared.run.meter;
-        if !meter.used.load(Ordering::Relaxed) {
-            return;
-        }
-        let spend = meter.take(task.node, task.send.as_ref().map(|(number, _)| *number));
-        if let End::Output(output) = end {
+        let spend = self.spent_by(task);
+        if let (Some(spend), End::Output(output)) = (spend, end) {
             output.spend = spend;
         }
+    }
+
+    /// What a task has spent; `None` if nothing was spent in the run.
+    pub(super) fn spent_by(&self, task: &Seed<Payload>) -> Option<Spend> {
+        let meter = &self.shared.run.meter;
+        let used = meter.used.load(Ordering::Relaxed);
+        used.then(|| meter.take(task.node, task.send.as_ref().map(|(number, _)| *number)))
     }
 
     /// Adds what a step has spent, once it is merged.

@@ -65,7 +65,7 @@ async fn cached<S: State>(
     } else {
         key(shared, ctx, payload, policy)
     };
-    let now = || shared.run.clock.now();
+    let now = || shared.run.setting.clock.now();
     if let Some(key) = &key
         && let Some(bytes) = waited(key, cache.get(key)).await.flatten()
         && let Some(output) = read(shared, ctx.node, &bytes, now())
@@ -130,8 +130,9 @@ fn read<S: State>(shared: &Shared<S>, node: usize, bytes: &[u8], now: DateTime<U
         return None;
     }
     let stored: StoredOutput<S::Update> = decode_record(&entry.body.0).ok()?;
-    let output = restore_output(&shared.parts, node, stored).ok()?;
-    Some(Output { cached: true, ..output })
+    let mut output = restore_output(&shared.parts, node, stored).ok()?;
+    output.cached = true;
+    Some(output)
 }
 
 fn write<S: State>(

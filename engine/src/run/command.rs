@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     checkpoint::{RecordKind, TaskRecord},
-    graph::{Goto, Output},
+    graph::{Goto, Output, Rare},
     state::State,
 };
 
@@ -49,10 +49,11 @@ impl<S: State> Driver<S> {
         let Some(Command { update, goto }) = command else {
             return Ok(None);
         };
-        let output = Output {
+        let rare = Rare {
             goto,
-            ..Output::of(update)
+            ..Rare::default()
         };
+        let output = Output::with(update, rare);
         let body = super::encode_record(&StoredOutput {
             goto: self.stored_gotos(&output.goto)?,
             version: self.update_version(),
@@ -67,14 +68,15 @@ impl<S: State> Driver<S> {
         }))
     }
 
-    fn obey(&mut self, output: Output<S>) -> Result<(), RunError> {
+    fn obey(&mut self, mut output: Output<S>) -> Result<(), RunError> {
         let parts = Arc::clone(&self.shared.parts);
+        let gotos = output.take_goto();
         guarded(|| {
             Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
         })
         .map_err(|panic| self.panicked("merging what a resumed run was told to write", None, panic))?;
         let mut departure = Departure::of(parts.topology.start());
-        lead(&parts.topology, output.goto, &mut departure).map_err(|target| RunError::UnknownNode {
+        lead(&parts.topology, gotos, &mut departure).map_err(|target| RunError::UnknownNode {
             graph: parts.topology.graph.clone().into_owned(),
             node: target.0,
         })?;

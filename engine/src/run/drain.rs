@@ -49,6 +49,7 @@ impl Drain {
 
     /// Whether it has been used.
     #[must_use]
+    #[inline]
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
@@ -56,10 +57,11 @@ impl Drain {
 
 impl RunContext {
     /// Whether this run or one around it is to stop at the end of its step.
+    #[inline]
     pub(crate) fn is_draining(&self) -> bool {
         let mut next = Some(self);
         while let Some(run) = next {
-            if run.drain.is_requested() {
+            if run.drain.as_ref().is_some_and(Drain::is_requested) {
                 return true;
             }
             next = run.outer.as_ref().map(|host| &*host.run);

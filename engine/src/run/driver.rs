@@ -1,8 +1,9 @@
 //! The loop of a run: a step's tasks, then its [barrier](super::barrier), until nothing is left or something stops it.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{future::poll_fn, ops::ControlFlow, sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Outcome, StalledJoin,
@@ -19,13 +20,14 @@ use super::{
     recording::Origin,
     saver::Late,
     step::{Crowd, End, Shared, run_one},
+    straight::{Begun, Way},
     version::Inherited,
 };
 use crate::{
     ask::Question,
-    checkpoint::{Commit, RunStatus, Seq, TaskRecord},
+    checkpoint::{CheckpointSource, Commit, RunStatus, Seq, TaskRecord},
     dynamic::Compat,
-    graph::{Leave, Output, Payload},
+    graph::{Leave, Payload},
     node::NodeError,
     state::{Changes, State},
 };
@@ -60,6 +62,8 @@ pub(crate) struct Driver<S: State> {
     /// Outputs that earlier runs of this step have left behind are looked up only when there are any.
     pub(crate) has_records: bool,
     pub(crate) breakpoints: Breakpoints,
+    /// Whether its plain steps may go the [short way](super::straight).
+    pub(crate) straight: bool,
     /// Whether a breakpoint may stop it before its next step: not before the first of a run without input.
     pub(crate) may_pause: bool,
     pub(crate) _hold: Option<Hold>,
@@ -75,8 +79,22 @@ pub(super) enum StepEnd {
     Left(Box<Leave>),
 }
 
+impl StepEnd {
+    /// What the run has come to, if it ends with the step.
+    fn into_end<S>(self) -> Option<RunEnd<S>> {
+        Some(RunEnd::Outcome(match self {
+            Self::Merged => return None,
+            Self::Left(leave) => return Some(RunEnd::Left(leave)),
+            Self::Asked(questions) => Outcome::Asked(questions),
+            Self::Paused => Outcome::Breakpoint(Stop::Inside),
+            Self::Drained => Outcome::Drained,
+            Self::Cancelled => Outcome::Cancelled,
+        }))
+    }
+}
+
 /// How the tasks of a step have ended.
-enum Ran<S: State> {
+pub(super) enum Ran<S: State> {
     /// The only task of it: no list need be made.
     Lone(End<S>),
     Many(Vec<End<S>>),
@@ -91,57 +109,82 @@ pub(crate) enum RunEnd<S> {
 
 impl<S: State> Driver<S> {
     /// Runs to an end.
-    pub(crate) async fn drive(mut self) -> Result<RunEnd<S>, RunError> {
+    pub(crate) async fn drive(mut self: Box<Self>) -> Result<RunEnd<S>, RunError> {
+        self.straight = self.is_straight();
         loop {
+            let begun = match self.by_short_way().await? {
+                ControlFlow::Break(()) => continue,
+                ControlFlow::Continue(begun) => begun,
+            };
             if self.tasks.is_empty() {
                 return Ok(RunEnd::Outcome(self.end()));
             }
-            if self.is_start() {
-                self.start().await?;
-                continue;
-            }
-            if let Some(end) = self.check_budget().await? {
+            // In a box: runs that never come here have no room for it.
+            if let Some(end) = Box::pin(self.by_general_way(begun)).await? {
                 return Ok(end);
             }
-            let draining = self.shared.run.is_draining();
-            if self.steps_left == 0 && !draining {
-                let error = RunError::StepLimit {
-                    thread: Box::new(self.shared.run.key.clone()),
-                    limit: self.step_limit,
-                };
-                return Err(self.give_up(RunStatus::Stopped, Vec::new(), error).await);
-            }
-            let topology = std::sync::Arc::clone(&self.shared.parts.topology);
-            let pausing =
-                |of: &[Seed<Payload>]| -> Vec<_> { of.iter().map(|task| topology.name(task.node).clone()).collect() };
-            if self.may_pause && self.breakpoints.before.matches(&topology, &self.tasks) {
-                let nodes = pausing(&self.tasks);
-                return self.pause(Stop::Before(nodes)).await;
-            }
-            if draining {
-                return self.drained().await;
-            }
-            self.may_pause = true;
-            self.steps_left -= 1;
-            self.shared.run.meter.show_steps_left(self.steps_left);
-            let ran = self.breakpoints.after.matches(&topology, &self.tasks);
-            let ran = ran.then(|| pausing(&self.tasks));
-            let end = if self.shared.run.layers.is_empty() {
-                self.superstep().await?
-            } else {
-                layers::superstep(&mut self).await?
+        }
+    }
+
+    /// One step by the general way, or the rest of one that the short way has begun. Gives what the run has come to, if it
+    /// ends with the step or before it.
+    async fn by_general_way(&mut self, begun: Option<Begun<S>>) -> Result<Option<RunEnd<S>>, RunError> {
+        if let Some(begun) = begun {
+            let ran = self.finish_lone(begun).await;
+            return Ok(self.conclude(ran).await?.into_end());
+        }
+        if self.is_start() {
+            self.start().await?;
+            return Ok(None);
+        }
+        if let Some(end) = self.check_budget().await? {
+            return Ok(Some(end));
+        }
+        let draining = self.shared.run.is_draining();
+        if self.steps_left == 0 && !draining {
+            let error = RunError::StepLimit {
+                thread: Box::new(self.shared.run.key.clone()),
+                limit: self.step_limit,
             };
-            match end {
-                StepEnd::Merged => {}
-                StepEnd::Asked(questions) => return Ok(RunEnd::Outcome(Outcome::Asked(questions))),
-                StepEnd::Paused => return Ok(RunEnd::Outcome(Outcome::Breakpoint(Stop::Inside))),
-                StepEnd::Drained => return Ok(RunEnd::Outcome(Outcome::Drained)),
-                StepEnd::Cancelled => return Ok(RunEnd::Outcome(Outcome::Cancelled)),
-                StepEnd::Left(leave) => return Ok(RunEnd::Left(leave)),
+            return Err(self.give_up(RunStatus::Stopped, Vec::new(), error).await);
+        }
+        let topology = std::sync::Arc::clone(&self.shared.parts.topology);
+        let pausing =
+            |of: &[Seed<Payload>]| -> Vec<_> { of.iter().map(|task| topology.name(task.node).clone()).collect() };
+        if self.may_pause && self.breakpoints.before.matches(&topology, &self.tasks) {
+            let nodes = pausing(&self.tasks);
+            return self.pause(Stop::Before(nodes)).await.map(Some);
+        }
+        if draining {
+            return self.drained().await.map(Some);
+        }
+        let ran = self.breakpoints.after.matches(&topology, &self.tasks);
+        let ran = ran.then(|| pausing(&self.tasks));
+        let end = if self.shared.run.setting.layers.is_empty() {
+            self.superstep().await?
+        } else {
+            layers::superstep(self).await?
+        };
+        match (end.into_end(), ran) {
+            (None, Some(nodes)) => self.pause(Stop::After(nodes)).await.map(Some),
+            (end, _) => Ok(end),
+        }
+    }
+
+    /// Goes the short way as far as it leads: `Break` after a step that was saved, otherwise with the node that it has begun.
+    async fn by_short_way(&mut self) -> Result<ControlFlow<(), Option<Begun<S>>>, RunError> {
+        if !self.straight {
+            return Ok(ControlFlow::Continue(None));
+        }
+        match poll_fn(|cx| self.go_straight(cx)).await {
+            Way::General => Ok(ControlFlow::Continue(None)),
+            Way::Begun(begun) => Ok(ControlFlow::Continue(Some(begun))),
+            Way::Merged => {
+                let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
+                self.save(CheckpointSource::Step, run, Vec::new()).await?;
+                Ok(ControlFlow::Break(()))
             }
-            if let Some(nodes) = ran {
-                return self.pause(Stop::After(nodes)).await;
-            }
+            Way::Failed(error) => Err(Box::pin(self.give_up(RunStatus::Failed, Vec::new(), error)).await),
         }
     }
 
@@ -184,15 +227,25 @@ impl<S: State> Driver<S> {
         }
     }
 
-    pub(super) async fn superstep(&mut self) -> Result<StepEnd, RunError> {
+    /// A step begins.
+    pub(super) fn count_step(&mut self) {
+        self.may_pause = true;
+        self.steps_left -= 1;
+        self.shared.run.meter.show_steps_left(self.steps_left);
         self.shared.step += 1;
         self.shared.run.step.store(self.shared.step, Ordering::Release);
-        self.shared.cut = self
-            .shared
-            .parts
-            .rules
-            .cuts()
-            .then(|| self.shared.run.cancel.child_token());
+    }
+
+    pub(super) async fn superstep(&mut self) -> Result<StepEnd, RunError> {
+        self.count_step();
+        let run = &self.shared.run;
+        let cut = || {
+            run.cancel
+                .as_ref()
+                .map(CancellationToken::child_token)
+                .unwrap_or_default()
+        };
+        self.shared.cut = self.shared.parts.rules.cuts().then(cut);
         self.beat();
         if self.shared.sink.is_heard() {
             self.shared
@@ -209,7 +262,13 @@ impl<S: State> Driver<S> {
         }
         self.note_arrivals();
         let watch = self.watch();
-        let ends = match self.run_in_time(watch).await? {
+        let ran = self.run_in_time(watch).await?;
+        self.conclude(ran).await
+    }
+
+    /// What the ends of a step's tasks come to.
+    async fn conclude(&mut self, ran: Ran<S>) -> Result<StepEnd, RunError> {
+        let ends = match ran {
             Ran::Lone(End::Output(output)) if output.leave.is_none() => {
                 self.barrier(Outputs::Lone(output)).await?;
                 return Ok(StepEnd::Merged);
@@ -271,7 +330,7 @@ impl<S: State> Driver<S> {
     }
 
     /// What happens here is a sign of life of the node that hosts this graph.
-    fn beat(&self) {
+    pub(super) fn beat(&self) {
         if let Some(host) = &self.shared.run.outer {
             host.beat();
         }
@@ -355,13 +414,13 @@ impl<S: State> Driver<S> {
         let topology = &self.shared.parts.topology;
         let node = topology.name(task.node).clone();
         match end {
-            End::Output(Output { cancelled: Some(_), .. }) => {
+            End::Output(output) if output.cancelled.is_some() => {
                 let task = self.task_id(task);
                 self.shared.tell(EventKind::Cancelled { node, task }).await;
             }
-            End::Output(Output { update, cached, by, .. }) => {
-                let node = by.map_or(node, |by| topology.name(by).clone());
-                let (task, update, cached) = (self.task_id(task), update.clone(), *cached);
+            End::Output(output) => {
+                let node = output.by.map_or(node, |by| topology.name(by).clone());
+                let (task, update, cached) = (self.task_id(task), output.update.clone(), output.cached);
                 let told = EventKind::Update {
                     node,
                     task,

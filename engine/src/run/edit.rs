@@ -67,7 +67,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Resume(crate::Answers::None),
-            options,
+            options: Box::new(options),
         };
         super::open::edit(run, Sink::Nobody, update, as_node).await
     }
@@ -151,12 +151,12 @@ async fn info_of(
 impl<S: State> Opening<S> {
     /// Writes the edit as the thread's new head.
     pub(super) async fn write_edit(
-        self,
-        found: Option<Checkpoint>,
+        self: Box<Self>,
+        found: Option<Box<Checkpoint>>,
         update: S::Update,
         as_node: AsNode,
     ) -> Result<Seq, RunError> {
-        let node = self.graph.editor(&self.key, found.as_ref(), as_node).await?;
+        let node = self.graph.editor(&self.key, found.as_deref(), as_node).await?;
         let parts = Arc::clone(&self.graph.parts);
         let origin = self.records().then(|| Origin::edit(parts.topology.name(node), &update));
         let origin = origin.transpose()?;
@@ -192,7 +192,10 @@ impl<S: State> Opening<S> {
                 None => return Err(self.unknown()),
             },
         };
-        let run = self.options.run.unwrap_or_else(|| RunId::from(self.graph.clock.id()));
+        let run = self
+            .options
+            .run
+            .unwrap_or_else(|| RunId::from(self.graph.setting.clock.id()));
         let mut driver = self.driver(state, step, run, Journal::default());
         (driver.sizes, driver.parent, driver.waiting, driver.origin) = (sizes, parent, waiting, origin);
         let before = (parts.compat == Compat::Recorded).then(|| driver.waiting.clone());

@@ -10,7 +10,7 @@ use super::{
     driver::RunEnd,
     error::RunError,
     event::{Hears, Inside, Sink},
-    open::open_with,
+    open::{open, prepare_with},
     subgraph::name,
 };
 use crate::{
@@ -53,7 +53,7 @@ pub(crate) async fn enter<S: State>(
         .map_or(Sink::Nobody, |emitter| Sink::Host(hosted(emitter, ctx.node())));
     // A cancellation reaches the inner run by itself; the host waits until it has kept what it has.
     let _in_flight = InFlight::enter(&ctx.task);
-    let opened = open_with(run, sink).await.map_err(|error| match error {
+    let opened = open(prepare_with(run, sink)).await.map_err(|error| match error {
         RunError::Busy { .. } if mode == SubgraphMode::Accumulating => {
             NodeError::terminal(SubgraphError::SharedInStep {
                 graph: name(graph),
@@ -90,11 +90,12 @@ impl<E: Send + 'static> Call<'_, E> {
         let mut graph = graph.clone();
         let store = outer.store.as_ref().filter(|_| kept);
         graph.store = store.map(|handle| Arc::clone(&handle.store));
-        graph.clock = Arc::clone(&outer.clock);
-        graph.busy = Arc::clone(&outer.busy);
+        let setting = Arc::make_mut(&mut graph.setting);
+        setting.clock = Arc::clone(&outer.setting.clock);
+        setting.busy = Arc::clone(&outer.setting.busy);
         let options = Options {
             run: Some(if accumulates { self.own_run() } else { outer.run }),
-            cancel: Cancel(ctx.task.cancel_token().clone()),
+            cancel: ctx.task.cancel_token().cloned().map(Cancel),
             reader_gone: outer.reader_gone.clone(),
             provided: outer.provided.clone(),
             recording: Some(outer.recording),
@@ -117,7 +118,7 @@ impl<E: Send + 'static> Call<'_, E> {
             graph,
             key: self.thread(),
             beginning,
-            options,
+            options: Box::new(options),
         }
     }
 

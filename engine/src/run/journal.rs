@@ -33,6 +33,7 @@ struct Inner {
 }
 
 impl Journal {
+    #[inline]
     fn is_unused(&self) -> bool {
         !self.used.load(Ordering::Acquire)
     }
@@ -78,6 +79,7 @@ impl Journal {
     }
 
     /// Whether nothing was left behind.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().records.is_empty()
     }
@@ -145,15 +147,21 @@ impl Journal {
     }
 
     /// Whether anything was asked in this step.
+    #[inline]
     pub(crate) fn has_asked(&self) -> bool {
         !self.is_unused() && !self.lock().asked.is_empty()
     }
 
     /// Forgets everything: the step has ended.
+    #[inline]
     pub(crate) fn clear(&self) {
-        if !self.used.swap(false, Ordering::AcqRel) {
-            return;
+        if !self.is_unused() {
+            self.wipe();
         }
+    }
+
+    fn wipe(&self) {
+        self.used.store(false, Ordering::Release);
         let mut inner = self.lock();
         inner.records.clear();
         inner.asked.clear();

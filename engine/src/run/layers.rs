@@ -14,13 +14,13 @@ use crate::{
     graph::{NodeSpec, Output, Payload},
     id::ThreadKey,
     layer::{Layer, Next, RunInfo, Scope, StepInfo, TaskInfo, Whole},
-    node::{Context, NodeError},
+    node::{Context, LazyContext, NodeError},
     state::State,
 };
 
 /// A run within its layers.
 pub(crate) async fn drive<S: State>(driver: Box<Driver<S>>) -> Result<RunEnd<S>, RunError> {
-    let layers = Arc::clone(&driver.shared.run.layers);
+    let layers = Arc::clone(&driver.shared.run.setting.layers);
     if layers.is_empty() {
         return driver.drive().await;
     }
@@ -30,7 +30,7 @@ pub(crate) async fn drive<S: State>(driver: Box<Driver<S>>) -> Result<RunEnd<S>,
 
 /// A step within its layers.
 pub(super) async fn superstep<S: State>(driver: &mut Driver<S>) -> Result<StepEnd, RunError> {
-    let layers = Arc::clone(&driver.shared.run.layers);
+    let layers = Arc::clone(&driver.shared.run.setting.layers);
     let info = StepInfo {
         run: run_info(&driver.shared),
         step: driver.shared.step + 1,
@@ -60,7 +60,8 @@ pub(super) async fn call<S: State>(
     let mut gave = None;
     let result = {
         let node = pin!(async {
-            match (spec.call)(&shared.state, payload, ctx).await {
+            let running = (spec.call)(&shared.state, payload, LazyContext(&|| ctx.clone()));
+            match running.await {
                 Ok(output) => {
                     gave = Some(Ok(output));
                     Ok(())
@@ -74,7 +75,7 @@ pub(super) async fn call<S: State>(
                 },
             }
         });
-        Next::new(&shared.run.layers, &info, node).run().await
+        Next::new(&shared.run.setting.layers, &info, node).run().await
     };
     match (gave, result) {
         (Some(Err(stopped)), _) => Err(stopped),

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicI64};
 use tokio::time::Instant;
 
 use super::{
-    Beginning, Journal, OnPending, Options, Outcome, Run,
+    Beginning, Cancel, Journal, OnPending, Options, Outcome, Run,
     answer::answer_records,
     barrier::Sizes,
     behind::{Durability, StoreHandle, Writes},
@@ -26,7 +26,7 @@ use super::{
     step::Shared,
 };
 use crate::{
-    checkpoint::{At, Checkpoint, Seq, StoreDurability},
+    checkpoint::{At, Checkpoint, Checkpointer, Seq, StoreDurability},
     dynamic::Compat,
     graph::Graph,
     id::{RunId, ThreadKey},
@@ -50,40 +50,46 @@ impl<S: State> Opened<S> {
     }
 }
 
-/// Opens a run as its options say.
-pub(crate) async fn open<S: State>(mut run: Run<S>) -> Result<Opened<S>, RunError> {
+/// A run about to open as its options say.
+pub(crate) fn prepare<S: State>(mut run: Run<S>) -> (Box<Opening<S>>, Beginning<S>) {
     let sender = run.options.events.take();
     run.options.reader_gone = sender.as_ref().and_then(|sender| sender.reader_gone.clone());
     let sink = Sink::of(sender);
-    open_with(run, sink).await
+    prepare_with(run, sink)
 }
 
-/// Opens a run whose events go to `sink`.
-pub(crate) async fn open_with<S: State>(run: Run<S>, sink: Sink<S>) -> Result<Opened<S>, RunError> {
+/// The same of a run whose events go to `sink`. In a box, as everything here that is large or rare: what the future of a
+/// run has room for is moved with it.
+pub(crate) fn prepare_with<S: State>(run: Run<S>, sink: Sink<S>) -> (Box<Opening<S>>, Beginning<S>) {
     let Run {
         graph,
         key,
         beginning,
         options,
     } = run;
-    let mut opening = Opening::of(graph, key, options, sink);
+    (Box::new(Opening::of(graph, key, options, sink)), beginning)
+}
+
+/// Takes the thread and begins.
+pub(crate) async fn open<S: State>(
+    (mut opening, beginning): (Box<Opening<S>>, Beginning<S>),
+) -> Result<Opened<S>, RunError> {
     opening.refuse_unfit()?;
     let found = match opening.take(Some(&beginning)).await? {
         Taken::Cancelled => return Ok(Opened::Ended(Outcome::Cancelled)),
-        Taken::Found(found) => found.map(|found| *found),
+        Taken::Found(found) => found,
     };
     if let (true, Some(own)) = (opening.options.accumulates, opening.options.run)
         && let Some(last) = found.as_ref().and_then(|found| found.run.as_ref())
         && share_a_step(last.run, own)
     {
-        return Err(RunError::Busy { thread: opening.key });
+        return Err(RunError::Busy {
+            thread: opening.key.clone(),
+        });
     }
     match beginning {
-        Beginning::Input(input) => opening
-            .admit(input, found)
-            .await
-            .map(|driver| Opened::Open(Box::new(driver))),
-        Beginning::Resume(answers) => opening.resume(answers, found).await,
+        Beginning::Input(input) => opening.admit(input, found).await.map(Opened::Open),
+        Beginning::Resume(answers) => Box::pin(opening.resume(answers, found)).await,
     }
 }
 
@@ -94,13 +100,13 @@ pub(super) async fn edit<S: State>(
     update: S::Update,
     as_node: AsNode,
 ) -> Result<Seq, RunError> {
-    let mut opening = Opening::of(run.graph, run.key, run.options, sink);
+    let mut opening = Box::new(Opening::of(run.graph, run.key, run.options, sink));
     if opening.graph.store.is_none() {
         return Err(opening.no_checkpointer());
     }
     match opening.take(None).await? {
         Taken::Cancelled => Err(opening.unknown()),
-        Taken::Found(found) => opening.write_edit(found.map(|found| *found), update, as_node).await,
+        Taken::Found(found) => opening.write_edit(found, update, as_node).await,
     }
 }
 
@@ -112,10 +118,10 @@ enum Taken {
 }
 
 /// Everything a driver is made of, before the state is known.
-pub(super) struct Opening<S: State> {
+pub(crate) struct Opening<S: State> {
     pub(super) graph: Graph<S>,
     pub(super) key: ThreadKey,
-    pub(super) options: Options<S>,
+    pub(super) options: Box<Options<S>>,
     sink: Sink<S>,
     deadline: Option<Instant>,
     hold: Option<Hold>,
@@ -123,7 +129,7 @@ pub(super) struct Opening<S: State> {
 }
 
 impl<S: State> Opening<S> {
-    pub(super) fn of(graph: Graph<S>, key: ThreadKey, mut options: Options<S>, sink: Sink<S>) -> Self {
+    pub(super) fn of(graph: Graph<S>, key: ThreadKey, mut options: Box<Options<S>>, sink: Sink<S>) -> Self {
         options.time_limit = options.time_limit.or(graph.parts.rules.deadline);
         Self {
             // A deadline is of the running process, never of the record.
@@ -139,9 +145,17 @@ impl<S: State> Opening<S> {
 
     /// Takes the thread and finds the checkpoint to begin from.
     async fn take(&mut self, beginning: Option<&Beginning<S>>) -> Result<Taken, RunError> {
-        let Some(store) = self.graph.store.clone() else {
-            return Ok(Taken::Found(None));
-        };
+        match self.graph.store.clone() {
+            None => Ok(Taken::Found(None)),
+            Some(store) => Box::pin(self.take_from(store, beginning)).await,
+        }
+    }
+
+    async fn take_from(
+        &mut self,
+        store: Arc<dyn Checkpointer>,
+        beginning: Option<&Beginning<S>>,
+    ) -> Result<Taken, RunError> {
         let Some(hold) = self.turn().await? else {
             return Ok(Taken::Cancelled);
         };
@@ -181,13 +195,19 @@ impl<S: State> Opening<S> {
                 None => std::future::pending().await,
             }
         };
+        let cancelled = async {
+            match &self.options.cancel {
+                Some(Cancel(token)) => token.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            hold = self.graph.busy.hold(&self.key, self.options.on_busy) => {
+            hold = self.graph.setting.busy.hold(&self.key, self.options.on_busy) => {
                 let busy = || RunError::Busy { thread: self.key.clone() };
                 hold.ok_or_else(busy).map(Some)
             }
-            () = self.options.cancel.0.cancelled() => Ok(None),
+            () = cancelled => Ok(None),
             () = timed_out => Err(RunError::TimeLimit { thread: Box::new(self.key.clone()), limit }),
         }
     }
@@ -274,11 +294,11 @@ impl<S: State> Opening<S> {
         })
     }
 
-    pub(super) fn driver(self, state: S, step: i64, run: RunId, journal: Journal) -> Driver<S> {
+    pub(super) fn driver(self: Box<Self>, state: S, step: i64, run: RunId, journal: Journal) -> Box<Driver<S>> {
         self.driver_at(Arc::new(state), step, run, journal)
     }
 
-    pub(super) fn driver_at(self, state: Arc<S>, step: i64, run: RunId, journal: Journal) -> Driver<S> {
+    pub(super) fn driver_at(self: Box<Self>, state: Arc<S>, step: i64, run: RunId, journal: Journal) -> Box<Driver<S>> {
         let Self {
             graph,
             key,
@@ -287,16 +307,14 @@ impl<S: State> Opening<S> {
             deadline,
             hold,
             handle,
-        } = self;
+        } = *self;
         let breakpoints = (graph.parts.breakpoints).unless_said(options.stop_before, options.stop_after);
         let context = Arc::new(RunContext {
             key,
             run,
             outer: options.outer,
-            topology: Arc::clone(&graph.parts.topology),
-            clock: graph.clock,
-            busy: graph.busy,
-            cancel: options.cancel.0,
+            setting: graph.setting,
+            cancel: options.cancel.map(|Cancel(token)| token),
             drain: options.drain,
             meter: Meter::of(options.budget),
             reader_gone: options.reader_gone,
@@ -310,12 +328,10 @@ impl<S: State> Opening<S> {
             flights: Flights::default(),
             limit: options.concurrency.map(RunLimit::new),
             held: options.held,
-            layers: graph.layers,
             cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
-            ways: graph.ways,
             step: AtomicI64::new(step),
         });
-        Driver {
+        Box::new(Driver {
             _writes: Writes::of(&context),
             waiting: Waiting::new(&graph.parts.topology),
             shared: Shared::of(graph.parts, context, state, sink, step),
@@ -334,10 +350,11 @@ impl<S: State> Opening<S> {
             parent: None,
             late: Late::default(),
             has_records: false,
+            straight: false,
             breakpoints,
             may_pause: false,
             _hold: hold,
-        }
+        })
     }
 }
 

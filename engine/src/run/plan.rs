@@ -101,8 +101,17 @@ pub(crate) fn plan_lone<P>(
         *tasks = plan(topology, vec![std::mem::take(departure)], waiting, now);
         return;
     }
-    let edges = topology.exits(departure.node).edges.iter().copied();
-    let nodes = edges.chain(departure.chosen.drain(..));
+    let edges = topology.exits(departure.node).edges.as_slice();
+    let only = match (edges, departure.chosen.as_slice()) {
+        ([node], []) | ([], [node]) => Some(*node),
+        _ => None,
+    };
+    if let (Some(node), [task]) = (only, tasks.as_mut_slice()) {
+        *task = Seed { node, send: None };
+        departure.chosen.clear();
+        return;
+    }
+    let nodes = edges.iter().copied().chain(departure.chosen.drain(..));
     tasks.clear();
     tasks.extend(nodes.map(|node| Seed { node, send: None }));
     if tasks.len() > 1 {

@@ -47,10 +47,10 @@ enum Stand {
 }
 
 impl Stand {
-    const fn of<S: State>(end: Option<&End<S>>) -> Self {
+    fn of<S: State>(end: Option<&End<S>>) -> Self {
         match end {
             None | Some(End::Asked(_) | End::Paused | End::Drained | End::OverBudget(_)) => Self::Open,
-            Some(End::Output(Output { cancelled: None, .. })) => Self::Finished,
+            Some(End::Output(output)) if output.cancelled.is_none() => Self::Finished,
             Some(
                 End::Output(_) | End::Failed { .. } | End::Cancelled | End::CutOff | End::TimeLimit | End::Unsaved(_),
             ) => Self::Over,
@@ -176,7 +176,7 @@ impl<S: State> Shared<S> {
 
     /// As exact as it is kept.
     fn now(&self) -> DateTime<Utc> {
-        self.run.clock.now().trunc_subsecs(6)
+        self.run.setting.clock.now().trunc_subsecs(6)
     }
 }
 
@@ -227,7 +227,7 @@ impl<S: State> Driver<S> {
             topology,
         };
         let waited_for = |node| watch.joins.iter().any(|watched| watch.sources(watched).contains(&node));
-        let around = self.shared.cut.as_ref().unwrap_or(&self.shared.run.cancel);
+        let around = self.shared.cut.as_ref().or(self.shared.run.cancel.as_ref());
         let cuts = nodes.map(|node| waited_for(node).then(|| Arc::new(Cut::under(around))));
         watch.cuts = cuts.collect();
         Some(watch)
@@ -270,7 +270,9 @@ impl<S: State> Driver<S> {
             .await?;
         }
         for (at, end) in ended() {
-            if let (End::Output(Output { cancelled: Some(_), .. }), Some(cut)) = (end, watch.and_then(|w| w.cut(at))) {
+            if let (End::Output(output), Some(cut)) = (end, watch.and_then(|w| w.cut(at)))
+                && output.cancelled.is_some()
+            {
                 cut.token.cancel();
             }
             self.tell_end(at, end).await;

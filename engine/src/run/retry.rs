@@ -43,7 +43,9 @@ pub(super) async fn pick_up<S: State>(shared: &Shared<S>, ctx: &mut TaskContext)
         Err(error) => return Some(End::failed(NodeError::terminal(error), ctx)),
     };
     ctx.attempt = stored.failed.saturating_add(1);
-    let left = (stored.due - shared.run.clock.now()).to_std().unwrap_or_default();
+    let left = (stored.due - shared.run.setting.clock.now())
+        .to_std()
+        .unwrap_or_default();
     if left.is_zero() {
         return None;
     }
@@ -86,7 +88,7 @@ fn attempt_record<S: State>(
     delay: Duration,
 ) -> Result<TaskRecord, StateError> {
     let due = chrono::TimeDelta::from_std(delay).unwrap_or(chrono::TimeDelta::MAX);
-    let now = shared.run.clock.now();
+    let now = shared.run.setting.clock.now();
     let body = encode_record(&StoredAttempt {
         failed: ctx.attempt,
         due: now.checked_add_signed(due).unwrap_or(now),

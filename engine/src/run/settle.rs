@@ -29,6 +29,11 @@ pub(super) async fn settle<S: State>(
         // In a box, so that only a graph with handlers has room for them.
         Some(handler) => Box::pin(handled(shared, handler, ctx, payload)).await,
     };
+    close(shared, task, end).await
+}
+
+/// What a task's end means to the fan-out it is an item of, and to the step.
+pub(super) async fn close<S: State>(shared: &Shared<S>, task: &Seed<Payload>, end: End<S>) -> End<S> {
     let end = items::settle(shared, task, end).await;
     if let (End::Failed { .. }, Some(cut), OnFailure::CancelSiblings) =
         (&end, &shared.cut, shared.parts.rules.on_failure)

@@ -35,7 +35,8 @@ use crate::{
     checkpoint::CheckpointError,
     graph::{Leave, NodeSpec, Output, Parts, Payload},
     node::{
-        Arrived, Calls, Caught, Context, Cut, Emitter, Living, NodeError, NodeErrorKind, RunContext, TaskContext, share,
+        Arrived, Calls, Caught, Context, Cut, Emitter, LazyContext, Living, NodeError, NodeErrorKind, RunContext,
+        TaskContext, share,
     },
     state::State,
 };
@@ -254,7 +255,7 @@ pub(crate) async fn run_one<S: State>(shared: &Shared<S>, task: &Seed<Payload>, 
         held: None,
         arrived: shared.arrived.clone(),
         begins_at: shared.begins_at,
-        cut: cut.or_else(|| shared.cut.as_ref().map(|step| Arc::new(Cut::under(step)))),
+        cut: cut.or_else(|| shared.cut.as_ref().map(|step| Arc::new(Cut::under(Some(step))))),
         life: None,
         caught: None,
         calls: None,
@@ -282,16 +283,14 @@ pub(super) async fn attempts<S: State>(shared: &Shared<S>, mut ctx: TaskContext,
             calls.begin(ctx.attempt);
         }
         let error = match cache::within(shared, spec, &ctx, payload).await {
-            Ok(End::Output(output)) => {
-                if output.cached
-                    && let Some(calls) = &ctx.calls
-                {
-                    calls.not_entered();
+            Ok(End::Output(mut output)) => {
+                if let Some(calls) = ctx.calls {
+                    if output.cached {
+                        calls.not_entered();
+                    }
+                    output.calls = Some(calls);
                 }
-                return End::Output(Output {
-                    calls: ctx.calls,
-                    ..output
-                });
+                return End::Output(output);
             }
             Ok(end) => return end,
             Err(error) => error,
@@ -335,8 +334,9 @@ pub(super) async fn attempt<S: State>(
     let body = AssertUnwindSafe(async {
         let emitter = shared.emitter.clone();
         let ctx = Context { task, emitter };
-        if shared.run.layers.is_empty() {
-            (spec.call)(&shared.state, payload, ctx).await
+        if shared.run.setting.layers.is_empty() {
+            let running = (spec.call)(&shared.state, payload, LazyContext(&|| ctx.clone()));
+            running.await
         } else {
             Box::pin(layers::call(shared, spec, payload, ctx)).await
         }
@@ -373,7 +373,7 @@ pub(super) async fn attempt<S: State>(
 }
 
 /// What an attempt has come to.
-fn ended<S: State>(
+pub(super) fn ended<S: State>(
     shared: &Shared<S>,
     spec: &NodeSpec<S>,
     ctx: &TaskContext,
@@ -405,10 +405,11 @@ fn ended<S: State>(
                 Some(adopt) => adopt(error.into_left()?).map(End::Output),
                 None => Err(error),
             },
-            NodeErrorKind::Leaves => Ok(End::Output(Output {
-                leave: Some(Box::new(error.into_left()?)),
-                ..Output::of(S::Update::default())
-            })),
+            NodeErrorKind::Leaves => {
+                let mut output = Output::of(S::Update::default());
+                output.leave = Some(Box::new(error.into_left()?));
+                Ok(End::Output(output))
+            }
             NodeErrorKind::TimeLimit if shared.run.is_timed_out() => Ok(End::TimeLimit),
             // A cancellation or time limit that is not this run's is that of another, whose end the node has passed on.
             NodeErrorKind::Cancelled

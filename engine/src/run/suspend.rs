@@ -18,7 +18,7 @@ use crate::{
     ask::Question,
     checkpoint::{Commit, RecordKind, RunStatus, TaskRecord},
     dynamic::Compat,
-    graph::{Goto, Leave, Output, Parts, Payload},
+    graph::{Goto, Leave, Output, Parts, Payload, Rare},
     node::{Caught, Failure, NodeError, handler_task},
     state::{State, StateError},
 };
@@ -451,16 +451,18 @@ pub(super) fn restore_output<S: State>(
         .also
         .into_iter()
         .map(|route| route.position(&parts.topology, node));
-    Ok(Output {
-        route: route.transpose()?,
+    let rare = Rare {
         also: also.collect::<Result<_, Lost>>()?,
         goto: stored.goto.into_iter().map(goto).collect::<Result<_, Lost>>()?,
         leave: stored.leave,
         spend: stored.spend,
         cancelled: stored.cancelled,
         by,
-        ..Output::of(stored.update)
-    })
+        ..Rare::default()
+    };
+    let mut output = Output::with(stored.update, rare);
+    output.route = route.transpose()?;
+    Ok(output)
 }
 
 fn failure_record(task: String, failure: &Failure) -> Result<TaskRecord, RunError> {

@@ -63,7 +63,7 @@ impl<S: State> Graph<S> {
     /// clock are not used, this graph's are.
     #[must_use]
     pub fn with_older(mut self, older: Self) -> Self {
-        Arc::make_mut(&mut self.older).push(older);
+        Arc::make_mut(self.older.get_or_insert_default()).push(older);
         self
     }
 
@@ -90,7 +90,12 @@ impl<S: State> Opening<S> {
         }
         let older = match self.graph.versions {
             Versions::Latest | Versions::Refuse => None,
-            Versions::Pin => self.graph.older.iter().find(|older| older.wrote(stored)),
+            Versions::Pin => self
+                .graph
+                .older
+                .iter()
+                .flat_map(|older| older.iter())
+                .find(|older| older.wrote(stored)),
         };
         let Some(older) = older else {
             return Err(RunError::OtherVersion {
@@ -101,6 +106,7 @@ impl<S: State> Opening<S> {
             });
         };
         self.graph.parts = Arc::clone(&older.parts);
+        Arc::make_mut(&mut self.graph.setting).topology = Arc::clone(&older.parts.topology);
         let mut required = self.graph.parts.requires.iter();
         match required.find(|(id, _)| !self.options.provided.contains(*id)) {
             None => Ok(()),

@@ -11,6 +11,7 @@ pub struct Changes {
 
 impl Changes {
     /// Notes that a field is about to be written; `mark` is asked at its first write of the step only.
+    #[inline]
     pub fn touch(&mut self, field: usize, mark: impl FnOnce() -> Mark) {
         if self.fields.insert(field) {
             if self.marks.len() <= field {
@@ -23,6 +24,7 @@ impl Changes {
     }
 
     /// Notes that a field is set as a whole, whatever was noted of it before.
+    #[inline]
     pub fn set(&mut self, field: usize) {
         self.touch(field, || Mark::WHOLE);
         if let Some(slot) = self.marks.get_mut(field) {
@@ -60,11 +62,13 @@ impl Changes {
 
     /// The touched fields.
     #[must_use]
+    #[inline]
     pub const fn fields(&self) -> &FieldSet {
         &self.fields
     }
 
     /// Forgets everything, keeping the memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.fields.clear();
     }

@@ -53,6 +53,7 @@ impl FieldSet {
     }
 
     /// Adds a field; says whether it was new.
+    #[inline]
     pub fn insert(&mut self, field: usize) -> bool {
         let bit = 1_u64 << (field % 64);
         let word = match field / 64 {
@@ -74,6 +75,7 @@ impl FieldSet {
 
     /// Whether a field is in the set.
     #[must_use]
+    #[inline]
     pub fn contains(&self, field: usize) -> bool {
         let word = match field / 64 {
             0 => self.first,
@@ -84,11 +86,13 @@ impl FieldSet {
 
     /// Whether no field is in it.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.first == 0 && self.rest.iter().all(|word| *word == 0)
     }
 
     /// Takes all fields out, keeping the memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.first = 0;
         if !self.rest.is_empty() {

@@ -28,7 +28,7 @@ impl Coverage {
     pub fn of<S: State>(mut graph: Graph<S>) -> (Graph<S>, Self) {
         let topology = Arc::clone(&graph.parts.topology);
         let ways = Arc::new(Ways::new(&topology));
-        graph.ways = Some(Arc::clone(&ways));
+        Arc::make_mut(&mut graph.setting).ways = Some(Arc::clone(&ways));
         (graph, Self { topology, ways })
     }
 

@@ -48,18 +48,18 @@ async fn chat(graph: &Graph<Chat>, thread: &ThreadKey) {
     assert_eq!((state.logged, state.docs.len()), (1, 3));
 }
 
-fn thread(at: usize) -> ThreadKey {
-    ThreadKey::new(
-        TenantId::authenticated("bench").unwrap(),
-        ThreadId::new(at.to_string()).unwrap(),
-    )
-}
-
-fn job(graph: Graph<Chat>) -> impl Fn(usize) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Clone + Send {
-    move |at| {
-        let graph = graph.clone();
-        Box::pin(async move { chat(&graph, &thread(at)).await })
-    }
+/// So many chats, each on a thread of its own.
+async fn chats(graph: Graph<Chat>, runs: usize, at_once: usize) {
+    let shared = Arc::new((graph, TenantId::authenticated("bench").unwrap()));
+    let job = move |at: usize| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (graph, tenant) = &*shared;
+            let thread = ThreadKey::new(tenant.clone(), ThreadId::new(at.to_string()).unwrap());
+            chat(graph, &thread).await;
+        }
+    };
+    concurrent(runs, at_once, job).await;
 }
 
 fn figures(part: &str, runs: usize, (time, least): (Spent, Spent)) -> Figures {
@@ -75,9 +75,9 @@ fn figures(part: &str, runs: usize, (time, least): (Spent, Spent)) -> Figures {
 }
 
 pub(super) async fn unkept() -> Vec<Figures> {
-    let job = job(graph());
+    let graph = graph();
     let times = beside(
-        || repeat(|| concurrent(RUNS, 64, job.clone())),
+        || repeat(|| chats(graph.clone(), RUNS, 64)),
         || floor::chats(RUNS, QUESTION, false),
     );
     vec![figures("", RUNS, times.await)]
@@ -87,7 +87,7 @@ pub(super) async fn in_memory() -> Vec<Figures> {
     let mut all = Vec::new();
     for runs in [RUNS, RUNS * 10] {
         let times = beside(
-            || once(concurrent(runs, 64, job(graph().checkpointer(Memory::new())))),
+            || once(chats(graph().checkpointer(Memory::new()), runs, 64)),
             || floor::chats(runs, QUESTION, true),
         );
         let part = if runs == RUNS { "" } else { "ten times the threads" };
@@ -104,8 +104,7 @@ pub(super) async fn on_sqlite() -> Vec<Figures> {
     for at_once in [1, 64] {
         let folder = tempfile::tempdir().unwrap();
         let store = Sqlite::open(folder.path().join("threads.db")).await.unwrap();
-        let job = job(graph().checkpointer(store));
-        let time = once(concurrent(RUNS_ON_DISK, at_once, job)).await;
+        let time = once(chats(graph().checkpointer(store), RUNS_ON_DISK, at_once)).await;
         let part = format!("{at_once} at a time");
         let mut figures = figures(&part, RUNS_ON_DISK, (time, least));
         figures.bytes = Some(folder_bytes(folder.path(), "threads.db").await);

@@ -104,19 +104,20 @@ pub(super) struct Walk<S: State> {
     /// between has loaded its state, and so does the replay.
     state: Option<Arc<S>>,
     /// The newest driver, with what is to run next.
-    pub(super) last: Option<Driver<S>>,
+    pub(super) last: Option<Box<Driver<S>>>,
 }
 
 impl<S: State> Walk<S> {
     pub(super) fn new(graph: &Graph<S>, key: ThreadKey, store: Arc<dyn Checkpointer>, provided: TypeMap) -> Self {
+        let mut graph = Graph {
+            store: None,
+            cache: None,
+            ..graph.clone()
+        };
+        // What a layer counts and tells is of runs, and this is none.
+        Arc::make_mut(&mut graph.setting).layers = Arc::default();
         Self {
-            graph: Graph {
-                store: None,
-                // What a layer counts and tells is of runs, and this is none.
-                layers: Arc::default(),
-                cache: None,
-                ..graph.clone()
-            },
+            graph,
             key,
             store,
             bodies: false,
@@ -209,13 +210,17 @@ impl<S: State> Walk<S> {
     }
 
     /// A driver that writes nothing, at a checkpoint about to come out.
-    fn stage(&self, state: Arc<S>, before: Option<&Checkpoint>, after: &Checkpoint, options: Options<S>) -> Driver<S> {
+    fn stage(
+        &self,
+        state: Arc<S>,
+        before: Option<&Checkpoint>,
+        after: &Checkpoint,
+        options: Options<S>,
+    ) -> Box<Driver<S>> {
         let run = after.info.run.unwrap_or_else(|| RunId::from(Uuid::nil()));
-        let graph = Graph {
-            clock: Arc::new(Stopped(after.info.created_at)),
-            ..self.graph.clone()
-        };
-        let mut opening = Opening::of(graph, self.key.clone(), options, Sink::Nobody);
+        let graph = self.graph.clone().clock(Stopped(after.info.created_at));
+        let opening = Opening::of(graph, self.key.clone(), Box::new(options), Sink::Nobody);
+        let mut opening = Box::new(opening);
         if opening.options.replay.is_some()
             && let Some(before) = before
         {
@@ -451,7 +456,7 @@ impl<S: State> Walk<S> {
     }
 
     /// Compares what has come out with the checkpoint, and goes on from there.
-    fn settle(&mut self, driver: Driver<S>, after: &Checkpoint) -> Compared {
+    fn settle(&mut self, driver: Box<Driver<S>>, after: &Checkpoint) -> Compared {
         let recorded = self.decoded(after)?.encode()?;
         of_states(&recorded, &driver.shared.state.encode()?)?;
         let parts = Arc::clone(&self.graph.parts);
