@@ -18,6 +18,7 @@ mod branches;
 mod chains;
 mod commits;
 mod ground;
+mod kept;
 mod lists;
 mod outbox;
 mod owners;
@@ -29,8 +30,11 @@ mod tenants;
 
 use stepgraph::Checkpointer;
 
-use self::ground::Fact;
 pub use self::report::{Report, Verdict};
+use self::{
+    ground::Fact,
+    kept::{KeptFact, Opener},
+};
 
 const GROUPS: [&[Fact]; 10] = [
     roundtrips::FACTS,
@@ -72,19 +76,81 @@ where
 {
     let mut report = Report::default();
     for fact in facts() {
-        let verdict = match left_out.iter().find(|(name, _)| *name == fact.name) {
-            Some((_, reason)) => Verdict::Skipped((*reason).to_owned()),
-            None => match (fact.holds)(&make().await).await {
-                Ok(()) => Verdict::Passed,
-                Err(broken) => Verdict::Failed(broken.to_string()),
-            },
+        let verdict = match reason(fact.name, left_out) {
+            Some(reason) => Verdict::Skipped(reason),
+            None => verdict((fact.holds)(&make().await).await),
         };
         report.add(fact.name, verdict);
     }
+    refuse_unknown(&mut report, left_out, names);
+    report
+}
+
+/// The names of the facts about stores that outlive their handle, in the order in which they are checked.
+pub fn kept_names() -> impl Iterator<Item = &'static str> {
+    kept::FACTS.iter().map(|fact| fact.name)
+}
+
+/// Checks what holds over the closing and opening of a store that outlives its handle, and between two openings of one.
+/// `open` is given a name: for a new one it opens a fresh and empty store, for one given before the same store again, of
+/// which an earlier opening may still be there.
+///
+/// A store that keeps nothing beyond its handle, such as the one in memory, has no such facts.
+///
+/// ```
+/// use stepgraph_checkpoint::{Sqlite, conformance};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// let open = async |name: &str| Sqlite::open(folder.path().join(name)).await.expect("a file");
+/// let report = conformance::check_kept(open).await;
+/// assert!(report.passed(), "{report}");
+/// # Ok(()) }
+/// ```
+pub async fn check_kept<F, S>(open: F) -> Report
+where
+    F: AsyncFn(&str) -> S,
+    S: Checkpointer,
+{
+    check_kept_except(open, &[]).await
+}
+
+/// The same but for some facts, each named with the reason why it is left out.
+pub async fn check_kept_except<F, S>(open: F, left_out: &[(&str, &str)]) -> Report
+where
+    F: AsyncFn(&str) -> S,
+    S: Checkpointer,
+{
+    let opener = Opener(open);
+    let mut report = Report::default();
+    for KeptFact { name, holds } in kept::FACTS {
+        let verdict = match reason(name, left_out) {
+            Some(reason) => Verdict::Skipped(reason),
+            // The fact's name is the store's: each is different, and fit for a file, a schema or a prefix.
+            None => verdict(holds(&opener, name).await),
+        };
+        report.add(name, verdict);
+    }
+    refuse_unknown(&mut report, left_out, kept_names);
+    report
+}
+
+fn verdict(found: ground::Found) -> Verdict {
+    match found {
+        Ok(()) => Verdict::Passed,
+        Err(broken) => Verdict::Failed(broken.to_string()),
+    }
+}
+
+fn reason(fact: &str, left_out: &[(&str, &str)]) -> Option<String> {
+    let found = left_out.iter().find(|(name, _)| *name == fact);
+    found.map(|(_, reason)| (*reason).to_owned())
+}
+
+fn refuse_unknown<I: Iterator<Item = &'static str>>(report: &mut Report, left_out: &[(&str, &str)], names: fn() -> I) {
     for (name, _) in left_out {
-        if facts().all(|fact| fact.name != *name) {
+        if names().all(|fact| fact != *name) {
             report.add(name, Verdict::Failed("there is no such fact to leave out".to_owned()));
         }
     }
-    report
 }

@@ -248,3 +248,26 @@ fn no_two_facts_have_one_name() {
     assert_eq!(distinct.len(), names.len());
     assert!(names.len() >= 40);
 }
+
+/// A store whose handle takes with it what it kept.
+#[tokio::test]
+async fn a_store_that_forgets_with_its_handle_is_seen() {
+    let report = conformance::check_kept(async |_: &str| Memory::new()).await;
+    let failed: Vec<_> = report.failed().collect();
+    for fact in [
+        "what_was_committed_is_read_after_reopening",
+        "a_writer_goes_on_under_its_epoch_after_reopening",
+        "epochs_grow_over_reopening",
+        "a_commit_is_read_at_once_through_another_opening",
+    ] {
+        assert!(failed.contains(&fact), "{fact} went unseen:\n{report}");
+    }
+    let left_out: Vec<_> = conformance::kept_names()
+        .map(|name| (name, "it keeps nothing"))
+        .collect();
+    let report = conformance::check_kept_except(async |_: &str| Memory::new(), &left_out).await;
+    assert_eq!(report.skipped().count(), left_out.len());
+    assert!(!report.passed(), "nothing was checked");
+    let report = conformance::check_kept_except(async |_: &str| Memory::new(), &[("misspelt", "not today")]).await;
+    assert!(report.failed().any(|name| name == "misspelt"));
+}

@@ -29,3 +29,18 @@ async fn sqlite_holds_to_every_fact() {
     println!("{report}");
     assert!(report.passed(), "{report}");
 }
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn what_sqlite_keeps_it_keeps_over_reopening() {
+    use stepgraph_checkpoint::{Durability, Sqlite, SqliteOptions};
+
+    let folder = tempfile::tempdir().unwrap();
+    let report = conformance::check_kept(async |name: &str| {
+        let options = SqliteOptions::default().durability(Durability::Normal);
+        Sqlite::open_with(folder.path().join(name), options).await.unwrap()
+    })
+    .await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}

@@ -19,6 +19,7 @@ facts![
     records_grow_over_several_commits,
     an_empty_body_comes_back,
     nul_and_unicode_come_back_in_names_and_keys,
+    names_of_a_thousand_characters_come_back,
     five_hundred_records_in_one_commit_come_back,
     records_of_a_nested_graph_stay_apart,
 ];
@@ -188,6 +189,22 @@ async fn nul_and_unicode_come_back_in_names_and_keys(store: &dyn Checkpointer) -
     wanted.sort_by(|a, b| a.task.cmp(&b.task));
     hand.record(written).await?;
     same("the records", &hand.get(At::Head).await?.records, &wanted)
+}
+
+async fn names_of_a_thousand_characters_come_back(store: &dyn Checkpointer) -> Found {
+    let mut hand = Hand::begun(store, key("acme", "t")?).await?;
+    // Digits that do not repeat themselves: a store that packs texts must not get away with a short one.
+    let long = |seed: u64| {
+        let mut number = seed;
+        let digits = std::iter::repeat_with(move || {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from_digit(u32::try_from(number >> 60).unwrap_or(0), 16).unwrap_or('0')
+        });
+        digits.take(1000).collect::<String>()
+    };
+    let written = vec![record(&long(1), RecordKind::Effect, &long(2), "body")];
+    hand.record(written.clone()).await?;
+    same("the records", &hand.get(At::Head).await?.records, &written)
 }
 
 async fn five_hundred_records_in_one_commit_come_back(store: &dyn Checkpointer) -> Found {

@@ -33,3 +33,28 @@ async fn redis_holds_to_every_fact() {
     println!("{report}");
     assert!(report.passed(), "{report}");
 }
+
+#[tokio::test]
+async fn what_postgres_keeps_it_keeps_over_reopening() {
+    let url = stepgraph_live::Postgres::shared().unwrap().database().await.unwrap();
+    let report = conformance::check_kept(async |name: &str| {
+        let options = PostgresOptions::default().durability(Durability::Normal).schema(name);
+        Postgres::open_with(&url, options).await.unwrap()
+    })
+    .await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}
+
+#[tokio::test]
+async fn what_redis_keeps_it_keeps_over_reopening() {
+    let server = stepgraph_live::Redis::start(stepgraph_live::Fsync::Never).unwrap();
+    let url = server.url();
+    let report = conformance::check_kept(async |name: &str| {
+        let options = RedisOptions::default().prefix(format!("{name}:"));
+        Redis::open_with(&url, &options).await.unwrap()
+    })
+    .await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}

@@ -268,6 +268,20 @@ async fn rows_that_make_no_sense_are_named_and_not_guessed() {
     }
 }
 
+/// What PostgreSQL cannot find again it refuses to keep, and the store says what to do.
+#[tokio::test]
+async fn a_key_that_is_too_long_is_refused_with_a_remedy() {
+    let store = Postgres::open(&database().await).await.unwrap();
+    let key = key("t");
+    let epoch = begun(&store, &key).await;
+    let mut commit = everything(2);
+    let digits = (0_u32..2000).map(|number| number.wrapping_mul(2_654_435_761).to_string());
+    commit.records[0].key = digits.collect();
+    let refused = store.commit(&key, epoch, Some(Seq(1)), commit).await.unwrap_err();
+    assert!(refused.to_string().contains("shorten it"), "{refused}");
+    store.commit(&key, epoch, Some(Seq(1)), everything(2)).await.unwrap();
+}
+
 #[tokio::test]
 async fn deleting_leaves_no_row_of_the_thread() {
     let url = database().await;
