@@ -91,6 +91,7 @@ pub(crate) use self::{
     hosting::enter,
     journal::{Journal, decode_record, encode_record},
     limits::RunLimit,
+    recorded::unnamed_answer,
     replay::Notes,
     version::Inherited,
     ways::Ways,

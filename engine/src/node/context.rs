@@ -25,6 +25,7 @@ use crate::{
     ask::{Ask, Question},
     cache::NodeCache,
     checkpoint::{Commit, TaskRecord},
+    dynamic::Compat,
     graph::{Leave, Setting},
     id::{RunId, TenantId, ThreadKey},
     run::{Drain, Hears, Inherited, Inside, Journal, Meter, Notes, Recording, RunLimit, StoreHandle, SubgraphError},
@@ -91,6 +92,7 @@ pub(crate) struct RunContext {
     pub(crate) run: RunId,
     /// The task that this run is part of, if its graph is inside another.
     pub(crate) outer: Option<TaskContext>,
+    pub(crate) compat: Compat,
     pub(crate) setting: Arc<Setting>,
     /// What cancels the run, if anything may.
     pub(crate) cancel: Option<CancellationToken>,
@@ -480,7 +482,7 @@ impl<E: Send + 'static> Context<E> {
     )]
     pub fn ask_as<Q: Ask>(&self, name: &str, question: Q) -> Result<Q::Answer, NodeError> {
         let task = &self.task;
-        if task.run.store.is_none() {
+        if task.run.store.is_none() && task.run.compat == Compat::Strict {
             return Err(NodeError::terminal(SubgraphError::QuestionNotKept {
                 question: name.to_owned(),
                 graph: task.run.setting.topology.graph.clone(),
@@ -488,7 +490,9 @@ impl<E: Send + 'static> Context<E> {
         }
         task.refuse_late()?;
         let id = task.id();
-        let problem = match task.run.journal.answer(&id, name).map(serde_json::from_value) {
+        let answer = task.run.journal.answer(&id, name);
+        let answer = answer.or_else(|| crate::run::unnamed_answer(task, &id, name));
+        let problem = match answer.map(serde_json::from_value) {
             Some(Ok(answer)) => return Ok(answer),
             Some(Err(error)) => Some(format!("the answer does not fit: {error}")),
             None => None,

@@ -30,7 +30,7 @@ pub(super) fn answer_records(
 ) -> Result<Vec<TaskRecord>, RunError> {
     let answers = match compat {
         Compat::Strict => answers,
-        Compat::Recorded => recorded::fitting_answers(records, answers),
+        Compat::Recorded => recorded::fitting_answers(records, answers)?,
     };
     let open = open_questions(records);
     let ids = || open.iter().map(|(_, question)| question.id.clone()).collect::<Vec<_>>();

@@ -233,6 +233,7 @@ impl<S: State> Opening<S> {
             .map_or_else(|| RunId::from(self.graph.setting.clock.id()), |mark| mark.run);
         let command = self.options.command.take();
         let mut records = found.records;
+        let (unnamed, laid_out) = recorded::unnamed(parts.compat, &records, &answers, command.as_ref());
         let mut given = if in_place {
             let withdrawn = recorded::withdrawn(&records);
             records.retain(|record| record.kind == RecordKind::Command);
@@ -240,12 +241,16 @@ impl<S: State> Opening<S> {
         } else {
             answer_records(&records, answers, parts.compat)?
         };
+        given.extend(unnamed.filter(|_| !in_place));
         records.extend(given.iter().cloned());
         let mut driver = self.driver(state, step, run, Journal::default());
         (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
         driver.shared.inherited = inherited;
         given.extend(driver.obey_all(&records, command)?);
         driver.shared.run.journal.keep(records);
+        if let Some(answer) = laid_out.filter(|_| !in_place) {
+            driver.shared.run.journal.lay_out(answer);
+        }
         driver.open_account(frontier.account);
         if driver.tasks.is_empty() {
             return idle(driver, given).await;

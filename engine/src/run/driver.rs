@@ -116,7 +116,7 @@ impl<S: State> Driver<S> {
                 ControlFlow::Break(()) => continue,
                 ControlFlow::Continue(begun) => begun,
             };
-            if self.tasks.is_empty() {
+            if self.tasks.is_empty() && !self.ends_too_late() {
                 return Ok(RunEnd::Outcome(self.end()));
             }
             // In a box: runs that never come here have no room for it.
@@ -418,6 +418,8 @@ impl<S: State> Driver<S> {
                 let task = self.task_id(task);
                 self.shared.tell(EventKind::Cancelled { node, task }).await;
             }
+            // What it gives is another graph's; the recorded engine tells nothing of it here.
+            End::Output(output) if output.leave.is_some() && self.shared.parts.compat == Compat::Recorded => {}
             End::Output(output) => {
                 let node = output.by.map_or(node, |by| topology.name(by).clone());
                 let (task, update, cached) = (self.task_id(task), output.update.clone(), output.cached);

@@ -87,11 +87,10 @@ impl<S: State> Graph<S> {
                 node: name,
             }),
             AsNode::Last => {
-                let mut ran = match at {
+                let ran = match at {
                     Some(at) => self.newest_step(thread, at).await?,
                     None => Vec::new(),
                 };
-                ran.dedup();
                 match ran.as_slice() {
                     [] if self.parts.compat == Compat::Recorded => Ok(topology.start()),
                     [name] => topology.place(name).ok_or_else(|| RunError::UnknownNode {
@@ -123,8 +122,26 @@ impl<S: State> Graph<S> {
                         break;
                     }
                     let mut ran = Frontier::decode(&before.info.frontier)?.names();
-                    ran.extend(recorded::commanded(&before.records)?);
+                    if self.parts.compat == Compat::Recorded {
+                        ran = recorded::triggered(&before)?;
+                        if ran.is_empty() {
+                            next = Some(before.info);
+                            continue;
+                        }
+                    }
                     ran.sort();
+                    ran.dedup();
+                    if let [name] = ran.as_slice()
+                        && self.parts.compat == Compat::Recorded
+                    {
+                        let earlier = match before.info.parent {
+                            Some(earlier) => store.get(thread, At::Seq(earlier)).await?,
+                            None => None,
+                        };
+                        if recorded::seen_twice(self, name, &before, earlier.as_ref())? {
+                            ran.push(name.clone());
+                        }
+                    }
                     return Ok(ran);
                 }
                 (CheckpointSource::Input, _) if info.step >= 0 => return Ok(vec!["START".to_owned()]),

@@ -30,6 +30,10 @@ pub(crate) struct Journal {
 struct Inner {
     records: HashMap<(String, RecordKind, String), Arc<[u8]>>,
     asked: Vec<(String, Question)>,
+    /// An answer that no question was named for, and that whoever asks first may take: of recorded profiles only.
+    unnamed: Option<Value>,
+    /// The answers that were made of it, to be written down.
+    taken: Vec<TaskRecord>,
 }
 
 impl Journal {
@@ -115,6 +119,33 @@ impl Journal {
         open
     }
 
+    /// Lays out an answer for whoever asks first.
+    pub(super) fn lay_out(&self, answer: Value) {
+        self.open().unnamed = Some(answer);
+    }
+
+    /// Takes what was laid out.
+    pub(super) fn pick_up(&self) -> Option<Value> {
+        if self.is_unused() {
+            return None;
+        }
+        self.lock().unnamed.take()
+    }
+
+    /// Keeps an answer that a task has picked up, also for the store.
+    pub(super) fn picked_up(&self, answer: TaskRecord) {
+        self.keep(vec![answer.clone()]);
+        self.lock().taken.push(answer);
+    }
+
+    /// The answers that were picked up and are not written down yet.
+    pub(super) fn unwritten(&self) -> Vec<TaskRecord> {
+        if self.is_unused() {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.lock().taken)
+    }
+
     /// The answers of one task, by question name.
     pub(crate) fn answers(&self, task: &str) -> Vec<(String, Value)> {
         let inner = self.lock();
@@ -165,6 +196,8 @@ impl Journal {
         let mut inner = self.lock();
         inner.records.clear();
         inner.asked.clear();
+        inner.unnamed = None;
+        inner.taken.clear();
     }
 }
 

@@ -313,6 +313,7 @@ impl<S: State> Opening<S> {
             key,
             run,
             outer: options.outer,
+            compat: graph.parts.compat,
             setting: graph.setting,
             cancel: options.cancel.map(|Cancel(token)| token),
             drain: options.drain,

@@ -171,6 +171,7 @@ impl<S: State> Driver<S> {
         others: Vec<(usize, End<S>)>,
     ) -> Result<StepEnd, RunError> {
         let mut records = self.output_records(outputs.iter().map(|(at, output)| (*at, output)))?;
+        records.extend(self.shared.run.journal.unwritten());
         let mut rest = self.rest(others, &mut records)?;
         if let Some(error) = rest.unsaved {
             // As wherever the store fails: the run stops, and its mark still says that it is to be resumed.
@@ -227,6 +228,9 @@ impl<S: State> Driver<S> {
             return Ok(StepEnd::Cancelled);
         }
         self.tell_asked(&rest.questions).await;
+        if self.shared.parts.compat == Compat::Recorded && self.shared.run.outer.is_none() {
+            self.refuse_conflict(&outputs)?;
+        }
         self.tell_kept(&outputs).await;
         if asked {
             return Ok(StepEnd::Asked(rest.questions));
@@ -256,7 +260,9 @@ impl<S: State> Driver<S> {
                 End::Drained => rest.drained = true,
                 End::OverBudget(error) => rest.over_budget = Some(error),
                 End::Asked(asked) => {
-                    records.extend(question_records(&self.asker(task, &asked), &asked));
+                    let asker = self.asker(task, &asked);
+                    records.extend(self.close_earlier(&asker, &asked));
+                    records.extend(question_records(&asker, &asked));
                     rest.questions.extend(asked);
                 }
                 End::Failed {

@@ -310,6 +310,14 @@ impl Waiting {
         joins.any(|(progress, join)| progress.fired && join.targets.contains(&node))
     }
 
+    /// How many joins into a node are not as they were before a step, in which the node itself may have run.
+    pub(super) fn changed(&self, before: &Self, topology: &Topology, node: usize, ran: bool) -> usize {
+        let joins = self.joins.iter().zip(&before.joins).zip(&topology.joins);
+        let into = joins.filter(|(_, join)| join.targets.contains(&node));
+        into.filter(|((now, before), _)| now != before || (before.fired && ran))
+            .count()
+    }
+
     /// Joins that had fired `before` are left as they were then.
     pub(super) fn keep_fired(&mut self, before: &Self) {
         for (progress, before) in self.joins.iter_mut().zip(&before.joins) {

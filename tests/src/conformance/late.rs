@@ -1,7 +1,7 @@
 //! What is compared of a run whose steps are not durable one by one.
 
 use serde_json::{Value, json};
-use stepgraph::{Durability, Event, EventKind, InsideKind, dynamic::JsonState};
+use stepgraph::{Durability, Event, EventKind, InsideKind, checkpoint::CheckpointSource, dynamic::JsonState};
 
 use super::session::Store;
 
@@ -38,15 +38,27 @@ fn step(event: &Event<JsonState>) -> Step {
     }
 }
 
+fn admits(event: &Event<JsonState>) -> bool {
+    let source = match &event.kind {
+        EventKind::Saved { source, .. } | EventKind::Inside(InsideKind::Saved { source, .. }) => source,
+        _ => return false,
+    };
+    *source == CheckpointSource::Input
+}
+
 /// Puts each checkpoint that was told during the next step back to its own step's end, where the cases have it.
 pub(super) fn put_back(events: Vec<Event<JsonState>>) -> Vec<Event<JsonState>> {
     let mut ordered: Vec<Event<JsonState>> = Vec::with_capacity(events.len());
     for event in events {
         let mut place = ordered.len();
         if let Step::Saved(saved) = step(&event) {
+            // A graph inside that is entered anew begins with its input's checkpoint.
             let begun = ordered
                 .iter()
-                .rposition(|known| *known.path == *event.path && matches!(step(known), Step::Begins(_)));
+                .rposition(|known| {
+                    *known.path == *event.path && (admits(known) || matches!(step(known), Step::Begins(_)))
+                })
+                .filter(|_| !admits(&event));
             if let Some(begun) = begun
                 && matches!(step(&ordered[begun]), Step::Begins(later) if later > saved)
             {

@@ -159,6 +159,9 @@ impl Session {
             }
             Err(error) => Err(error),
         };
+        if let Err(RunError::UnknownTarget { from, .. }) = &ended {
+            groups.led_nowhere(from);
+        }
         let mut found = self.ended(ended, thread, last).await;
         found["runs"] = json!(self.counters.lock().unwrap().runs);
         if !modes.is_empty() {

@@ -253,6 +253,15 @@ impl<'a> Groups<'a> {
         output.is_array().then(|| names(output))
     }
 
+    /// A task that led nowhere has failed, after it had told what it gave.
+    pub(super) fn led_nowhere(&mut self, task: &str) {
+        let node = task.split('#').next().unwrap_or_default();
+        let results = self.all.last_mut().into_iter().flat_map(|group| &mut group.root);
+        for (_, result) in results.filter(|(kind, result)| *kind == "task_result" && result["name"] == node) {
+            result["error"] = true.into();
+        }
+    }
+
     pub(super) fn into_value(mut self) -> Value {
         for path in self.seen.keys().cloned().collect::<Vec<_>>() {
             self.flush(&path);
