@@ -76,6 +76,11 @@ pub const WORKLOADS: &[Workload] = &[
         run: || Box::pin(thread::read()),
     },
     Workload {
+        name: "B11",
+        about: "1,000 such runs one after another on a private PostgreSQL, and 64 at a time",
+        run: || Box::pin(chat::on_postgres()),
+    },
+    Workload {
         name: "B12",
         about: "building graphs of 10, 1,000 and 10,000 nodes",
         run: || Box::pin(std::future::ready(chain::builds())),

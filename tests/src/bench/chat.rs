@@ -1,19 +1,21 @@
-//! B5, B6 and B7: many short runs of three nodes.
+//! B5, B6, B7 and B11: many short runs of three nodes.
 
 use std::{future::ready, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use stepgraph::{END, Graph, Memory, START, State, TenantId, ThreadId, ThreadKey};
-use stepgraph_checkpoint::Sqlite;
+use stepgraph_checkpoint::{Postgres, PostgresOptions, Sqlite};
 
 use super::{
     floor,
-    measure::{Figures, Spent, as_f64, beside, concurrent, folder_bytes, once, repeat, rounded},
+    measure::{Figures, Spent, as_f64, beside, concurrent, folder_bytes, once, repeat, rounded, tables_bytes},
 };
 
 const QUESTION: &str = "what are your opening hours?";
 const RUNS: usize = 10_000;
 const RUNS_ON_DISK: usize = 1_000;
+/// As many as write at once without waiting for each other on a machine of some cores.
+const CONNECTIONS: u32 = 16;
 
 #[derive(State, Clone, Debug, Serialize, Deserialize)]
 struct Chat {
@@ -109,6 +111,27 @@ pub(super) async fn on_sqlite() -> Vec<Figures> {
         let mut figures = figures(&part, RUNS_ON_DISK, (time, least));
         figures.bytes = Some(folder_bytes(folder.path(), "threads.db").await);
         figures.floor_bytes = Some(folder_bytes(raw.path(), "raw.db").await);
+        figures.more.push(("floor_wall_ratio", rounded(time.wall / least.wall)));
+        all.push(figures);
+    }
+    all
+}
+
+/// The time of this process alone is counted; what the server spends shows in the time on the wall.
+pub(super) async fn on_postgres() -> Vec<Figures> {
+    let server = stepgraph_live::Postgres::shared().unwrap();
+    let raw = server.database().await.unwrap();
+    let least = floor::inserts_in_postgres(&raw, &rows()).await;
+    let mut all = Vec::new();
+    for at_once in [1, 64] {
+        let url = server.database().await.unwrap();
+        let options = PostgresOptions::default().connections_max(CONNECTIONS);
+        let store = Postgres::open_with(&url, options).await.unwrap();
+        let time = once(chats(graph().checkpointer(store), RUNS_ON_DISK, at_once)).await;
+        let part = format!("{at_once} at a time");
+        let mut figures = figures(&part, RUNS_ON_DISK, (time, least));
+        figures.bytes = Some(tables_bytes(&url).await);
+        figures.floor_bytes = Some(tables_bytes(&raw).await);
         figures.more.push(("floor_wall_ratio", rounded(time.wall / least.wall)));
         all.push(figures);
     }

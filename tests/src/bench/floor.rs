@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::measure::{Spent, concurrent, once, repeat};
 
@@ -156,6 +156,29 @@ pub(super) async fn inserts(file: &std::path::Path, rows: &[(String, i64, Vec<u8
         for (thread, step, body) in rows {
             let mut turn = connection.begin().await.unwrap();
             let insert = sqlx::query("INSERT INTO ck VALUES (?, ?, ?)");
+            let insert = insert.bind(thread).bind(step).bind(body.as_slice());
+            insert.execute(&mut *turn).await.unwrap();
+            turn.commit().await.unwrap();
+        }
+    })
+    .await;
+    connection.close().await.unwrap();
+    spent
+}
+
+/// The same in PostgreSQL, each commit waiting for the disk.
+pub(super) async fn inserts_in_postgres(url: &str, rows: &[(String, i64, Vec<u8>)]) -> Spent {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query(
+        "CREATE TABLE ck(thread TEXT NOT NULL, step BIGINT NOT NULL, body BYTEA NOT NULL, PRIMARY KEY(thread, step))",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let spent = once(async {
+        for (thread, step, body) in rows {
+            let mut turn = connection.begin().await.unwrap();
+            let insert = sqlx::query("INSERT INTO ck VALUES ($1, $2, $3)");
             let insert = insert.bind(thread).bind(step).bind(body.as_slice());
             insert.execute(&mut *turn).await.unwrap();
             turn.commit().await.unwrap();

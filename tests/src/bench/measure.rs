@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 /// What one part of a workload has cost.
 #[derive(Debug, Clone, Default)]
@@ -200,4 +200,14 @@ pub(super) async fn folder_bytes(folder: &Path, database: &str) -> u64 {
     connection.close().await.unwrap();
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// Bytes of all tables in a database, with their indexes.
+pub(super) async fn tables_bytes(url: &str) -> u64 {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let size = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::BIGINT FROM pg_class c \
+                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname = 'public'";
+    let bytes: i64 = sqlx::query_scalar(size).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    bytes.unsigned_abs()
 }
