@@ -9,6 +9,7 @@ use sqlx::{
 
 mod backend;
 mod chat;
+mod checkpoints;
 mod error;
 mod folder;
 mod ingest;

@@ -63,6 +63,29 @@ impl ModelChoice {
     }
 }
 
+/// A server that keeps threads, with its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckpointServer {
+    /// A PostgreSQL.
+    Postgres(Secret),
+    /// A Redis.
+    Redis(Secret),
+}
+
+impl CheckpointServer {
+    fn parse(text: &str) -> Result<Self, String> {
+        let address = || Secret::new(text);
+        match text.split_once("://").map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => Ok(Self::Postgres(address())),
+            Some("redis" | "rediss" | "redis+unix") => Ok(Self::Redis(address())),
+            _ => Err(
+                "is not the address of a store: write it as postgres://user:password@host/database or redis://host/"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 /// A provider that speaks OpenAI's protocol.
 #[derive(Debug, Clone)]
 pub struct ProviderSettings {
@@ -100,6 +123,8 @@ pub struct Settings {
     pub host: String,
     /// The port to listen on; 0 for a free one.
     pub port: u16,
+    /// Where threads are kept; in the data folder if nowhere else.
+    pub checkpoints: Option<CheckpointServer>,
     /// Which model answers.
     pub model: ModelChoice,
     /// Where models other than the embedded ones are found.
@@ -182,6 +207,7 @@ impl Settings {
                 .map_or_else(|| PathBuf::from(DATA_DEFAULT), PathBuf::from),
             host: reader.text(variable::HOST).unwrap_or_else(|| "127.0.0.1".to_owned()),
             port: reader.parsed(variable::PORT, parse_port).unwrap_or(port_default),
+            checkpoints: reader.parsed(variable::CHECKPOINTS_URL, CheckpointServer::parse),
             embedding: read_embedding(reader, provider.is_some()),
             model,
             provider,

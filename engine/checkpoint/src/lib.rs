@@ -5,6 +5,7 @@
 //! | `sqlite` (default) | [`Sqlite`]: checkpoints in one file, each commit one transaction |
 //! | `postgres` | [`Postgres`]: checkpoints in PostgreSQL, each commit one statement |
 //! | `redis` | [`Redis`]: checkpoints in Redis, each commit one script |
+//! | `tls` | TLS to both servers, with rustls: `?sslmode=verify-full` for PostgreSQL, `rediss://` for Redis |
 //! | `testing` | [`conformance`]: named facts about any [`Checkpointer`](stepgraph::Checkpointer), for stores of your own |
 //!
 //! The trait and the in-memory reference store live in `stepgraph` itself, which knows no driver.

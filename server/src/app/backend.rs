@@ -3,11 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use stepgraph::Checkpointer;
-use stepgraph_checkpoint::Sqlite;
 use stepgraph_graphs::{document_ingest, widget_chat};
 use stepgraph_nodes::Services;
 
-use super::{AppError, GraphChat, GraphIngest, Installation};
+use super::{AppError, GraphChat, GraphIngest, Installation, checkpoints};
 use crate::{
     backend::{Backend, HttpSettings},
     builder::{Server, ServerBuilder},
@@ -41,7 +40,7 @@ impl Graphs {
     /// # Errors
     /// The checkpoints cannot be opened.
     pub async fn open(installation: &Installation) -> Result<Self, AppError> {
-        let checkpoints: Arc<dyn Checkpointer> = Arc::new(Sqlite::new(installation.database.clone()).await?);
+        let checkpoints = checkpoints::open(installation.checkpoint_server.as_ref(), &installation.database).await?;
         let services = services(installation);
         let chat = widget_chat(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
         let ingest = document_ingest(&services)?.shared_checkpointer(Arc::clone(&checkpoints));

@@ -12,15 +12,17 @@ use stepgraph_nodes::{
 };
 
 use super::{AppError, DataFolder, Models, open_database};
-use crate::config::Settings;
+use crate::config::{CheckpointServer, Settings};
 
 /// The services on one data folder. The folder stays held while they live.
 #[derive(Clone)]
 pub struct Installation {
     /// The folder they keep their data in.
     pub folder: Arc<DataFolder>,
-    /// The database of records, checkpoints and jobs.
+    /// The database of records and jobs, and of checkpoints unless the settings name another store for them.
     pub database: SqlitePool,
+    /// Which server keeps threads, if not the database.
+    pub checkpoint_server: Option<CheckpointServer>,
     /// Clients, documents and the chat log.
     pub records: SqliteRecords,
     /// Chunks and their search.
@@ -52,6 +54,7 @@ impl Installation {
     pub async fn open(folder: DataFolder, settings: &Settings) -> Result<Self, AppError> {
         let database = open_database(&folder.records()).await?;
         Ok(Self {
+            checkpoint_server: settings.checkpoints.clone(),
             records: SqliteRecords::open(database.clone()).await?,
             vectors: SqliteVectors::open(folder.vectors()).await?,
             cache: Arc::new(MokaCache::new()),

@@ -18,7 +18,7 @@ use super::{
     output::{Output, Style},
 };
 use crate::{
-    app::{AppError, DataFolder, FREE_BYTES_MIN, Installation, free_bytes, open_database, pdf_worker},
+    app::{AppError, DataFolder, FREE_BYTES_MIN, Graphs, Installation, free_bytes, open_database, pdf_worker},
     config::{Flags, Settings},
 };
 
@@ -174,6 +174,12 @@ async fn services(settings: &Settings) -> Vec<Check> {
             installation.models.describe()
         }),
     ];
+    if installation.checkpoint_server.is_some() {
+        let kept = Graphs::open(&installation).await;
+        checks.push(Check::of("checkpoints", kept, |_| {
+            "on the server of STEPGRAPH_CHECKPOINTS_URL".to_owned()
+        }));
+    }
     if let Some(embedder) = &installation.embedder {
         checks.push(match TenantId::authenticated("doctor") {
             Ok(tenant) => {

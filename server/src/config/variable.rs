@@ -58,6 +58,8 @@ pub const DATA: &str = "STEPGRAPH_DATA";
 pub const HOST: &str = "HOST";
 /// The port to listen on.
 pub const PORT: &str = "PORT";
+/// Where threads are kept.
+pub const CHECKPOINTS_URL: &str = "STEPGRAPH_CHECKPOINTS_URL";
 /// One model for everybody.
 pub const MODEL: &str = "STEPGRAPH_MODEL";
 /// The key of the OpenAI-compatible provider.
@@ -98,6 +100,12 @@ pub const VARIABLES: &[Variable] = &[
         "Address to listen on; 0.0.0.0 for all, behind a proxy that speaks TLS",
     ),
     plain(PLACE, PORT, "8000", "Port to listen on; 0 for a free one"),
+    secret(
+        PLACE,
+        CHECKPOINTS_URL,
+        "postgres://stepgraph:...@localhost/stepgraph",
+        "Where threads are kept, if not in the data folder: a PostgreSQL, or a Redis with appendfsync always (rediss:// for TLS)",
+    ),
     plain(
         MODELS,
         MODEL,
@@ -169,13 +177,13 @@ pub const VARIABLES: &[Variable] = &[
         "DATABASE_URL",
         "postgres://...",
         "A shared PostgreSQL",
-        "this build keeps its records in the data folder and has no PostgreSQL driver: unset it",
+        "this build keeps its records in the data folder: unset it (threads alone can go to a PostgreSQL, by STEPGRAPH_CHECKPOINTS_URL)",
     ),
     refused(
         "REDIS_URL",
         "redis://...",
         "A shared Redis",
-        "this build caches and counts in its own process and has no Redis driver: unset it",
+        "this build caches and counts in its own process: unset it (threads alone can go to a Redis, by STEPGRAPH_CHECKPOINTS_URL)",
     ),
     refused(
         "QDRANT_URL",

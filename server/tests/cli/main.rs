@@ -13,4 +13,5 @@ mod asking;
 mod calling;
 mod extracting;
 mod ingesting;
+mod keeping;
 mod serving;
