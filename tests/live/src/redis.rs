@@ -1,6 +1,11 @@
 //! A Redis of one's own.
 
-use std::{ffi::OsString, os::unix::net::UnixStream, path::PathBuf};
+use std::{
+    ffi::OsString,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
 
 use crate::{LiveError, process::Process, tools::Tools};
 
@@ -68,7 +73,7 @@ impl Redis {
         // A killed server leaves its socket behind, which would look like a new one.
         let _ = std::fs::remove_file(&socket);
         let mut process = Process::start(&self.folder, "KILL", &self.command)?;
-        process.wait_until(|_| UnixStream::connect(&socket).is_ok())?;
+        process.wait_until(|_| answers(&socket))?;
         self.process = Some(process);
         Ok(())
     }
@@ -107,4 +112,16 @@ impl Drop for Redis {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// Whether it takes calls: one that is reading its data back accepts connections already, and refuses everything else.
+fn answers(socket: &Path) -> bool {
+    let pong = b"+PONG\r\n";
+    let mut answer = [0; 7];
+    UnixStream::connect(socket)
+        .and_then(|mut stream| {
+            stream.write_all(b"PING\r\n")?;
+            stream.read_exact(&mut answer)
+        })
+        .is_ok_and(|()| answer == *pong)
 }
