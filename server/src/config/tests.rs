@@ -138,7 +138,14 @@ fn no_secret_is_printed_by_any_settings() {
         .iter()
         .filter(|variable| variable.secret && variable.refused.is_none())
         .collect();
-    let environment: Vec<_> = secrets.iter().map(|variable| (variable.name, "hush-hush")).collect();
+    let secret = |name| match name {
+        super::variable::CHECKPOINTS_URL => "postgres://user:hush-hush@host/database",
+        _ => "hush-hush",
+    };
+    let environment: Vec<_> = secrets
+        .iter()
+        .map(|variable| (variable.name, secret(variable.name)))
+        .collect();
     assert!(environment.len() >= 2);
 
     let settings = load(&Flags::default(), &environment).unwrap();
