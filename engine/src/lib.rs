@@ -69,7 +69,7 @@
 //! | something around every node: traces, times, a refusal | [`Layer`], [`Tracing`], [`Timing`] |
 //! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
 //! | to change a state or a graph that threads live on | [`State`] (`version`, `from`), [`GraphBuilder::renamed`], [`Versions`] |
-//! | to see what a thread was at any checkpoint, and go on from there | [`Graph::state`], [`Graph::history`], [`Graph::rerun_from`], [`Graph::fork`] |
+//! | to see what a thread was at any checkpoint, and go on from there | [`Graph::state`], [`Graph::history`], [`Graph::select`], [`Graph::rerun_from`], [`Graph::fork`] |
 //! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
 //! | a drawing, or what a tool can read | [`Graph::mermaid`], [`Graph::dot`], [`Graph::ascii`], [`Graph::to_json`] |
 //! | to take a thread to another store, or keep it as a test | [`Graph::export`], [`Graph::import`], [`Graph::copy`] |
@@ -128,9 +128,9 @@ pub use run::{
     AsNode, Breakpoints, Budget, Cancel, Difference, Divergence, Drain, Durability, Ended, Event, EventKind,
     EventReader, EventSender, Extra, HistoryEntry, Inside, InsideKind, NodePanic, NodeTimeout, OnBudget, OnBusy,
     OnPending, OrLeft, Outcome, OverBudget, Path, REPLAY_CHECKPOINTS_DEFAULT, RaiseBudget, ReaderGone, Recording,
-    Replay, Replayed, Retrying, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Snapshot, Spend, Spent,
-    StalledJoin, StartedTask, Stop, Subgraph, SubgraphError, SubgraphMode, THREAD_FORMAT, TaskState, TimeoutKind,
-    TransferError, Versions, events,
+    Replay, Replayed, Retrying, Run, RunError, RunEvent, RunStream, STEP_LIMIT_DEFAULT, Selected, SelectedPage,
+    Selection, Snapshot, Spend, Spent, StalledJoin, StartedTask, Stop, Subgraph, SubgraphError, SubgraphMode,
+    THREAD_FORMAT, TaskState, TimeoutKind, TransferError, Versions, events,
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,

@@ -32,6 +32,7 @@ mod recording;
 mod replay;
 mod retry;
 mod saver;
+mod select;
 mod settle;
 mod step;
 mod straight;
@@ -72,6 +73,7 @@ pub use self::{
     read::{HistoryEntry, Retrying, Snapshot, TaskState},
     recording::Recording,
     replay::{Difference, Divergence, REPLAY_CHECKPOINTS_DEFAULT, Replay, Replayed},
+    select::{Selected, SelectedPage, Selection},
     step::StoredOutput,
     stream::{RunEvent, RunStream},
     subgraph::{Ended, OrLeft, Subgraph, SubgraphError, SubgraphMode},

@@ -160,6 +160,14 @@ pub enum RunError {
         /// The name.
         node: String,
     },
+    /// The state stores no field of this name.
+    #[error("the state of graph `{graph}` stores no field `{field}`: name one that it does")]
+    UnknownField {
+        /// The graph.
+        graph: String,
+        /// The name.
+        field: String,
+    },
     /// The thread has no such checkpoint.
     #[error("thread {thread} has no checkpoint {at}: list its history to see which there are")]
     NoCheckpoint {
@@ -385,6 +393,7 @@ impl RunError {
             Self::UnknownTarget { .. } => "run::unknown_target",
             Self::AmbiguousUpdate { .. } => "run::ambiguous_update",
             Self::UnknownNode { .. } => "run::unknown_node",
+            Self::UnknownField { .. } => "run::unknown_field",
             Self::NoParent { .. } => "run::no_parent",
             Self::NoCheckpoint { .. } => "run::no_checkpoint",
             Self::Panic { .. } => "run::panic",

@@ -101,7 +101,7 @@ pub struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    fn of(info: &CheckpointInfo, topology: &Topology) -> Result<Self, RunError> {
+    pub(super) fn of(info: &CheckpointInfo, topology: &Topology) -> Result<Self, RunError> {
         Ok(Self {
             seq: info.seq,
             parent: info.parent,

@@ -17,6 +17,7 @@ impl RunError {
             Self::Panic { task, .. } => task.as_deref(),
             Self::AmbiguousUpdate { .. }
             | Self::UnknownNode { .. }
+            | Self::UnknownField { .. }
             | Self::NoCheckpoint { .. }
             | Self::NoParent { .. }
             | Self::StepLimit { .. }
@@ -78,6 +79,7 @@ impl RunError {
             | Self::UnknownThread { thread }
             | Self::Incompatible { thread, .. } => Some(thread),
             Self::UnknownNode { .. }
+            | Self::UnknownField { .. }
             | Self::NoParent { .. }
             | Self::NotDurable { .. }
             | Self::NoBudgetNode { .. }
