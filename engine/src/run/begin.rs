@@ -212,20 +212,7 @@ impl<S: State> Opening<S> {
         let head = self.handle.as_ref().and_then(StoreHandle::head);
         let in_place = self.options.at.is_some() && recorded::replays_in_place(parts.compat, &found, head);
         if self.options.at.is_some() && !in_place {
-            let run = self.fresh_run();
-            let mut changes = Changes::default();
-            let state = recorded::with_commands(parts.compat, state, &found, &mut changes)?;
-            let mut driver = self.driver(state, step + 1, run, Journal::default());
-            (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
-            (driver.parent, driver.changes) = (Some(found.info.seq), changes);
-            let status = if driver.tasks.is_empty() {
-                RunStatus::Done
-            } else {
-                RunStatus::Running
-            };
-            let mark = driver.mark(status, None);
-            driver.save(CheckpointSource::Fork, Some(mark), Vec::new()).await?;
-            return Ok(Opened::Open(driver));
+            return self.rerun(&found, state, (tasks, waiting)).await;
         }
         let run = found
             .run
@@ -266,6 +253,31 @@ impl<S: State> Opening<S> {
                 ..Commit::default()
             })
             .await?;
+        Ok(Opened::Open(driver))
+    }
+
+    /// Begins a branch that runs again what followed from a checkpoint.
+    async fn rerun(
+        self: Box<Self>,
+        found: &Checkpoint,
+        state: S,
+        next: (Vec<Seed<Payload>>, Waiting),
+    ) -> Result<Opened<S>, RunError> {
+        let run = self.fresh_run();
+        let parts = Arc::clone(&self.graph.parts);
+        let mut changes = Changes::default();
+        let state = recorded::with_commands(parts.compat, state, found, &mut changes)?;
+        let mut driver = self.driver(state, found.info.step + 1, run, Journal::default());
+        (driver.tasks, driver.waiting) = next;
+        driver.sizes = sizes::<S>(&parts.shape, found);
+        (driver.parent, driver.changes) = (Some(found.info.seq), changes);
+        let status = if driver.tasks.is_empty() {
+            RunStatus::Done
+        } else {
+            RunStatus::Running
+        };
+        let mark = driver.mark(status, None);
+        driver.save(CheckpointSource::Fork, Some(mark), Vec::new()).await?;
         Ok(Opened::Open(driver))
     }
 

@@ -259,11 +259,11 @@ impl<S: State> Driver<S> {
                 End::Paused => rest.paused = true,
                 End::Drained => rest.drained = true,
                 End::OverBudget(error) => rest.over_budget = Some(error),
-                End::Asked(asked) => {
-                    let asker = self.asker(task, &asked);
-                    records.extend(self.close_earlier(&asker, &asked));
-                    records.extend(question_records(&asker, &asked));
-                    rest.questions.extend(asked);
+                End::Asked(questions) => {
+                    let asker = self.asker(task, &questions);
+                    records.extend(self.close_earlier(&asker, &questions));
+                    records.extend(question_records(&asker, &questions));
+                    rest.questions.extend(questions);
                 }
                 End::Failed {
                     error,
