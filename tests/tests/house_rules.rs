@@ -467,3 +467,32 @@ fn every_link_between_our_pages_leads_somewhere() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
+
+/// What a newcomer looks for first; `./test` runs every example.
+const EXAMPLES: [&str; 16] = [
+    "hello",
+    "conditional_loop",
+    "fan_out",
+    "join",
+    "interrupt",
+    "subgraph",
+    "time_travel",
+    "streaming_tokens",
+    "error_handler",
+    "retries",
+    "journal",
+    "custom_reducer",
+    "custom_checkpointer",
+    "replay_test",
+    "dynamic_graph",
+    "testing",
+];
+
+#[test]
+fn each_idea_has_an_example_that_says_in_its_first_line_what_it_shows() {
+    for name in EXAMPLES {
+        let path = root().join("examples/examples").join(name).with_extension("rs");
+        let content = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(content.starts_with("//! "), "{}: no such example", path.display());
+    }
+}
