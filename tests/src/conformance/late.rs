@@ -39,9 +39,8 @@ fn step(event: &Event<JsonState>) -> Step {
 }
 
 fn admits(event: &Event<JsonState>) -> bool {
-    let source = match &event.kind {
-        EventKind::Saved { source, .. } | EventKind::Inside(InsideKind::Saved { source, .. }) => source,
-        _ => return false,
+    let (EventKind::Saved { source, .. } | EventKind::Inside(InsideKind::Saved { source, .. })) = &event.kind else {
+        return false;
     };
     *source == CheckpointSource::Input
 }
