@@ -8,6 +8,9 @@ mod support {
 #[path = "parts/replay_inside.rs"]
 mod inside;
 
+#[path = "parts/replay_detours.rs"]
+mod detours;
+
 use std::{
     collections::HashMap,
     future::ready,

@@ -279,6 +279,11 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// Whether the run has gone to the graph's node for a spent budget.
+    pub(super) const fn is_routed(&self) -> bool {
+        self.routed
+    }
+
     /// Whether there is nothing to keep.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -475,7 +480,12 @@ impl<S: State> Driver<S> {
     /// Goes to the graph's node for it, instead of what was next, if the run has spent more than its budget.
     pub(super) fn reroute(&mut self) -> bool {
         let routes = self.exceeded().is_some_and(|budget| budget.routes());
-        let Some(node) = self.shared.parts.on_budget.filter(|_| routes && !self.tasks.is_empty()) else {
+        routes && self.go_to_budget_node()
+    }
+
+    /// Goes to the graph's node for a spent budget instead of what is next, if it has one and something is.
+    pub(super) fn go_to_budget_node(&mut self) -> bool {
+        let Some(node) = self.shared.parts.on_budget.filter(|_| !self.tasks.is_empty()) else {
             return false;
         };
         self.tasks = vec![Seed { node, send: None }];

@@ -70,9 +70,15 @@ async fn handled<S: State>(shared: &Shared<S>, handler: usize, ctx: TaskContext,
         send: None,
         attempt: 1,
         caught: Some(caught),
-        ..ctx
+        ..ctx.clone()
     };
-    handling.calls = Calls::of(&shared.run, || handling.id());
+    // A task has one record of calls: that of the node that gave its output.
+    if shared.run.replay.is_some() {
+        handling.attempt = ctx.calls.as_ref().and_then(|calls| calls.attempt()).unwrap_or(1);
+        handling.calls = ctx.calls;
+    } else {
+        handling.calls = Calls::of(&shared.run, || handling.id());
+    }
     match attempts(shared, handling, None).await {
         End::Output(mut output) => {
             output.by = Some(handler);

@@ -267,7 +267,8 @@ impl<S: State> Walk<S> {
                 self.edit(before, after, &node, update)
             }
             (CheckpointSource::Update, Some(before), None)
-                if before.records.iter().any(|record| record.kind == RecordKind::Command) =>
+                if before.records.iter().any(|record| record.kind == RecordKind::Command)
+                    || self.went_over_budget(before, after)? =>
             {
                 self.command(before, after)
             }
@@ -351,13 +352,16 @@ impl<S: State> Walk<S> {
         self.settle(driver, after)
     }
 
-    /// A run that had nothing left to do was told to write.
+    /// A run that had nothing left to do was told to write, or one that goes on has a smaller budget than it has spent.
     fn command(&mut self, before: &Checkpoint, after: &Checkpoint) -> Compared {
         let state = self.decoded(before)?;
         let mut driver = self.stage(state, Some(before), after, self.options());
         driver.shared.inherited = Inherited::of::<S>(&self.graph.parts, before)?;
         (driver.tasks, driver.waiting) = self.load(before)?;
         driver.obey_all(&before.records, None).map_err(|error| failed(&error))?;
+        if self.went_over_budget(before, after)? {
+            driver.go_to_budget_node();
+        }
         self.settle(driver, after)
     }
 
@@ -400,7 +404,19 @@ impl<S: State> Walk<S> {
             .barrier(Outputs::Crowd(outputs))
             .await
             .map_err(|error| failed(&error))?;
+        if self.went_over_budget(before, after)? {
+            driver.go_to_budget_node();
+        }
         self.settle(driver, after)
+    }
+
+    /// Whether a spent budget has led the run elsewhere between two checkpoints: a replay spends nothing, the record says it.
+    fn went_over_budget(&self, before: &Checkpoint, after: &Checkpoint) -> Result<bool, Halt> {
+        if self.graph.parts.on_budget.is_none() {
+            return Ok(false);
+        }
+        let routed = |at: &Checkpoint| Frontier::decode(&at.info.frontier).map(|frontier| frontier.account.is_routed());
+        Ok(routed(after)? && !routed(before)?)
     }
 
     /// What the tasks of a step gave back.
