@@ -13,8 +13,8 @@ use std::sync::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use stepgraph::{
-    Append, Ask, Checkpointer, Command, Context, END, Effect, Graph, Memory, NodeError, Outcome, Route, RunError,
-    START, State,
+    Append, Ask, Checkpointer, Command, Context, END, Effect, Failed, Graph, Memory, NodeError, Outcome, Route,
+    RunError, START, State,
     checkpoint::{At, RecordKind},
     dynamic::{Channels, DynamicBuilder, JsonState, JsonUpdate, Merge, TaskInput},
     from, to,
@@ -202,6 +202,44 @@ async fn a_step_that_was_cut_off_under_the_new_names_goes_on_once_more() {
     let keys = |record: &stepgraph::checkpoint::TaskRecord| (record.kind, record.task.clone());
     let head = store.get(&thread("t"), At::Head).await.unwrap().unwrap();
     assert_eq!(head.records.iter().map(keys).collect::<Vec<_>>(), []);
+}
+
+/// A node that fails, and a handler that asks what to do.
+fn handled(handler: &'static str, before: Option<&'static str>, fails: &Arc<AtomicUsize>, store: &Store) -> Graph<Log> {
+    let mut g = Graph::<Log>::builder("handled");
+    let fails = Arc::clone(fails);
+    let node = g.node("node", move |_: Arc<Log>| {
+        fails.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Err::<LogUpdate, _>(NodeError::terminal("it cannot")))
+    });
+    let recover = g.handler(handler, |_: Failed<Arc<Log>>, ctx: Context<()>| async move {
+        let approved = ctx.ask(Approve)?;
+        Ok(line(format!("approved: {approved}")))
+    });
+    if let Some(before) = before {
+        g.renamed(before, recover);
+    }
+    g.on_error(node, recover);
+    g.edge(START, node).edge(node, END).edge(recover, END);
+    kept(g.build().unwrap(), store)
+}
+
+#[tokio::test]
+async fn a_handler_that_waits_for_an_answer_is_found_under_its_new_name() {
+    let (store, fails) = (Store::default(), Arc::new(AtomicUsize::new(0)));
+    let asked = handled("recover", None, &fails, &store)
+        .run(&thread("t"), LogInput {})
+        .await
+        .unwrap();
+    assert!(matches!(asked, Outcome::Asked(_)), "{asked:?}");
+    let renamed = handled("rescue", Some("recover"), &fails, &store);
+    let done = renamed.resume(&thread("t")).answer::<Approve>(&true).await.unwrap();
+    assert_eq!(done.done().unwrap().lines, ["approved: true"]);
+    assert_eq!(
+        fails.load(Ordering::SeqCst),
+        1,
+        "what was handed over stays handed over"
+    );
 }
 
 #[tokio::test]

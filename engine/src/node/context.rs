@@ -222,7 +222,11 @@ impl TaskContext {
                 self.node,
                 self.send,
             ),
-            Some(caught) => handler_task(&self.node_name(), &caught.task),
+            // Under the name that the handler had when the failure was handed to it.
+            Some(caught) => match &caught.failure.handler {
+                Some(handler) => handler_task(handler, &caught.task),
+                None => handler_task(&self.node_name(), &caught.task),
+            },
         }
     }
 
