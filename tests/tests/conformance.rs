@@ -117,3 +117,21 @@ async fn a_difference_names_the_step_the_place_and_both_values() {
         ]
     );
 }
+
+mod live {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_recorded_case_is_repeated_over_postgres() {
+        let report = run_directory(&folder("conformance"), "", Store::Postgres)
+            .await
+            .unwrap();
+        assert_eq!(tell(&report), (RECORDED, 0));
+    }
+
+    #[tokio::test]
+    async fn every_recorded_case_is_repeated_over_redis() {
+        let report = run_directory(&folder("conformance"), "", Store::Redis).await.unwrap();
+        assert_eq!(tell(&report), (RECORDED, 0));
+    }
+}

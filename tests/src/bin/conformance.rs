@@ -39,6 +39,8 @@ enum When {
 enum Kept {
     Memory,
     Sqlite,
+    Postgres,
+    Redis,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -47,6 +49,8 @@ async fn main() -> ExitCode {
     let store = match arguments.store {
         Kept::Memory => Store::Memory,
         Kept::Sqlite => Store::Sqlite,
+        Kept::Postgres => Store::Postgres,
+        Kept::Redis => Store::Redis,
     };
     let durability = match arguments.durability {
         When::Sync => Durability::Sync,

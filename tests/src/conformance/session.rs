@@ -2,17 +2,23 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    path::Path,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use stepgraph::{
-    Answers, AsNode, BuildErrors, Durability, EventKind, Extra, Graph, Outcome, Run, RunError, RunEvent, Snapshot,
-    TenantId, ThreadId, ThreadKey,
+    Answers, AsNode, BuildErrors, Checkpointer, Durability, EventKind, Extra, Graph, Outcome, Run, RunError, RunEvent,
+    Snapshot, TenantId, ThreadId, ThreadKey,
     checkpoint::{At, CheckpointSource, Page, Seq},
     dynamic::{Goto, JsonInput, JsonState, JsonUpdate},
 };
+use stepgraph_checkpoint::{Postgres, PostgresOptions, Redis, RedisOptions, Sqlite};
+use stepgraph_live::Fsync;
 
 use super::{
     body::{Counters, Failure, destinations},
@@ -28,6 +34,37 @@ pub enum Store {
     Memory,
     /// In an SQLite file of its own.
     Sqlite,
+    /// In a schema of its own on a private PostgreSQL.
+    Postgres,
+    /// Under a prefix of its own on a private Redis.
+    Redis,
+}
+
+/// Tells the cases apart that share a server.
+static CASES: AtomicU32 = AtomicU32::new(0);
+
+impl Store {
+    /// Opens it, empty.
+    async fn open(self, folder: &Path) -> Arc<dyn Checkpointer> {
+        static REDIS: OnceLock<stepgraph_live::Redis> = OnceLock::new();
+        let name = format!("case{}", CASES.fetch_add(1, Ordering::Relaxed));
+        match self {
+            Self::Memory => Arc::new(stepgraph::Memory::new()),
+            Self::Sqlite => Arc::new(Sqlite::open(folder.join("threads.db")).await.unwrap()),
+            Self::Postgres => {
+                static DATABASE: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+                let server = stepgraph_live::Postgres::shared().unwrap();
+                let database = DATABASE.get_or_init(async || server.database().await.unwrap()).await;
+                let options = PostgresOptions::default().connections_max(4).schema(name);
+                Arc::new(Postgres::open_with(database, options).await.unwrap())
+            }
+            Self::Redis => {
+                let server = REDIS.get_or_init(|| stepgraph_live::Redis::start(Fsync::Always).unwrap());
+                let options = RedisOptions::default().prefix(format!("{name}:"));
+                Arc::new(Redis::open_with(&server.url(), &options).await.unwrap())
+            }
+        }
+    }
 }
 
 /// A case being run.
@@ -55,13 +92,10 @@ pub async fn run_case(case: &Value, ground: impl Into<Ground>) -> (Value, Vec<Va
     };
     let kept = case["checkpointer"] != false;
     let folder = tempfile::tempdir().unwrap();
-    let graph = match (kept, store) {
-        (false, _) => graph,
-        (true, Store::Memory) => graph.checkpointer(stepgraph::Memory::new()),
-        (true, Store::Sqlite) => {
-            let store = stepgraph_checkpoint::Sqlite::open(folder.path().join("threads.db")).await;
-            graph.checkpointer(store.unwrap())
-        }
+    let graph = if kept {
+        graph.shared_checkpointer(store.open(folder.path()).await)
+    } else {
+        graph
     };
     let session = Session {
         case: case.clone(),
