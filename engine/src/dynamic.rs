@@ -5,6 +5,7 @@
 mod builder;
 mod channels;
 mod compat;
+mod handlers;
 mod migrate;
 mod node;
 mod state;

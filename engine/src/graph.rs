@@ -28,6 +28,7 @@ pub(crate) use self::{
     parts::{
         Branch, Call, Goto, Leave, NodeSpec, Output, OutputFuture, Parts, Payload, PayloadCodec, Rare, UnknownTarget,
     },
+    rules::without_failure,
     topology::{Exits, Join, Kind, Topology},
 };
 pub use self::{

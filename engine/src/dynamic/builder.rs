@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Channels, Compat, Goto, JsonInput, JsonState, JsonUpdate, Leave, Reply, TaskInput};
+use super::{Channels, Compat, Goto, JsonInput, JsonState, JsonUpdate, Leave, Reply, TaskInput, handlers::Handling};
 use crate::{
     graph::{
         At, Branch, BuildError, BuildErrors, Call, FanOutPolicy, Graph, GraphBuilder, JoinRule, Kind, Output, Payload,
@@ -33,16 +33,17 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a graph is made by `build`"]
 pub struct DynamicBuilder {
-    inner: GraphBuilder<JsonState>,
+    pub(super) inner: GraphBuilder<JsonState>,
     channels: Channels,
-    slots: BTreeMap<String, Slot>,
+    pub(super) slots: BTreeMap<String, Slot>,
     policies: Vec<(String, Policy)>,
     fan_out_policies: Vec<(String, FanOutPolicy<JsonState>)>,
     deferred: Vec<String>,
     renamed: Vec<(String, String)>,
     writes: Vec<(String, Vec<String>)>,
     ways: Vec<Way>,
-    problems: Vec<BuildError>,
+    pub(super) handling: Handling,
+    pub(super) problems: Vec<BuildError>,
 }
 
 /// A way, by names.
@@ -77,6 +78,7 @@ impl DynamicBuilder {
             renamed: Vec::new(),
             writes: Vec::new(),
             ways: Vec::new(),
+            handling: Handling::default(),
             problems: Vec::new(),
         }
     }
@@ -94,23 +96,13 @@ impl DynamicBuilder {
         F: Fn(TaskInput, Context<Value>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Reply, NodeError>> + Send + 'static,
     {
-        let channels = self.channels.clone();
-        let compat = self.inner.compat;
+        let output = self.output();
         let call: Call<JsonState> = Box::new(move |state, payload, ctx| {
             let running = node(task_input(state, payload), ctx.make());
-            let channels = channels.clone();
-            Box::pin(async move {
-                let reply = running.await?;
-                let update = checked(&channels, compat, reply.update)?;
-                let rare = Rare {
-                    goto: gotos(reply.goto),
-                    leave: reply.leave.map(left).transpose()?,
-                    ..Rare::default()
-                };
-                Ok(Output::with(update, rare))
-            })
+            let output = output.clone();
+            Box::pin(async move { output.of(running.await?) })
         });
-        self.push(name.into(), call)
+        self.push(name.into(), Kind::Open, call)
     }
 
     /// Adds a graph as a node. It is begun with the channels that both have, and writes those that both have.
@@ -135,7 +127,7 @@ impl DynamicBuilder {
                 Ok(Output::of(channels.known(update)))
             })
         });
-        self.push(name.into(), call)
+        self.push(name.into(), Kind::Open, call)
     }
 
     /// Says how a node is run.
@@ -233,6 +225,7 @@ impl DynamicBuilder {
         for way in std::mem::take(&mut self.ways) {
             self.wire(way);
         }
+        self.wire_handling();
         for (name, policy) in std::mem::take(&mut self.policies) {
             match self.slots.get(&name) {
                 Some(slot) => self.inner.set_policy(*slot, policy),
@@ -272,14 +265,22 @@ impl DynamicBuilder {
         self.inner.build_open(self.problems)
     }
 
-    fn push(&mut self, name: String, call: Call<JsonState>) -> &mut Self {
+    /// How what the nodes give back becomes outputs.
+    pub(super) fn output(&self) -> Outputs {
+        Outputs {
+            channels: self.channels.clone(),
+            compat: self.inner.compat,
+        }
+    }
+
+    pub(super) fn push(&mut self, name: String, kind: Kind, call: Call<JsonState>) -> &mut Self {
         if self.slots.contains_key(&name) {
             self.problems.push(BuildError::DuplicateNode(name.into()));
             return self;
         }
         let slot = self
             .inner
-            .push(name.clone().into(), Kind::Open, call, Some(PayloadCodec::of::<Value>()));
+            .push(name.clone().into(), kind, call, Some(PayloadCodec::of::<Value>()));
         let (channels, compat) = (self.channels.clone(), self.inner.compat);
         self.inner
             .adopt(slot, Box::new(move |leave| adopted(&channels, compat, leave)));
@@ -368,12 +369,31 @@ fn gotos(gotos: Vec<Goto>) -> Vec<core::Goto> {
     gotos.into_iter().filter_map(goto).collect()
 }
 
-fn task_input(state: &Arc<JsonState>, payload: Option<&Payload>) -> TaskInput {
+pub(super) fn task_input(state: &Arc<JsonState>, payload: Option<&Payload>) -> TaskInput {
     let sent = payload.and_then(|payload| payload.downcast_ref::<Value>());
     sent.map_or_else(
         || TaskInput::State(Arc::clone(state)),
         |value| TaskInput::Sent(value.clone()),
     )
+}
+
+/// How a node's reply becomes its task's output.
+#[derive(Clone)]
+pub(super) struct Outputs {
+    channels: Channels,
+    compat: Compat,
+}
+
+impl Outputs {
+    pub(super) fn of(&self, reply: Reply) -> Result<Output<JsonState>, NodeError> {
+        let update = checked(&self.channels, self.compat, reply.update)?;
+        let rare = Rare {
+            goto: gotos(reply.goto),
+            leave: reply.leave.map(left).transpose()?,
+            ..Rare::default()
+        };
+        Ok(Output::with(update, rare))
+    }
 }
 
 /// An update as the channels take it.

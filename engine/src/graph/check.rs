@@ -90,6 +90,9 @@ pub enum BuildError {
     /// A policy for a node that is not there.
     #[error("something is said of `{0}`, which is no node: declare it, or take it out")]
     UnknownNode(String),
+    /// A node of a dynamic graph is to handle failures and was not added as a handler.
+    #[error("`{0}` is to handle failures and is no handler: add it by `handler`")]
+    NotAHandler(String),
     /// A node is said to write a field that is not there.
     #[error(
         "node `{node}` is said to write `{field}`, which is no field of the state: name one that is, or take it out"
@@ -131,6 +134,7 @@ impl BuildError {
             Self::UnknownSource(_) => "graph::unknown_source",
             Self::UnknownBreakpoint(_) => "graph::unknown_breakpoint",
             Self::UnknownNode(_) => "graph::unknown_node",
+            Self::NotAHandler(_) => "graph::not_a_handler",
             Self::UnknownField { .. } => "graph::unknown_field",
             Self::Unreachable(_) => "graph::unreachable",
             Self::DeadEnd(_) => "graph::dead_end",

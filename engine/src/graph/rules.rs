@@ -234,6 +234,6 @@ impl<S: State> GraphBuilder<S> {
     }
 }
 
-fn without_failure() -> NodeError {
+pub(crate) fn without_failure() -> NodeError {
     NodeError::terminal("a handler was entered without a failure: it runs only for nodes that `on_error` names")
 }
