@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     checkpoint::{
         At, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, OutboxMessage, Page,
-        RecordKind, Seq,
+        RecordKind, Seq, StoreDurability,
     },
     id::{Namespace, ThreadKey},
 };
@@ -121,6 +121,11 @@ impl<C: Checkpointer> FaultyStore<C> {
 
 #[async_trait]
 impl<C: Checkpointer> Checkpointer for FaultyStore<C> {
+    /// As the store below: its promise is no accident.
+    fn durability(&self) -> StoreDurability {
+        self.0.store.durability()
+    }
+
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
         self.enter().await?;
         self.0.store.claim(key).await

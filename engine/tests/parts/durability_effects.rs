@@ -272,6 +272,13 @@ async fn a_store_that_may_lose_commits_is_refused_by_a_run_that_relies_on_them()
     let graph = chain(&["a"], &ran).checkpointer(Gated::new().promise(StoreDurability::Process));
     let refused = graph.run(&thread("t"), LogInput {}).await.unwrap_err();
     assert_eq!(refused.code(), "run::not_durable");
+    // A store with accidents promises no more than the one below it.
+    let faulty = stepgraph::testing::FaultyStore::over(Gated::new().promise(StoreDurability::Process));
+    let refused = chain(&["a"], &ran)
+        .checkpointer(faulty)
+        .run(&thread("t"), LogInput {})
+        .await;
+    assert_eq!(refused.unwrap_err().code(), "run::not_durable");
     assert_eq!(ran.names(), [""; 0]);
     for durability in [Durability::Async, Durability::Exit] {
         graph
