@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod support {
-    #[expect(dead_code, reason = "no store fails here")]
     pub(crate) mod store;
     pub(crate) mod threads;
 }

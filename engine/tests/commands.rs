@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod support {
-    #[expect(dead_code, reason = "nobody counts commits here")]
     pub(crate) mod store;
     pub(crate) mod threads;
 }
@@ -113,7 +112,7 @@ async fn what_was_chosen_besides_the_edges_is_the_same_after_a_crash() {
     let store = Watched::default();
     let graph = choosing().checkpointer(store.clone());
     // The first commit admits, the second keeps the choice, the third ends the step.
-    store.fail_at(3);
+    store.fail_commit_at(3);
     graph.run(&thread("t"), LogInput { take: vec![1] }).await.unwrap_err();
     let state = graph.resume(&thread("t")).await.unwrap().done().unwrap();
     assert_eq!(state.log, ["choose", "slow", "always", "right"]);
@@ -225,7 +224,7 @@ async fn a_node_that_has_left_is_not_entered_again_whichever_commit_fails() {
     for commit in 1..=12 {
         let (store, entered) = (Watched::default(), Arc::new(AtomicUsize::new(0)));
         let graph = desk(&entered).checkpointer(store.clone());
-        store.fail_at(commit);
+        store.fail_commit_at(commit);
         let input = || LogInput { take: vec![1] };
         let outcome = if let Ok(outcome) = graph.run(&thread("t"), input()).await {
             outcome

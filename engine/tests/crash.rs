@@ -151,7 +151,7 @@ async fn finish(graph: &Graph<Tale>, durability: Durability) -> Result<Tale, Run
 }
 
 /// What must come out, and how many commits it takes.
-async fn undisturbed(durability: Durability) -> (Tale, usize) {
+async fn undisturbed(durability: Durability) -> (Tale, u64) {
     let (ledger, store) = (Ledger::default(), Watched::default());
     let tale = finish(&outer(&ledger).checkpointer(store.clone()), durability)
         .await
@@ -172,7 +172,7 @@ async fn whichever_commit_fails_the_thread_ends_the_same() {
             let at = format!("{durability:?}, commit {commit}");
             let (ledger, store) = (Ledger::default(), Watched::default());
             let graph = outer(&ledger).checkpointer(store.clone());
-            store.fail_at(commit);
+            store.fail_commit_at(commit);
             // Results that come together are kept together, so that there may be one commit fewer.
             let tale = if let Ok(tale) = finish(&graph, durability).await {
                 tale

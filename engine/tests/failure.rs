@@ -6,7 +6,6 @@
 )]
 
 mod support {
-    #[expect(dead_code, reason = "no store fails here")]
     pub(crate) mod store;
     pub(crate) mod threads;
 }

@@ -6,7 +6,6 @@
 )]
 
 mod support {
-    #[expect(dead_code, reason = "nobody counts commits here")]
     pub(crate) mod store;
     pub(crate) mod threads;
 }
@@ -219,7 +218,7 @@ async fn an_item_whose_failure_was_collected_does_not_run_again_after_a_crash() 
     let (store, tries) = (Watched::default(), Arc::new(AtomicUsize::new(0)));
     let graph = picky(&tries, Some(collect())).checkpointer(store.clone());
     // The first commit admits, the second keeps what has ended while another item runs, the third its first attempt.
-    store.fail_at(4);
+    store.fail_commit_at(4);
     let input = WorkInput { items: vec![3, 5] };
     let error = graph.run(&thread("t"), input).await.unwrap_err();
     assert!(matches!(error, RunError::Checkpoint(_)), "{error}");

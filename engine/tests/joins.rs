@@ -274,7 +274,7 @@ async fn a_race_that_was_decided_ends_the_same_whichever_later_commit_fails() {
     for commit in 3..=4 {
         let (store, entered) = (Watched::default(), Arc::new(AtomicUsize::new(0)));
         let graph = decided(&entered).checkpointer(store.clone());
-        store.fail_at(commit);
+        store.fail_commit_at(commit);
         let error = graph.run(&thread("t"), LogInput::new()).await.unwrap_err();
         assert!(matches!(error, RunError::Checkpoint(_)), "{error}");
         if commit == 3 {
@@ -295,7 +295,7 @@ async fn a_race_that_was_decided_ends_the_same_whichever_later_commit_fails() {
 async fn a_race_whose_decision_was_not_kept_is_run_again() {
     let (store, entered) = (Watched::default(), Arc::new(AtomicUsize::new(0)));
     let graph = decided(&entered).checkpointer(store.clone());
-    store.fail_at(2);
+    store.fail_commit_at(2);
     graph.run(&thread("t"), LogInput::new()).await.unwrap_err();
     let state = graph.resume(&thread("t")).await.unwrap().done().unwrap();
     assert_eq!(

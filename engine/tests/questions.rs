@@ -383,7 +383,7 @@ async fn an_effect_is_not_run_again_when_the_step_could_not_be_saved() {
     })
     .checkpointer(store.clone());
     // Admission, intent, effect, then the step's end.
-    store.fail_at(4);
+    store.fail_commit_at(4);
     let error = graph.run(&thread("t"), draft()).await.unwrap_err();
     assert_eq!(error.code(), "checkpoint::unavailable");
     assert_eq!(log_of(graph.resume(&thread("t")).await.unwrap()), ["1"]);
@@ -482,7 +482,7 @@ async fn an_effect_in_a_loop_runs_in_every_round_with_and_without_a_store() {
 /// The result of an effect is lost the first `lost` times: the store fails right after it.
 async fn in_doubt(store: &Watched, graph: &Graph<Form>) -> Vec<Question> {
     // Admission, intent, then the effect's result.
-    store.fail_at(3);
+    store.fail_commit_at(3);
     graph.run(&thread("t"), draft()).await.unwrap_err();
     asked(graph.resume(&thread("t")).await.unwrap())
 }
@@ -529,7 +529,7 @@ async fn an_effect_that_is_in_doubt_a_second_time_is_asked_about_a_second_time()
     let graph = paying(&effects).checkpointer(store.clone());
     in_doubt(&store, &graph).await;
     // Answer, intent, then the effect's result.
-    store.fail_at(store.commits() + 3);
+    store.fail_commit_at(store.commits() + 3);
     graph
         .resume(&thread("t"))
         .answers(Answers::One(json!("retry")))
@@ -550,7 +550,7 @@ async fn an_effect_that_is_in_doubt_a_second_time_is_asked_about_a_second_time()
 async fn an_effect_of_class_other_does_not_begin_when_its_intent_cannot_be_kept() {
     let (store, effects) = (Watched::default(), Count::default());
     let graph = paying(&effects).checkpointer(store.clone());
-    store.fail_at(2);
+    store.fail_commit_at(2);
     graph.run(&thread("t"), draft()).await.unwrap_err();
     assert_eq!(got(&effects), 0);
 }

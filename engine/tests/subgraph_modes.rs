@@ -224,7 +224,7 @@ async fn an_accumulating_graph_ends_the_same_whichever_commit_fails() {
     for commit in 1..=whole.commits() {
         let store = Watched::default();
         let graph = rounds(hosted(false, SubgraphMode::Accumulating), 3).checkpointer(store.clone());
-        store.fail_at(commit);
+        store.fail_commit_at(commit);
         graph.run(&thread("t"), input("a")).await.unwrap_err();
         let outcome = match graph.resume(&thread("t")).await {
             Err(RunError::UnknownThread { .. }) => graph.run(&thread("t"), input("a")).await.unwrap(),

@@ -390,11 +390,11 @@ async fn a_store_that_fails_stops_the_run_before_the_next_node() {
     for (commit, nodes) in [(1, 0), (2, 1), (3, 2)] {
         let (store, entries) = (Watched::default(), Count::default());
         let graph = chat(&entries).checkpointer(store.clone());
-        store.fail_at(commit);
+        store.fail_commit_at(commit);
         let error = graph.run(&thread("t"), says("a")).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the checkpoint store is unavailable: the disk is gone"
+            "the checkpoint store is unavailable: it was told to fail"
         );
         assert_eq!(got(&entries), nodes, "commit {commit}");
         if commit > 1 {

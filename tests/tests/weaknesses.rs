@@ -5,10 +5,6 @@
     reason = "a test stops at what it did not expect"
 )]
 
-mod support {
-    pub(crate) mod watched;
-}
-
 use std::{
     future::IntoFuture,
     sync::{
@@ -26,8 +22,10 @@ use stepgraph::{
     checkpoint::{At, Page},
     dynamic::{Channels, DynamicBuilder, Goto, JsonInput, JsonState, JsonUpdate, Merge, Reply, TaskInput},
 };
-use support::watched::Watched;
 use tokio::sync::Notify;
+
+/// The store of the test kit: it counts, and fails where it is told.
+type Watched = stepgraph::testing::FaultyStore<Memory>;
 
 #[derive(Clone, Default)]
 struct Count(Arc<AtomicUsize>);
@@ -105,11 +103,11 @@ async fn w01_a_failed_save_stops_the_run_before_the_next_node() {
     let (entries, store) = (Count::default(), Watched::default());
     let graph = line(&entries).checkpointer(store.clone());
     // The admission is commit 1, the step of `a` commit 2.
-    store.fail_at(2);
+    store.fail_commit_at(2);
     let error = graph.run(&thread("t"), input()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the checkpoint store is unavailable: the disk is gone"
+        "the checkpoint store is unavailable: it was told to fail"
     );
     assert_eq!(entries.get(), 1);
 }
@@ -525,7 +523,7 @@ async fn w18_ten_thousand_turns_store_at_most_three_times_what_they_say() {
         .unwrap();
     let size = serde_json::to_vec(&state).unwrap().len();
     assert!(
-        log(&state).len() == 10_000 && store.bytes() <= 3 * size,
+        log(&state).len() == 10_000 && usize::try_from(store.bytes()).unwrap() <= 3 * size,
         "{} bytes for {size}",
         store.bytes()
     );

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     checkpoint::{
         At, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, OutboxMessage, Page,
-        RecordKind, Seq, StoreDurability,
+        Payload, RecordKind, Seq, StoreDurability,
     },
     id::{Namespace, ThreadKey},
 };
@@ -30,9 +30,11 @@ struct Inner<C> {
     calls: AtomicU64,
     commits: AtomicU64,
     struck: AtomicU64,
-    /// The call that fails and the commit whose answer is lost; 0 for none.
+    /// The call that fails, the commit that does, and the one whose answer is lost; 0 for none.
     fail_at: AtomicU64,
+    fail_commit_at: AtomicU64,
     lose_at: AtomicU64,
+    bytes: AtomicU64,
     effects: Mutex<Effects>,
 }
 
@@ -45,6 +47,12 @@ impl<C> Clone for FaultyStore<C> {
     }
 }
 
+impl<C: Checkpointer + Default> Default for FaultyStore<C> {
+    fn default() -> Self {
+        Self::over(C::default())
+    }
+}
+
 impl<C: Checkpointer> FaultyStore<C> {
     /// A store without accidents yet.
     pub fn over(store: C) -> Self {
@@ -54,7 +62,9 @@ impl<C: Checkpointer> FaultyStore<C> {
             commits: AtomicU64::new(0),
             struck: AtomicU64::new(0),
             fail_at: AtomicU64::new(0),
+            fail_commit_at: AtomicU64::new(0),
             lose_at: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             effects: Mutex::default(),
         }))
     }
@@ -62,6 +72,11 @@ impl<C: Checkpointer> FaultyStore<C> {
     /// The call of this number, counted from 1 over the store's whole life, fails before it does anything; no other does.
     pub fn fail_at(&self, call: u64) {
         self.0.fail_at.store(call, Ordering::SeqCst);
+    }
+
+    /// The commit of this number fails before it does anything; no other does.
+    pub fn fail_commit_at(&self, commit: u64) {
+        self.0.fail_commit_at.store(commit, Ordering::SeqCst);
     }
 
     /// The commit of this number is kept, and fails all the same: its answer is lost.
@@ -79,6 +94,12 @@ impl<C: Checkpointer> FaultyStore<C> {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.0.commits.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of states and records were kept: what its threads cost, whatever the store below adds to each row.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::SeqCst)
     }
 
     /// How often it has failed as it was told.
@@ -119,6 +140,18 @@ impl<C: Checkpointer> FaultyStore<C> {
     }
 }
 
+/// The bytes of the state and the records that a commit brings.
+fn weight(commit: &Commit) -> u64 {
+    let state = commit
+        .checkpoint
+        .as_ref()
+        .map_or(0, |checkpoint| match &checkpoint.payload {
+            Payload::Snapshot(bytes) | Payload::Delta(bytes) => bytes.len(),
+        });
+    let records: usize = commit.records.iter().map(|record| record.body.len()).sum();
+    u64::try_from(state + records).unwrap_or(u64::MAX)
+}
+
 #[async_trait]
 impl<C: Checkpointer> Checkpointer for FaultyStore<C> {
     /// As the store below: its promise is no accident.
@@ -140,11 +173,16 @@ impl<C: Checkpointer> Checkpointer for FaultyStore<C> {
     ) -> Result<Option<Seq>, CheckpointError> {
         self.enter().await?;
         let number = self.0.commits.fetch_add(1, Ordering::SeqCst) + 1;
+        if number == self.0.fail_commit_at.load(Ordering::SeqCst) {
+            return Err(self.strike("it was told to fail"));
+        }
+        let bytes = weight(&commit);
         let ends = commit.records.iter().filter(|record| record.kind == RecordKind::Effect);
         let ends: Vec<_> = ends
             .map(|record| (key.clone(), expected, record.task.clone(), record.key.clone()))
             .collect();
         let head = self.0.store.commit(key, epoch, expected, commit).await?;
+        self.0.bytes.fetch_add(bytes, Ordering::SeqCst);
         for end in ends {
             *self.recorded().entry(end).or_default() += 1;
         }
