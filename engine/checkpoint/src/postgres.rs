@@ -64,24 +64,19 @@ impl Postgres {
         if let Some(schema) = options.schema_name() {
             make_schema(&connect, schema).await?;
         }
-        Self::new(options.pool().connect_lazy_with(options.connect(connect))).await
+        let connect = options.connect(connect);
+        // By a connection beside the pool, which would go on trying where a server is down.
+        let durability = prepare(connect.connect().await.map_err(failure::anywhere)?).await?;
+        let pool = options.pool().connect_lazy_with(connect);
+        Ok(Self { pool, durability })
     }
 
     /// Works on a pool that others use too, and makes the tables in the first schema of its search path. Refused if its
     /// sessions may not write, or if the server takes no care that a crash of its machine leaves the database whole.
     pub async fn new(pool: PgPool) -> Result<Self, CheckpointError> {
-        let options = PgConnectOptions::clone(&pool.connect_options());
-        // A connection of its own, closed at the end: a lock that a failed migration leaves goes with it.
-        let mut connection = options.connect().await.map_err(failure::anywhere)?;
-        let durability = promised(&mut connection).await?;
-        let mut migrator = sqlx::migrate!("./migrations/postgres");
-        migrator.dangerous_set_table_name(MIGRATION_TABLE);
-        // `run` would take the connection too, but makes a future that the compiler cannot see to be `Send`.
-        migrator
-            .run_direct(None, &mut connection, false)
-            .await
-            .map_err(failure::migration)?;
-        connection.close().await.map_err(failure::anywhere)?;
+        // One of the pool's own: it may set up each of them in its own way.
+        let connection = pool.acquire().await.map_err(failure::anywhere)?;
+        let durability = prepare(connection.detach()).await?;
         Ok(Self { pool, durability })
     }
 
@@ -148,6 +143,21 @@ async fn make_schema(connect: &PgConnectOptions, schema: &str) -> Result<(), Che
         return Err(failure::anywhere(error));
     }
     connection.close().await.map_err(failure::anywhere)
+}
+
+/// Looks at what a session promises, and makes the tables or brings them up to date. The connection is closed at the end,
+/// and with it goes the lock that a failed migration leaves.
+async fn prepare(mut connection: PgConnection) -> Result<Durability, CheckpointError> {
+    let durability = promised(&mut connection).await?;
+    let mut migrator = sqlx::migrate!("./migrations/postgres");
+    migrator.dangerous_set_table_name(MIGRATION_TABLE);
+    // `run` would take the connection too, but makes a future that the compiler cannot see to be `Send`.
+    migrator
+        .run_direct(None, &mut connection, false)
+        .await
+        .map_err(failure::migration)?;
+    connection.close().await.map_err(failure::anywhere)?;
+    Ok(durability)
 }
 
 /// Looks at what a session promises, and refuses what a store cannot be built on.

@@ -80,7 +80,8 @@ impl Redis {
     pub async fn open_with(url: &str, options: &RedisOptions) -> Result<Self, CheckpointError> {
         // The driver's own message could show the URL, and with it the password.
         let client = Client::open(url).map_err(|_| {
-            let message = "the address is no URL: write `redis://USER:PASSWORD@HOST/DATABASE`";
+            let message = "the address is no URL that this build can use: write `redis://USER:PASSWORD@HOST/DATABASE`, \
+                           or `rediss://..` with the feature `tls`";
             unavailable(message.to_owned(), None)
         })?;
         let connection = ConnectionManager::new_with_config(client, options.connection()).await;

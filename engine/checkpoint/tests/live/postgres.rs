@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{ConnectOptions as _, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use stepgraph::{
     CheckpointError, Checkpointer,
     checkpoint::{At, Page, Seq, StoreDurability},
@@ -219,6 +222,38 @@ async fn what_a_session_promises_is_what_the_store_says() {
     let read_only = PgPool::connect_with(read_only.options([("default_transaction_read_only", "on")])).await;
     let refused = Postgres::new(read_only.unwrap()).await.unwrap_err().to_string();
     assert!(refused.contains("primary"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_tables_are_made_where_the_sessions_of_a_pool_look_for_them() {
+    let url = database().await;
+    execute(&url, "CREATE SCHEMA theirs").await;
+    let pool = PgPoolOptions::new()
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                let set = sqlx::raw_sql("SET search_path TO theirs").execute(connection).await;
+                set.map(drop)
+            })
+        })
+        .connect(&url)
+        .await
+        .unwrap();
+    let store = Postgres::new(pool).await.unwrap();
+    begun(&store, &key("t")).await;
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM theirs.checkpoints")
+        .fetch_one(&mut raw(&url).await)
+        .await
+        .unwrap();
+    assert_eq!(rows, 1);
+}
+
+/// The private server speaks no TLS: a session that asks for it is refused, not made without.
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn tls_that_was_asked_for_is_not_left_out() {
+    let url = format!("{}&sslmode=require", database().await);
+    let refused = Postgres::open(&url).await.unwrap_err().to_string();
+    assert!(refused.contains("server does not support TLS"), "{refused}");
 }
 
 #[tokio::test]
