@@ -7,7 +7,7 @@ mod support {
 
 use serde_json::{Value, json};
 use stepgraph::{
-    Ask, Budget, Memory, NodeError, OnBudget, Outcome, Spend,
+    Ask, Budget, BuildError, Memory, NodeError, OnBudget, Outcome, Spend,
     dynamic::{Channels, DynamicBuilder, Goto, JsonInput, JsonUpdate, Merge, Reply},
 };
 use support::threads::thread;
@@ -115,7 +115,7 @@ fn names_that_are_no_handlers_are_errors_of_the_build() {
     g.on_error("a", "a").on_any_error("nobody").on_budget("nothing");
     g.edge("START", "a").edge("a", "END");
     let errors = g.build().unwrap_err();
-    let codes: Vec<_> = errors.errors().iter().map(|error| error.code()).collect();
+    let codes: Vec<_> = errors.errors().iter().map(BuildError::code).collect();
     assert_eq!(
         codes,
         ["graph::not_a_handler", "graph::unknown_node", "graph::unknown_node"]

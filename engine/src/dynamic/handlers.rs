@@ -13,9 +13,9 @@ use crate::{
 /// Who takes over from whom, by names.
 #[derive(Debug, Default)]
 pub(super) struct Handling {
-    on_error: Vec<(String, String)>,
-    on_any_error: Vec<String>,
-    on_budget: Option<String>,
+    of_node: Vec<(String, String)>,
+    of_any: Vec<String>,
+    budget: Option<String>,
 }
 
 impl DynamicBuilder {
@@ -62,37 +62,37 @@ impl DynamicBuilder {
     /// Hands the failures of a node to a handler once its attempts are exhausted, as
     /// [`GraphBuilder::on_error`](crate::GraphBuilder::on_error) does.
     pub fn on_error(&mut self, node: impl Into<String>, handler: impl Into<String>) -> &mut Self {
-        self.handling.on_error.push((node.into(), handler.into()));
+        self.handling.of_node.push((node.into(), handler.into()));
         self
     }
 
     /// Hands the failures of every other node to a handler. Handlers themselves have none.
     pub fn on_any_error(&mut self, handler: impl Into<String>) -> &mut Self {
-        self.handling.on_any_error.push(handler.into());
+        self.handling.of_any.push(handler.into());
         self
     }
 
     /// Names the node that a run goes to when its budget is spent, as
     /// [`GraphBuilder::on_budget`](crate::GraphBuilder::on_budget) does.
     pub fn on_budget(&mut self, node: impl Into<String>) -> &mut Self {
-        self.handling.on_budget = Some(node.into());
+        self.handling.budget = Some(node.into());
         self
     }
 
     /// Finds the names.
     pub(super) fn wire_handling(&mut self) {
         let handling = std::mem::take(&mut self.handling);
-        for (node, handler) in handling.on_error {
+        for (node, handler) in handling.of_node {
             if let (Some(node), Some(handler)) = (self.known(&node), self.handler_named(handler)) {
                 self.inner.declared.on_error(node, handler);
             }
         }
-        for handler in handling.on_any_error {
+        for handler in handling.of_any {
             if let Some(handler) = self.handler_named(handler) {
                 self.inner.declared.on_any_error(handler);
             }
         }
-        if let Some(At::Node(slot)) = handling.on_budget.and_then(|name| self.known(&name)) {
+        if let Some(At::Node(slot)) = handling.budget.and_then(|name| self.known(&name)) {
             self.inner.declared.on_budget = Some(slot.index);
         }
     }

@@ -125,7 +125,7 @@ impl<S: State> Driver<S> {
         let mut departure = Departure::of(parts.topology.start());
         self.route(&self.shared.state, &mut departure)?;
         let now = self.end_time(&[]);
-        self.tasks = plan(&parts.topology, vec![departure], &mut self.waiting, now);
+        plan_lone(&parts.topology, &mut departure, &mut self.waiting, now, &mut self.tasks);
         Ok(())
     }
 

@@ -46,7 +46,7 @@ pub(crate) struct Late {
 /// Everything a checkpoint is made of, as it was when its step ended.
 struct Kept<S: State> {
     parts: Arc<Parts<S>>,
-    sink: Arc<Sink<S>>,
+    sink: Sink<S>,
     state: Arc<S>,
     changes: Changes,
     sizes: Sizes,
@@ -146,8 +146,8 @@ pub(super) fn saved<S: State>(
     }
 }
 
-fn tell_saved<S: State>(sink: &Arc<Sink<S>>, kind: impl FnOnce(Option<Seq>) -> EventKind<S> + Send + 'static) -> Tell {
-    let sink = Arc::clone(sink);
+fn tell_saved<S: State>(sink: &Sink<S>, kind: impl FnOnce(Option<Seq>) -> EventKind<S> + Send + 'static) -> Tell {
+    let sink = sink.clone();
     Box::new(move |run, seq| Box::pin(async move { super::step::tell(&sink, &run, kind(seq)).await }))
 }
 
@@ -180,7 +180,7 @@ impl<S: State> Driver<S> {
     fn kept(&mut self, mark: Mark) -> Kept<S> {
         Kept {
             parts: Arc::clone(&self.shared.parts),
-            sink: Arc::clone(&self.shared.sink),
+            sink: self.shared.sink.clone(),
             state: Arc::clone(&self.shared.state),
             changes: std::mem::take(&mut self.late.unwritten),
             sizes: self.sizes,

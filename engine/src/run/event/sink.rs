@@ -41,6 +41,19 @@ pub(crate) enum Sink<S: State> {
     Host(Emitter<S::Event>),
 }
 
+impl<S: State> Clone for Sink<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Nobody => Self::Nobody,
+            Self::Reader { shared, hears } => Self::Reader {
+                shared: Arc::clone(shared),
+                hears: *hears,
+            },
+            Self::Host(emitter) => Self::Host(emitter.clone()),
+        }
+    }
+}
+
 impl<S: State> Sink<S> {
     pub(crate) fn of(sender: Option<EventSender<S>>) -> Self {
         sender.map_or(Self::Nobody, |sender| Self::Reader {
