@@ -60,7 +60,7 @@ async fn a_thread_survives_the_death_of_the_server_and_the_pool_finds_its_way_ba
 async fn a_server_that_is_down_is_unavailable_and_not_waited_for_beyond_the_limit() {
     let mut server = stepgraph_live::Postgres::start().unwrap();
     let url = server.database().await.unwrap();
-    let options = PostgresOptions::default().wait_max(Duration::from_millis(300));
+    let options = PostgresOptions::default().wait_max(Duration::from_secs(2));
     let store = Postgres::open_with(&url, options).await.unwrap();
     let key = key("t");
     let epoch = begun(&store, &key).await;
@@ -126,7 +126,7 @@ async fn a_new_database_may_be_opened_by_many_at_once() {
 #[tokio::test]
 async fn a_writer_that_waits_holds_up_no_other_thread_and_not_for_ever() {
     let url = database().await;
-    let options = PostgresOptions::default().statement_timeout(Duration::from_millis(200));
+    let options = PostgresOptions::default().statement_timeout(Duration::from_secs(1));
     let store = Postgres::open_with(&url, options).await.unwrap();
     let (busy, free) = (key("busy"), key("free"));
     let epoch = begun(&store, &busy).await;

@@ -95,11 +95,11 @@ async fn a_server_that_is_down_is_unavailable() {
 #[tokio::test]
 async fn a_server_that_keeps_silent_is_waited_for_within_the_limit() {
     let server = Server::start(Fsync::Never).unwrap();
-    let options = RedisOptions::default().answer_timeout(Duration::from_millis(100));
+    let options = RedisOptions::default().answer_timeout(Duration::from_secs(1));
     let store = Redis::open_with(&server.url(), &options).await.unwrap();
     let key = key("t");
     let epoch = begun(&store, &key).await;
-    let _: String = tell(&server, &["CLIENT", "PAUSE", "2000"]).await;
+    let _: String = tell(&server, &["CLIENT", "PAUSE", "20000"]).await;
     let silent = store
         .commit(&key, epoch, Some(Seq(1)), everything(2))
         .await
