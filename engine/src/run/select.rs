@@ -22,7 +22,7 @@ const SCAN_MAX: u32 = 10_000;
 /// Which checkpoints of a history are wanted, and which fields of their states. Everything that is said must hold.
 ///
 /// ```
-/// use stepgraph::{CheckpointSource, Selection};
+/// use stepgraph::{Selection, checkpoint::CheckpointSource};
 ///
 /// let selection = Selection::all().source(CheckpointSource::Step).steps(10..=20).fields(["answer"]);
 /// # let _ = selection;
@@ -103,7 +103,7 @@ impl<S: State> Graph<S> {
     /// [`history`](Self::history), it reads no state unless fields are asked for; then one for each checkpoint it gives.
     ///
     /// ```
-    /// # use stepgraph::{Graph, Page, Selection, State, ThreadKey};
+    /// # use stepgraph::{Graph, Selection, State, ThreadKey, checkpoint::Page};
     /// # async fn work<S: State>(graph: Graph<S>, thread: &ThreadKey) -> Result<(), stepgraph::RunError> {
     /// let mut page = Page::default();
     /// loop {
