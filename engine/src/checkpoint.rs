@@ -5,6 +5,7 @@
 //! newest epoch and has seen its head.
 
 mod memory;
+mod retention;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -13,8 +14,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::memory::Memory;
-use crate::id::{Namespace, RunId, ThreadKey};
+pub use self::{
+    memory::Memory,
+    retention::{Keep, Thinned, thin, thin_tenant},
+};
+use crate::id::{Namespace, RunId, TenantId, ThreadId, ThreadKey};
 
 /// Number of a checkpoint inside its thread and namespace, counted from 1 in order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -283,6 +287,25 @@ pub struct Branch {
     pub current: bool,
 }
 
+/// A name by which a checkpoint is kept, however old it grows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// The name, one of a kind in its thread.
+    pub name: String,
+    /// The checkpoint.
+    pub seq: Seq,
+}
+
+/// What is taken out of a thread in one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Thinning {
+    /// Checkpoints that are to stand on their own from now on: instead of their own payload they keep these parts, the
+    /// first a snapshot, and have no parent any more.
+    pub rebased: Vec<(Seq, Vec<Arc<[u8]>>)>,
+    /// Checkpoints that go, with the records of the steps that started there.
+    pub removed: Vec<Seq>,
+}
+
 /// Part of a thread's history, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
@@ -377,7 +400,65 @@ pub trait Checkpointer: Send + Sync + 'static {
 
     /// Forgets a message that was delivered; unknown ids are ignored.
     async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError>;
+
+    /// Names a checkpoint, so that [`thin`](Self::thin) refuses to remove it; moves the name if the thread has it already.
+    /// Without a checkpoint, the name goes, and one that is not there is ignored.
+    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
+        let _ = (key, name, at);
+        Err(CheckpointError::Unsupported { what: "tags" })
+    }
+
+    /// The thread's tags, by name.
+    async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
+        let _ = key;
+        Err(CheckpointError::Unsupported { what: "tags" })
+    }
+
+    /// A tenant's threads by name, only those behind `after`, at most so many: also those that have been claimed and
+    /// nothing more.
+    async fn threads(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ThreadId>,
+        limit: u32,
+    ) -> Result<Vec<ThreadId>, CheckpointError> {
+        let _ = (tenant, after, limit);
+        Err(CheckpointError::Unsupported {
+            what: "a list of threads",
+        })
+    }
+
+    /// Takes checkpoints out of a thread, all of them or, with an error, none. It needs no claim and disturbs no run: heads
+    /// stay. Numbers that the thread does not have are passed over; numbers are not given twice. [`thin`](fn@thin) says
+    /// which checkpoints may go by which rule.
+    ///
+    /// # Errors
+    /// [`CheckpointError::InUse`] if a checkpoint to be removed is the head of a branch, is tagged, or is the parent of one
+    /// that is neither rebased nor removed with it.
+    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        let _ = (key, thinning);
+        Err(CheckpointError::Unsupported { what: "thinning" })
+    }
+
+    /// Removes whatever a tenant has, for good: thread by thread, so that no transaction grows with their number. What is
+    /// claimed meanwhile goes too, unless it comes by name before those that have gone.
+    async fn erase(&self, tenant: &TenantId) -> Result<(), CheckpointError> {
+        let mut after = None;
+        loop {
+            let threads = self.threads(tenant, after.as_ref(), ERASED_AT_ONCE).await?;
+            let Some(last) = threads.last().cloned() else {
+                return Ok(());
+            };
+            for thread in threads {
+                self.delete(&ThreadKey::new(tenant.clone(), thread)).await?;
+            }
+            after = Some(last);
+        }
+    }
 }
+
+/// How many names of threads [`Checkpointer::erase`] reads at a time.
+const ERASED_AT_ONCE: u32 = 256;
 
 /// Why a store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -406,6 +487,30 @@ pub enum CheckpointError {
         key: ThreadKey,
         /// The number asked for.
         seq: Seq,
+    },
+    /// A checkpoint that was to be removed is still needed.
+    #[error(
+        "checkpoint {seq:?} of thread {key} is in use: a branch, a tag or a later checkpoint stands on it; plan again"
+    )]
+    InUse {
+        /// The thread.
+        key: ThreadKey,
+        /// The checkpoint.
+        seq: Seq,
+    },
+    /// The store cannot do this.
+    #[error("this checkpoint store does not support {what}: use one that does")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// What is stored sealed cannot be opened.
+    #[error("what thread {key} has stored cannot be unsealed: {message}")]
+    Sealed {
+        /// The thread.
+        key: ThreadKey,
+        /// Why, and what to do.
+        message: String,
     },
     /// The disk or quota is full.
     #[error("the checkpoint store is full: {message}; free space and resume")]
@@ -440,6 +545,9 @@ impl CheckpointError {
             Self::Conflict { .. } => "checkpoint::conflict",
             Self::Fenced { .. } => "checkpoint::fenced",
             Self::NoCheckpoint { .. } => "checkpoint::no_checkpoint",
+            Self::InUse { .. } => "checkpoint::in_use",
+            Self::Unsupported { .. } => "checkpoint::unsupported",
+            Self::Sealed { .. } => "checkpoint::sealed",
             Self::Full { .. } => "checkpoint::full",
             Self::Unavailable { .. } => "checkpoint::unavailable",
             Self::Corrupt { .. } => "checkpoint::corrupt",

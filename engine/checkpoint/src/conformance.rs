@@ -24,6 +24,7 @@ mod outbox;
 mod owners;
 mod records;
 mod report;
+mod retention;
 mod roundtrips;
 mod runs;
 mod tenants;
@@ -36,7 +37,7 @@ use self::{
     kept::{KeptFact, Opener},
 };
 
-const GROUPS: [&[Fact]; 10] = [
+const GROUPS: [&[Fact]; 11] = [
     roundtrips::FACTS,
     lists::FACTS,
     records::FACTS,
@@ -47,6 +48,7 @@ const GROUPS: [&[Fact]; 10] = [
     chains::FACTS,
     runs::FACTS,
     outbox::FACTS,
+    retention::FACTS,
 ];
 
 /// The names of all facts, in the order in which they are checked.

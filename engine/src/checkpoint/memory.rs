@@ -1,7 +1,7 @@
 //! The reference store: everything in memory, gone with the process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::{
     At, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, MAIN, OutboxMessage, Page,
-    Payload, RecordKind, RunMark, RunStatus, Seq, StoreDurability, TaskRecord,
+    Payload, RecordKind, RunMark, RunStatus, Seq, StoreDurability, Tag, TaskRecord, Thinning,
 };
-use crate::id::{Namespace, RunId, ThreadKey};
+use crate::id::{Namespace, RunId, TenantId, ThreadId, ThreadKey};
 
 /// Keeps checkpoints in memory. For tests, and for runs that need not survive the process.
 #[derive(Debug, Default)]
@@ -30,28 +30,59 @@ struct Thread {
     epoch: u64,
     head: Option<Seq>,
     run: Option<RunMark>,
+    /// In order; numbers are missing where checkpoints were taken out.
     rows: Vec<Row>,
+    /// Number of the newest checkpoint that there ever was.
+    last: u64,
     /// The branch that the thread is on, if another than [`MAIN`].
     branch: Option<String>,
     /// Where the others stand.
     branches: BTreeMap<String, Seq>,
+    tags: BTreeMap<String, Seq>,
     outbox: Vec<OutboxMessage>,
 }
 
 #[derive(Debug)]
 struct Row {
     info: CheckpointInfo,
-    payload: Payload,
+    state: Own,
     records: BTreeMap<(String, RecordKind, String), TaskRecord>,
 }
 
-fn position(seq: Seq) -> Option<usize> {
-    usize::try_from(seq.0.checked_sub(1)?).ok()
+/// What a row itself says of the state.
+#[derive(Debug)]
+enum Own {
+    Delta(Arc<[u8]>),
+    /// A snapshot, and the deltas upon it where there was a line once.
+    Whole(Vec<Arc<[u8]>>),
+}
+
+impl From<Payload> for Own {
+    fn from(payload: Payload) -> Self {
+        match payload {
+            Payload::Delta(bytes) => Self::Delta(bytes),
+            Payload::Snapshot(bytes) => Self::Whole(vec![bytes]),
+        }
+    }
 }
 
 impl Thread {
+    fn position(&self, seq: Seq) -> Option<usize> {
+        // Nothing is missing before most.
+        let likely = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+        match self.rows.get(likely) {
+            Some(row) if row.info.seq == seq => Some(likely),
+            _ => self.rows.binary_search_by_key(&seq, |row| row.info.seq).ok(),
+        }
+    }
+
     fn row(&self, seq: Seq) -> Option<&Row> {
-        self.rows.get(position(seq)?)
+        self.rows.get(self.position(seq)?)
+    }
+
+    fn row_mut(&mut self, seq: Seq) -> Option<&mut Row> {
+        let position = self.position(seq)?;
+        self.rows.get_mut(position)
     }
 
     fn find(&self, at: At) -> Option<&Row> {
@@ -67,10 +98,15 @@ impl Thread {
         let mut parts = Vec::new();
         let mut next = Some(row);
         while let Some(row) = next {
-            parts.push(row.payload.bytes().clone());
-            next = match row.payload {
-                Payload::Snapshot(_) => None,
-                Payload::Delta(_) => row.info.parent.and_then(|parent| self.row(parent)),
+            next = match &row.state {
+                Own::Whole(own) => {
+                    parts.extend(own.iter().rev().cloned());
+                    None
+                }
+                Own::Delta(delta) => {
+                    parts.push(Arc::clone(delta));
+                    row.info.parent.and_then(|parent| self.row(parent))
+                }
             };
         }
         parts.reverse();
@@ -94,7 +130,7 @@ impl Thread {
             return Err(CheckpointError::NoCheckpoint { key: key.clone(), seq });
         }
         if !commit.records.is_empty() {
-            let Some(row) = expected.and_then(position).and_then(|at| self.rows.get_mut(at)) else {
+            let Some(row) = expected.and_then(|seq| self.row_mut(seq)) else {
                 return Err(CheckpointError::NoCheckpoint {
                     key: key.clone(),
                     seq: expected.unwrap_or(Seq(0)),
@@ -110,7 +146,8 @@ impl Thread {
         }
         let parent = commit.parent.or(expected);
         if let Some(new) = commit.checkpoint {
-            let seq = Seq(self.rows.len() as u64 + 1);
+            self.last += 1;
+            let seq = Seq(self.last);
             let info = CheckpointInfo {
                 seq,
                 parent,
@@ -125,7 +162,7 @@ impl Thread {
             };
             self.rows.push(Row {
                 info,
-                payload: new.payload,
+                state: new.payload.into(),
                 records: BTreeMap::new(),
             });
             self.head = Some(seq);
@@ -136,6 +173,33 @@ impl Thread {
             }
         }
         Ok(self.head)
+    }
+
+    fn thin(&mut self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        let Thinning { rebased, removed } = thinning;
+        let removed: BTreeSet<Seq> = removed.into_iter().collect();
+        let goes = |seq: &Seq| removed.contains(seq);
+        let named = self
+            .branches
+            .values()
+            .chain(self.tags.values())
+            .chain(self.head.as_ref());
+        let parents = self.rows.iter().filter(|row| {
+            let stands_alone = rebased.iter().any(|(seq, _)| *seq == row.info.seq);
+            !goes(&row.info.seq) && !stands_alone
+        });
+        let parents = parents.filter_map(|row| row.info.parent.as_ref());
+        if let Some(seq) = named.chain(parents).find(|seq| goes(seq)).copied() {
+            return Err(CheckpointError::InUse { key: key.clone(), seq });
+        }
+        for (seq, parts) in rebased {
+            if let Some(row) = self.row_mut(seq) {
+                row.state = Own::Whole(parts);
+                row.info.parent = None;
+            }
+        }
+        self.rows.retain(|row| !removed.contains(&row.info.seq));
+        Ok(())
     }
 
     fn branch(&self) -> &str {
@@ -302,5 +366,54 @@ impl Checkpointer for Memory {
             thread.outbox.retain(|waiting| waiting.id != message);
         }
         Ok(())
+    }
+
+    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
+        let mut threads = self.lock();
+        let thread = threads.get_mut(key);
+        let Some(seq) = at else {
+            if let Some(thread) = thread {
+                thread.tags.remove(name);
+            }
+            return Ok(());
+        };
+        match thread.filter(|thread| thread.row(seq).is_some()) {
+            Some(thread) => {
+                thread.tags.insert(name.to_owned(), seq);
+                Ok(())
+            }
+            None => Err(CheckpointError::NoCheckpoint { key: key.clone(), seq }),
+        }
+    }
+
+    async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
+        let threads = self.lock();
+        let tags = threads.get(key).map(|thread| &thread.tags).into_iter().flatten();
+        Ok(tags
+            .map(|(name, seq)| Tag {
+                name: name.clone(),
+                seq: *seq,
+            })
+            .collect())
+    }
+
+    async fn threads(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ThreadId>,
+        limit: u32,
+    ) -> Result<Vec<ThreadId>, CheckpointError> {
+        let threads = self.lock();
+        let own = threads.keys().filter(|key| key.tenant == *tenant);
+        let names = own.map(|key| &key.thread);
+        let found: BTreeSet<_> = names.filter(|name| after.is_none_or(|after| *name > after)).collect();
+        Ok(found.into_iter().take(limit as usize).cloned().collect())
+    }
+
+    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        match self.lock().get_mut(key) {
+            Some(thread) => thread.thin(key, thinning),
+            None => Ok(()),
+        }
     }
 }

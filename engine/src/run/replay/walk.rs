@@ -40,6 +40,9 @@ use crate::{
 /// How many checkpoints one read of the history gives.
 const PAGE: u32 = 500;
 
+/// Number of the checkpoint that every thread begins with.
+const FIRST: Seq = Seq(1);
+
 /// Why a replay goes no further.
 pub(super) enum Halt {
     /// It came out otherwise.
@@ -201,6 +204,10 @@ impl<S: State> Walk<S> {
             for info in page {
                 let room = line.len() < usize::try_from(checkpoints_max).unwrap_or(usize::MAX);
                 if Some(info.seq) == wanted && room {
+                    if info.parent.is_none() && info.seq > FIRST {
+                        // What came before was taken out: this one is where the record begins.
+                        return Ok((line, Some(self.read(info.seq).await?)));
+                    }
                     line.push(info.seq);
                     wanted = info.parent;
                 }
