@@ -5,6 +5,7 @@ pub mod bench;
 pub mod conformance;
 pub mod crash;
 pub mod fixtures;
+pub mod model;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

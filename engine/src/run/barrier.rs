@@ -47,13 +47,22 @@ pub(super) enum Outputs<S: State> {
     Crowd(Vec<Output<S>>),
 }
 
+/// Who leads on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Leader {
+    /// A task of the step, by its position.
+    Task(usize),
+    /// A node, or START, that an edit is made as or a run begins at.
+    Place(usize),
+}
+
 /// Why a step's updates did not become a new state.
 pub(super) enum Unmerged {
     Conflict(Conflict),
     /// Which task was given its output by which node with a field that this node has said it does not write.
     Undeclared(usize, usize, usize),
     /// Who led to which place.
-    Target(usize, UnknownTarget),
+    Target(Leader, UnknownTarget),
 }
 
 impl<S: State> Outputs<S> {
@@ -317,7 +326,8 @@ impl<S: State> Driver<S> {
         for targets in output.routes().filter_map(|route| routes.get(route)) {
             departure.chosen.extend_from_slice(targets);
         }
-        lead(topology, output.take_goto(), &mut departure).map_err(|target| Unmerged::Target(0, target))?;
+        lead(topology, output.take_goto(), &mut departure)
+            .map_err(|target| Unmerged::Target(Leader::Task(0), target))?;
         Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
         doing.set(Doing::LeadingOn(0));
         self.route(&self.shared.state, &mut departure)?;
@@ -349,7 +359,8 @@ impl<S: State> Driver<S> {
             for targets in output.routes().filter_map(|route| exits.routes.get(route)) {
                 departure.chosen.extend_from_slice(targets);
             }
-            lead(&parts.topology, output.take_goto(), &mut departure).map_err(|target| Unmerged::Target(at, target))?;
+            lead(&parts.topology, output.take_goto(), &mut departure)
+                .map_err(|target| Unmerged::Target(Leader::Task(at), target))?;
             departure.cancelled = output.cancelled.is_some();
             if crowd && exits.is_conditional() && !departure.cancelled {
                 // Routing sees the state at the step's start plus the task's own update, not its siblings'.
@@ -402,7 +413,7 @@ impl<S: State> Driver<S> {
         let node = departure.node;
         let unknown = |target| {
             let at = self.tasks.iter().position(|task| task.node == node);
-            Unmerged::Target(at.unwrap_or(usize::MAX), target)
+            Unmerged::Target(at.map_or(Leader::Place(node), Leader::Task), target)
         };
         for at in &exits.branches {
             match parts.branches.get(*at) {
@@ -467,8 +478,12 @@ impl<S: State> Driver<S> {
                 thread,
                 checkpoint,
             },
-            Unmerged::Target(at, target) => RunError::UnknownTarget {
-                from: name(*at).unwrap_or_else(|| "START".to_owned()),
+            Unmerged::Target(leader, target) => RunError::UnknownTarget {
+                from: match *leader {
+                    Leader::Task(at) => name(at).unwrap_or_default(),
+                    Leader::Place(node) if node == self.shared.parts.topology.start() => "START".to_owned(),
+                    Leader::Place(node) => self.shared.parts.topology.name(node).to_string(),
+                },
                 target: target.0.clone(),
                 step: self.shared.step,
                 thread,

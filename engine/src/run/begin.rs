@@ -258,12 +258,12 @@ impl<S: State> Opening<S> {
 
     /// Begins a branch that runs again what followed from a checkpoint.
     async fn rerun(
-        self: Box<Self>,
+        mut self: Box<Self>,
         found: &Checkpoint,
         state: S,
         next: (Vec<Seed<Payload>>, Waiting),
     ) -> Result<Opened<S>, RunError> {
-        let run = self.fresh_run();
+        let (run, command) = (self.fresh_run(), self.options.command.take());
         let parts = Arc::clone(&self.graph.parts);
         let mut changes = Changes::default();
         let state = recorded::with_commands(parts.compat, state, found, &mut changes)?;
@@ -271,6 +271,8 @@ impl<S: State> Opening<S> {
         (driver.tasks, driver.waiting) = next;
         driver.sizes = sizes::<S>(&parts.shape, found);
         (driver.parent, driver.changes) = (Some(found.info.seq), changes);
+        // The branch begins with what was told, so that no record of it is needed.
+        driver.obey_all(&[], command)?;
         let status = if driver.tasks.is_empty() {
             RunStatus::Done
         } else {

@@ -6,14 +6,15 @@ use super::{
     barrier::lead,
     driver::Driver,
     error::RunError,
+    frontier::{Frontier, StoredTask},
     guard::guarded,
     plan::{Departure, Seed},
     step::StoredOutput,
 };
 use crate::{
     checkpoint::{RecordKind, TaskRecord},
-    graph::{Goto, Output, Rare},
-    state::State,
+    graph::{Goto, Output, Rare, Topology},
+    state::{State, StateError},
 };
 
 /// What a run that goes on is told to write, and where to go besides what is to run anyway.
@@ -31,6 +32,39 @@ impl<S: State> Default for Command<S> {
     }
 }
 
+/// The records of commands, as they were given one after the other.
+fn in_order(records: &[TaskRecord]) -> Vec<&TaskRecord> {
+    let kept = records.iter().filter(|record| record.kind == RecordKind::Command);
+    let mut kept: Vec<_> = kept.collect();
+    kept.sort_by_key(|record| record.key.parse::<u32>().unwrap_or(u32::MAX));
+    kept
+}
+
+/// The tasks of an unfinished step as it will run them: those of its checkpoint, and those that commands have added.
+pub(super) fn with_commanded(
+    frontier: Frontier,
+    records: &[TaskRecord],
+    topology: &Topology,
+) -> Result<Vec<StoredTask>, StateError> {
+    let (mut nodes, mut sends): (Vec<_>, Vec<_>) = frontier.tasks.into_iter().partition(|task| task.send.is_none());
+    for record in in_order(records) {
+        let stored: StoredOutput<serde::de::IgnoredAny> = super::decode_record(&record.body)?;
+        for goto in stored.goto {
+            let last = sends.last().and_then(|task| task.send.as_ref());
+            let next = last.map_or(0, |(number, _)| number + 1);
+            let of_it = if goto.payload.is_some() { &mut sends } else { &mut nodes };
+            of_it.push(StoredTask {
+                node: goto.to,
+                send: goto.payload.map(|payload| (next, payload)),
+            });
+        }
+    }
+    nodes.sort_by(|a, b| topology.current(&a.node).cmp(topology.current(&b.node)));
+    nodes.dedup_by(|a, b| a.node == b.node);
+    nodes.append(&mut sends);
+    Ok(nodes)
+}
+
 impl<S: State> Driver<S> {
     /// Carries out the commands of earlier runs of this step, then a new one, which is given back as a record.
     pub(super) fn obey_all(
@@ -38,9 +72,7 @@ impl<S: State> Driver<S> {
         records: &[TaskRecord],
         command: Option<Command<S>>,
     ) -> Result<Option<TaskRecord>, RunError> {
-        let kept = records.iter().filter(|record| record.kind == RecordKind::Command);
-        let mut kept: Vec<_> = kept.collect();
-        kept.sort_by_key(|record| record.key.parse::<u32>().unwrap_or(u32::MAX));
+        let kept = in_order(records);
         for record in &kept {
             let stored = self.kept_output(&record.body)?;
             let output = self.output(self.shared.parts.topology.start(), stored)?;

@@ -11,6 +11,7 @@ use super::{
     guard::guarded,
     open::{Opening, decode, sizes},
     plan::{Departure, Waiting, plan},
+    read::tasks_of,
     recorded,
     recording::Origin,
 };
@@ -121,7 +122,8 @@ impl<S: State> Graph<S> {
                     if before.info.step + 1 != info.step {
                         break;
                     }
-                    let mut ran = Frontier::decode(&before.info.frontier)?.names();
+                    let tasks = tasks_of(&before, &self.parts.topology, self.parts.compat)?;
+                    let mut ran: Vec<String> = tasks.into_iter().map(|task| task.node).collect();
                     if self.parts.compat == Compat::Recorded {
                         ran = recorded::triggered(&before)?;
                         if ran.is_empty() {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     answer::open_questions,
+    command::with_commanded,
     error::RunError,
     frontier::{Frontier, StoredTask},
     guard::guarded,
@@ -23,7 +24,7 @@ use crate::{
     graph::{Graph, Topology},
     id::{RunId, ThreadKey},
     node::{Failure, FailureKind, handler_task},
-    state::{Changes, State},
+    state::{Changes, State, StateError},
 };
 
 /// A thread's state at one checkpoint.
@@ -119,7 +120,8 @@ impl<S: State> Graph<S> {
     /// The state of a thread at a checkpoint, or `None` if there is none.
     ///
     /// At the head it is the live state: updates of tasks that have finished in the unfinished step, and what a resumed run
-    /// was told to write, are in it, and `next` names only the tasks that are left. At any other checkpoint it is the
+    /// was told to write, are in it, tasks that it was told to run as well are among the tasks, and `next` names only those
+    /// that are left. At any other checkpoint it is the
     /// state as it was saved, with all tasks that followed.
     ///
     /// # Errors
@@ -171,14 +173,13 @@ impl<S: State> Graph<S> {
     /// What was written in the unfinished step: by commands, which have acted already; and by tasks, in the order in which
     /// it will be merged, nodes by name, then sends.
     pub(super) fn kept_updates(&self, checkpoint: &Checkpoint) -> Result<Kept<S::Update>, RunError> {
-        let frontier = Frontier::decode(&checkpoint.info.frontier)?;
-        let ids = task_ids(&frontier);
+        let ids = task_ids(&tasks_of(checkpoint, &self.parts.topology, self.parts.compat)?);
         let mut kept = Vec::new();
         for record in &checkpoint.records {
             let at = match record.kind {
                 RecordKind::Command => None,
                 RecordKind::Output => match (ids.iter().position(|id| *id == record.task), self.parts.compat) {
-                    // A task that a command has added.
+                    // A task that a command has added; the strict engine knows it.
                     (None, Compat::Recorded) => continue,
                     (None, Compat::Strict) => Some(ids.len()),
                     (at, _) => at,
@@ -235,17 +236,29 @@ pub(super) struct Kept<U> {
     pub(super) by: Vec<(String, Option<String>)>,
 }
 
-/// The ids of a frontier's tasks.
-fn task_ids(frontier: &Frontier) -> Vec<String> {
+/// The tasks of the step that begins at a checkpoint.
+pub(super) fn tasks_of(
+    checkpoint: &Checkpoint,
+    topology: &Topology,
+    compat: Compat,
+) -> Result<Vec<StoredTask>, StateError> {
+    let frontier = Frontier::decode(&checkpoint.info.frontier)?;
+    match compat {
+        Compat::Strict => with_commanded(frontier, &checkpoint.records, topology),
+        Compat::Recorded => Ok(frontier.tasks),
+    }
+}
+
+fn task_ids(tasks: &[StoredTask]) -> Vec<String> {
     let id = |task: &StoredTask| match &task.send {
         None => task.node.clone(),
         Some((number, _)) => format!("{}#{number}", task.node),
     };
-    frontier.tasks.iter().map(id).collect()
+    tasks.iter().map(id).collect()
 }
 
 fn task_states(checkpoint: &Checkpoint, topology: &Topology, compat: Compat) -> Result<Vec<TaskState>, RunError> {
-    let frontier = Frontier::decode(&checkpoint.info.frontier)?;
+    let tasks = tasks_of(checkpoint, topology, compat)?;
     let mut open = open_questions(&checkpoint.records);
     if compat == Compat::Recorded {
         open.extend(recorded::still_shown(&checkpoint.records));
@@ -286,8 +299,7 @@ fn task_states(checkpoint: &Checkpoint, topology: &Topology, compat: Compat) -> 
             cut_off: cut || handler_cut,
         })
     };
-    let ids = task_ids(&frontier);
-    ids.into_iter().zip(&frontier.tasks).map(state).collect()
+    task_ids(&tasks).into_iter().zip(&tasks).map(state).collect()
 }
 
 /// A failure of the task's own, and whether it was cut off instead.
