@@ -148,8 +148,8 @@ async fn a_waiting_step_follows_its_nodes_to_their_new_names() {
     let live = new.state(&thread("t"), At::Head).await.unwrap().unwrap();
     assert_eq!(
         live.entry.next,
-        ["z_effect", "y_host"],
-        "what is left is named as it is now"
+        ["y_host", "z_effect"],
+        "what is left is named as it is now, and in that order"
     );
     assert_eq!(live.state.lines, ["quick"]);
     let done = new.resume(&thread("t")).answers(given).await.unwrap().done().unwrap();
