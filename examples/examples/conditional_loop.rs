@@ -51,11 +51,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
     let text = "a kettle boils water and a good kettle boils it without being told to do so twice";
     let outcome = graph.run(&thread, DraftInput::new(text)).step_limit(10).await?;
-    println!("{:?}", outcome.done().map(|draft| draft.text));
+    let text_now = outcome.done().map(|draft| draft.text);
+    println!("{text_now:?}");
+    assert!(text_now.is_some_and(|text| text.len() <= 24));
 
     // A limit that is too low is an error that says so, never a silent half of the work.
-    if let Err(error) = graph.run(&thread, DraftInput::new(text)).step_limit(1).await {
-        println!("with one step: {error}");
-    }
+    let stopped = graph.run(&thread, DraftInput::new(text)).step_limit(1).await.err();
+    println!("with one step: {stopped:?}");
+    assert_eq!(stopped.map(|error| error.code()), Some("run::step_limit"));
     Ok(())
 }

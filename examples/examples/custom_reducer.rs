@@ -55,6 +55,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
     let outcome = g.build()?.run(&thread, SearchInput::new("kettle")).await?;
     // Updates merge by the nodes' names, so `mall` comes before `market`, whoever answered first.
-    println!("best: {:?}", outcome.done().and_then(|search| search.best));
+    let best = outcome.done().and_then(|search| search.best);
+    println!("best: {best:?}");
+    assert_eq!(best.map(|offer| offer.shop).as_deref(), Some("mall"));
     Ok(())
 }

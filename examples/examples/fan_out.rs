@@ -48,6 +48,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
     let pages = ["fill the kettle with fresh water", "switch it on", "wait"].map(str::to_owned);
-    graph.run(&thread, CountInput::new(pages)).await?;
+    let outcome = graph.run(&thread, CountInput::new(pages)).await?;
+    // In the order of the pages, whichever was done first.
+    let lines = outcome.done().map(|count| count.lines).unwrap_or_default();
+    assert_eq!(lines, ["page 0: 6", "page 1: 3", "page 2: 1"]);
     Ok(())
 }

@@ -38,6 +38,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
     let outcome = graph.run(&thread, ChatInput::new("kettles")).await?;
-    println!("answer: {:?}", outcome.done().and_then(|chat| chat.answer));
+    let answer = outcome.done().and_then(|chat| chat.answer);
+    println!("answer: {answer:?}");
+    assert_eq!(answer.as_deref(), Some("1 source found"));
     Ok(())
 }

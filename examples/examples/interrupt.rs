@@ -51,6 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("an answer whose type the compiler checks:");
     let outcome = graph.resume(&thread).answer::<Approve>(&true).await?;
-    println!("{:?}", outcome.done());
+    let decision = outcome.done().and_then(|refund| refund.decision);
+    println!("{decision:?}");
+    assert_eq!(decision.as_deref(), Some("paid"));
     Ok(())
 }

@@ -49,8 +49,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for by_courier in [true, false] {
         let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
         match graph.run(&thread, OrderInput { by_courier }).await? {
-            Outcome::Done(order) => println!("done: {:?}", order.done),
-            Outcome::Stalled { state, waiting } => println!("{:?}, and then stalled: {waiting:?}", state.done),
+            Outcome::Done(order) => {
+                println!("done: {:?}", order.done);
+                assert_eq!(order.done, ["pack", "pay", "label", "ship"]);
+            }
+            Outcome::Stalled { state, waiting } => {
+                println!("{:?}, and then stalled: {waiting:?}", state.done);
+                assert!(!by_courier && waiting.len() == 1);
+            }
             other => println!("{other:?}", other = other.done().map(|order| order.done)),
         }
     }

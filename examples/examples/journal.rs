@@ -52,10 +52,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
     let outcome = graph.run(&thread, OrderInput { cents: 1999 }).await?;
-    println!(
-        "{:?}, payments made: {}",
-        outcome.done(),
-        PAYMENTS.load(Ordering::SeqCst)
-    );
+    let payments = PAYMENTS.load(Ordering::SeqCst);
+    println!("{:?}, payments made: {payments}", outcome.done());
+    assert_eq!(payments, 1);
     Ok(())
 }

@@ -35,15 +35,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let thread = ThreadKey::new(TenantId::authenticated("acme")?, ThreadId::random());
     let mut stream = graph.run(&thread, ChatInput::new("does it stream?")).stream();
+    let mut heard = String::new();
     while let Some(item) = stream.next().await {
         match item? {
             RunEvent::Event(event) => match event.kind {
                 EventKind::Custom {
                     event: Token(token), ..
-                } => println!("{:>3} {token}", event.seq),
+                } => {
+                    println!("{:>3} {token}", event.seq);
+                    heard += &token;
+                }
                 other => println!("{:>3} {other:?}", event.seq),
             },
-            RunEvent::Ended(outcome) => println!("    ended: {:?}", outcome.done()),
+            RunEvent::Ended(outcome) => {
+                let answer = outcome.done().and_then(|chat| chat.answer);
+                println!("    ended: {answer:?}");
+                assert_eq!(answer.as_ref(), Some(&heard), "the tokens are the answer");
+            }
             other => println!("    {other:?}"),
         }
     }

@@ -72,6 +72,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{node}: {event}");
         }
     }
-    println!("{:?}", outcome.done().and_then(|chat| chat.answer));
+    let answer = outcome.done().and_then(|chat| chat.answer);
+    println!("{answer:?}");
+    assert_eq!(answer.as_deref(), Some("the leaflet and the manual"));
     Ok(())
 }
