@@ -12,6 +12,9 @@ const RECORDED: usize = 271;
 /// How many more were recorded where those left something open.
 const EDGES: usize = 16;
 
+/// How many vary the recorded ones, by the same means.
+const MORE: usize = 57;
+
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -68,6 +71,14 @@ async fn cases_of_our_own_at_the_edges_of_the_recorded_ones_are_repeated() {
     for store in [Store::Memory, Store::Sqlite] {
         let report = run_directory(&folder("conformance/edges"), "", store).await.unwrap();
         assert_eq!(tell(&report), (EDGES, 0));
+    }
+}
+
+#[tokio::test]
+async fn variations_of_the_recorded_cases_are_repeated() {
+    for store in [Store::Memory, Store::Sqlite] {
+        let report = run_directory(&folder("conformance/more"), "", store).await.unwrap();
+        assert_eq!(tell(&report), (MORE, 0));
     }
 }
 
