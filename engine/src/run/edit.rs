@@ -221,6 +221,8 @@ impl<S: State> Opening<S> {
         driver.write_as(node, update)?;
         if let Some(before) = before {
             driver.waiting.keep_fired(&before);
+            // A node that is triggered anew waits anew.
+            left.retain(|node| !driver.waiting.is_held(*node));
             recorded::add_nodes(&mut driver.tasks, left);
         }
         let status = if driver.tasks.is_empty() {

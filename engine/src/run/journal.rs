@@ -146,6 +146,16 @@ impl Journal {
         std::mem::take(&mut self.lock().taken)
     }
 
+    /// The names of the questions that one task has asked in earlier runs of the step.
+    pub(super) fn asked_before(&self, task: &str) -> Vec<String> {
+        let inner = self.lock();
+        let own = inner
+            .records
+            .iter()
+            .filter(|((owner, kind, _), body)| owner == task && *kind == RecordKind::Question && !body.is_empty());
+        own.map(|((_, _, name), _)| name.clone()).collect()
+    }
+
     /// The answers of one task, by question name.
     pub(crate) fn answers(&self, task: &str) -> Vec<(String, Value)> {
         let inner = self.lock();

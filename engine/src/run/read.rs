@@ -259,10 +259,10 @@ fn task_ids(tasks: &[StoredTask]) -> Vec<String> {
 
 fn task_states(checkpoint: &Checkpoint, topology: &Topology, compat: Compat) -> Result<Vec<TaskState>, RunError> {
     let tasks = tasks_of(checkpoint, topology, compat)?;
-    let mut open = open_questions(&checkpoint.records);
-    if compat == Compat::Recorded {
-        open.extend(recorded::still_shown(&checkpoint.records));
-    }
+    let open = match compat {
+        Compat::Strict => open_questions(&checkpoint.records),
+        Compat::Recorded => recorded::shown(&checkpoint.records),
+    };
     let state = |(id, task): (String, &StoredTask)| {
         let of = |task: &str, kind| {
             let found = checkpoint.records.iter().find(|r| r.kind == kind && r.task == task);

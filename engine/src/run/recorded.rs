@@ -1,7 +1,5 @@
 //! What `Compat::Recorded` does otherwise when a thread goes on; the strict engine never comes here.
 
-use std::collections::BTreeMap;
-
 use super::{
     barrier::Unmerged,
     command::Command,
@@ -44,13 +42,13 @@ pub(super) fn with_commands<S: State>(
 /// Answers that fit no open question are passed over. One without a name is laid out instead, unless several questions are
 /// shown.
 pub(super) fn fitting_answers(records: &[TaskRecord], answers: Answers) -> Result<Answers, RunError> {
-    let mut open = super::answer::open_questions(records);
+    let open = super::answer::open_questions(records);
     Ok(match answers {
         Answers::One(value) if value.is_null() && open.len() == 1 => Answers::One(value),
         Answers::One(_) => {
-            open.extend(still_shown(records));
-            if open.len() > 1 {
-                let open = open.into_iter().map(|(_, question)| question.id).collect();
+            let shown = shown(records);
+            if shown.len() > 1 {
+                let open = shown.into_iter().map(|(_, question)| question.id).collect();
                 return Err(RunError::AmbiguousAnswer { open });
             }
             Answers::None
@@ -111,16 +109,17 @@ impl<S: State> Driver<S> {
         self.steps_left == 0 && self.shared.parts.compat == Compat::Recorded && self.shared.run.outer.is_some()
     }
 
-    /// Of a task that asks, only what it asks now is open: what a graph inside has asked before was answered there.
-    pub(super) fn close_earlier(&self, task: &str, asked: &[Question]) -> Vec<TaskRecord> {
+    /// Of a task that asks, only what it asks now is asked: what was before is taken back.
+    pub(super) fn take_back_earlier(&self, task: &str, asked: &[Question]) -> Vec<TaskRecord> {
         if self.shared.parts.compat == Compat::Strict {
             return Vec::new();
         }
-        let earlier = self.shared.run.journal.open_questions(task).into_iter();
-        let earlier = earlier.filter(|known| asked.iter().all(|now| now.id != known.id));
-        earlier
-            .map(|known| answer_record(task, &known.name, &serde_json::Value::Null))
-            .collect()
+        let mut earlier = self.shared.run.journal.asked_before(task);
+        earlier.retain(|known| asked.iter().all(|now| now.name != *known));
+        let taken_back = earlier
+            .into_iter()
+            .map(|question| taken_back(task.to_owned(), RecordKind::Question, question));
+        taken_back.collect()
     }
 
     /// What has finished is merged where the run stops, to be shown: the recorded engine finds a conflict there already.
@@ -141,22 +140,15 @@ impl<S: State> Driver<S> {
     }
 }
 
-/// The last question of a task that has been answered and yet has not finished, since it failed or stopped inside, is
-/// shown until it finishes or asks again.
-pub(super) fn still_shown(records: &[TaskRecord]) -> Vec<(String, Question)> {
+/// What a task has asked last is shown until it has finished or asks again, also what was answered since.
+pub(super) fn shown(records: &[TaskRecord]) -> Vec<(String, Question)> {
+    let finished = |task: &str| of_kind(records, RecordKind::Output).any(|record| record.task == task);
     let open = super::answer::open_questions(records);
-    let over = |task: &str| {
-        let finished = of_kind(records, RecordKind::Output).any(|record| record.task == task);
-        finished || open.iter().any(|(owner, _)| owner == task)
-    };
-    let mut last = BTreeMap::new();
-    for asked in of_kind(records, RecordKind::Question).filter(|record| !over(&record.task)) {
-        // Records come by task and key.
-        last.insert(asked.task.clone(), asked);
-    }
-    let shown = last.into_iter();
-    shown
-        .filter_map(|(task, asked)| Some((task, serde_json::from_slice(&asked.body).ok()?)))
+    let answered = |task: &str| !task.is_empty() && !finished(task);
+    let asked = of_kind(records, RecordKind::Question);
+    let asked = asked.filter_map(|record| Some((record.task.clone(), serde_json::from_slice(&record.body).ok()?)));
+    asked
+        .filter(|asked| answered(&asked.0) || open.contains(asked))
         .collect()
 }
 
@@ -169,15 +161,23 @@ pub(super) fn replays_in_place(compat: Compat, checkpoint: &Checkpoint, head: Op
     compat == Compat::Recorded && branch && head == Some(checkpoint.info.seq)
 }
 
-/// What such a replay leaves of the records: commands. Answers are withdrawn.
+/// What such a replay leaves of the records: commands. Questions and answers are taken back.
 pub(super) fn withdrawn(records: &[TaskRecord]) -> Vec<TaskRecord> {
-    let answers = of_kind(records, RecordKind::Answer).cloned();
-    answers
-        .map(|answer| TaskRecord {
-            body: Vec::new().into(),
-            ..answer
-        })
+    let told = records
+        .iter()
+        .filter(|record| matches!(record.kind, RecordKind::Question | RecordKind::Answer));
+    told.map(|record| taken_back(record.task.clone(), record.kind, record.key.clone()))
         .collect()
+}
+
+/// A record that says nothing any more.
+fn taken_back(task: String, kind: RecordKind, key: String) -> TaskRecord {
+    TaskRecord {
+        task,
+        kind,
+        key,
+        body: Vec::new().into(),
+    }
 }
 
 /// What an edit leaves: what waits, and of the tasks that were to run the deferred nodes that were released and the targets

@@ -261,7 +261,7 @@ impl<S: State> Driver<S> {
                 End::OverBudget(error) => rest.over_budget = Some(error),
                 End::Asked(questions) => {
                     let asker = self.asker(task, &questions);
-                    records.extend(self.close_earlier(&asker, &questions));
+                    records.extend(self.take_back_earlier(&asker, &questions));
                     records.extend(question_records(&asker, &questions));
                     rest.questions.extend(questions);
                 }

@@ -304,6 +304,11 @@ impl Waiting {
         std::mem::take(&mut self.deferred)
     }
 
+    /// Whether a deferred node was triggered and not released yet.
+    pub(super) fn is_held(&self, node: usize) -> bool {
+        self.deferred.contains(&node)
+    }
+
     /// Whether a node is the target of a join that has fired.
     pub(super) fn has_fired_for(&self, topology: &Topology, node: usize) -> bool {
         let mut joins = self.joins.iter().zip(&topology.joins);

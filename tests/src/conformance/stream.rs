@@ -44,8 +44,10 @@ pub(super) struct Groups<'a> {
 struct Seen {
     state: Map<String, Value>,
     asked: Option<(String, Vec<Value>)>,
-    /// The values of a graph inside that are told once its step is saved.
+    /// The values of a graph inside that are told once its step is saved, or the next one begins.
     merged: Option<Value>,
+    /// Whether the step under way has been asked in, so that it does not end.
+    stopped: bool,
 }
 
 /// What happened, whether at the root or inside.
@@ -119,7 +121,10 @@ impl<'a> Groups<'a> {
                 let result = json!({"name": node, "error": true, "result": {}, "interrupts": []});
                 self.add(path, "task_result", result);
             }
-            What::Asked(task, node, payload) => self.asked(path, &task, &node, payload),
+            What::Asked(task, node, payload) => {
+                self.seen.entry(path.to_vec()).or_default().stopped = true;
+                self.asked(path, &task, &node, payload);
+            }
             // That a graph inside has stopped is told by the outermost one.
             What::Paused if path.is_empty() => self.add(path, "interrupt", json!([])),
             What::Values(state, changed) => {
@@ -132,8 +137,8 @@ impl<'a> Groups<'a> {
                         .collect();
                     if path.is_empty() {
                         self.add(path, "values", state.into());
-                    } else {
-                        self.seen.entry(path.to_vec()).or_default().merged = Some(state.into());
+                    } else if let Some(seen) = self.seen.get_mut(path).filter(|seen| !seen.stopped) {
+                        seen.merged = Some(state.into());
                     }
                 }
             }
@@ -144,12 +149,17 @@ impl<'a> Groups<'a> {
                 }
                 self.saved(path, source, step, next, state);
             }
-            What::Paused | What::Nothing => {}
+            What::Paused => self.seen.entry(path.to_vec()).or_default().merged = None,
+            What::Nothing => {}
         }
     }
 
     fn step(&mut self, path: &[String], tasks: Vec<StartedTask>) {
-        self.seen.entry(path.to_vec()).or_default().merged = None;
+        let seen = self.seen.entry(path.to_vec()).or_default();
+        seen.stopped = false;
+        if let Some(values) = seen.merged.take() {
+            self.add(path, "values", values);
+        }
         if path.is_empty() {
             self.all.push(Group::default());
         }
