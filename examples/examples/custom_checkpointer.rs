@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use stepgraph::{
     CheckpointError, Checkpointer, END, Graph, Memory, Namespace, START, State, TenantId, ThreadId, ThreadKey,
     async_trait,
-    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability},
+    checkpoint::{
+        At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability, Tag, Thinning,
+    },
 };
 use stepgraph_checkpoint::conformance;
 use uuid::Uuid;
@@ -62,6 +64,19 @@ impl Checkpointer for Counted {
     }
     async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Kept<()> {
         self.inner.acknowledge(key, message).await
+    }
+    // What follows a store may leave out; the suite is then told so by `check_except`.
+    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Kept<()> {
+        self.inner.tag(key, name, at).await
+    }
+    async fn tags(&self, key: &ThreadKey) -> Kept<Vec<Tag>> {
+        self.inner.tags(key).await
+    }
+    async fn threads(&self, tenant: &TenantId, after: Option<&ThreadId>, limit: u32) -> Kept<Vec<ThreadId>> {
+        self.inner.threads(tenant, after, limit).await
+    }
+    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Kept<()> {
+        self.inner.thin(key, thinning).await
     }
 }
 

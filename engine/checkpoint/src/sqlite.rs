@@ -6,7 +6,7 @@ mod read;
 mod write;
 mod writer;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -73,7 +73,7 @@ impl Sqlite {
     /// promised about its durability.
     pub async fn new(pool: SqlitePool) -> Result<Self, CheckpointError> {
         let options = SqliteConnectOptions::clone(&pool.connect_options());
-        let mut connection = options.connect().await.map_err(failure::anywhere)?;
+        let mut connection = connected(&options).await?;
         let durability = promised(&mut connection).await?;
         migrate(&mut connection).await?;
         Ok(Self {
@@ -88,6 +88,20 @@ impl Sqlite {
     pub const fn durability(&self) -> Durability {
         self.durability
     }
+}
+
+/// Connects to a file that others may be opening too. Switching a new one to WAL needs it alone, and SQLite does not wait for
+/// that, whatever its `busy_timeout`.
+async fn connected(options: &SqliteConnectOptions) -> Result<SqliteConnection, CheckpointError> {
+    const ATTEMPTS_MAX: u32 = 100;
+    const WAIT: Duration = Duration::from_millis(20);
+    for _ in 1..ATTEMPTS_MAX {
+        match options.connect().await {
+            Err(error) if failure::is_busy(&error) => tokio::time::sleep(WAIT).await,
+            connected => return connected.map_err(failure::anywhere),
+        }
+    }
+    options.connect().await.map_err(failure::anywhere)
 }
 
 /// Looks at what a connection promises, and refuses what a store cannot be built on.

@@ -21,6 +21,11 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
     code.parse::<i32>().ok().map(|code| code & 0xff)
 }
 
+/// Whether somebody else has the file to themselves.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(BUSY)
+}
+
 /// A failure on a thread's rows.
 pub(super) fn on(key: &ThreadKey) -> impl Fn(sqlx::Error) -> CheckpointError {
     move |error| match (&error, primary_code(&error)) {
