@@ -504,14 +504,6 @@ pub enum CheckpointError {
         /// What was asked for.
         what: &'static str,
     },
-    /// What is stored sealed cannot be opened.
-    #[error("what thread {key} has stored cannot be unsealed: {message}")]
-    Sealed {
-        /// The thread.
-        key: ThreadKey,
-        /// Why, and what to do.
-        message: String,
-    },
     /// The disk or quota is full.
     #[error("the checkpoint store is full: {message}; free space and resume")]
     Full {
@@ -547,7 +539,6 @@ impl CheckpointError {
             Self::NoCheckpoint { .. } => "checkpoint::no_checkpoint",
             Self::InUse { .. } => "checkpoint::in_use",
             Self::Unsupported { .. } => "checkpoint::unsupported",
-            Self::Sealed { .. } => "checkpoint::sealed",
             Self::Full { .. } => "checkpoint::full",
             Self::Unavailable { .. } => "checkpoint::unavailable",
             Self::Corrupt { .. } => "checkpoint::corrupt",

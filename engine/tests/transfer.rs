@@ -7,11 +7,13 @@ mod support {
 
 use std::sync::Arc;
 
+use chrono::DateTime;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use stepgraph::{
-    Append, Ask, Context, END, Graph, Memory, Outcome, Recording, START, State, ThreadId, ThreadKey, TransferError,
-    checkpoint::{At, MAIN, Page, Seq},
+    Append, Ask, Checkpointer, Context, END, Graph, Memory, Outcome, Recording, START, State, ThreadId, ThreadKey,
+    TransferError,
+    checkpoint::{self, At, Keep, MAIN, Page, Seq},
 };
 use support::threads::{thread, thread_of};
 
@@ -106,6 +108,49 @@ async fn a_thread_that_was_imported_is_exported_as_it_was() {
         other.state(&copy, At::Head).await.unwrap(),
         graph.state(&key, At::Head).await.unwrap()
     );
+}
+
+#[tokio::test]
+async fn a_thread_that_was_thinned_reads_replays_and_goes_on_as_before_also_where_it_is_imported() {
+    let (graph, key) = waiting().await;
+    let store = Arc::new(Memory::new());
+    let graph = {
+        let lines = lines(&graph, &key).await;
+        let kept = chat().shared_checkpointer(store.clone());
+        kept.import(&key, lines).await.unwrap();
+        kept
+    };
+    let head = graph.state(&key, At::Head).await.unwrap().unwrap();
+    store.tag(&key, "here", Some(Seq(5))).await.unwrap();
+    let tagged = graph.state(&key, At::Seq(Seq(5))).await.unwrap().unwrap();
+    let thinned = checkpoint::thin(&*store, &key, Keep::last(2), DateTime::UNIX_EPOCH)
+        .await
+        .unwrap();
+    assert!(thinned.removed > 2 && thinned.rebased > 1, "{thinned:?}");
+    let (other, copy) = (chat(), thread("imported"));
+    let exported = lines(&graph, &key).await;
+    other.import(&copy, &exported).await.unwrap();
+
+    let ids = async |graph: &Graph<Chat>, key: &ThreadKey| {
+        let history = graph.history(key, Page::default()).await.unwrap();
+        let parent = |at: Option<Seq>| history.iter().find(|entry| Some(entry.seq) == at).map(|entry| entry.id);
+        history
+            .iter()
+            .map(|entry| (entry.id, parent(entry.parent)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&other, &copy).await, ids(&graph, &key).await);
+    for (graph, key) in [(&graph, &key), (&other, &copy)] {
+        let now = graph.state(key, At::Head).await.unwrap().unwrap();
+        assert_eq!((&now.state, &now.questions), (&head.state, &head.questions));
+        let at = graph.state(key, At::Id(tagged.entry.id)).await.unwrap().unwrap();
+        assert_eq!(at.state, tagged.state);
+        let replayed = graph.replay(key).bodies().await.unwrap();
+        assert_eq!(replayed.divergence, None, "{replayed}");
+        let outcome = graph.resume(key).answer::<Confirm>(&false).await.unwrap();
+        assert_eq!(outcome.done().unwrap().said.len(), 8);
+    }
+    assert!(exported.iter().any(|line| line.contains("\"tags\"")));
 }
 
 #[tokio::test]

@@ -78,6 +78,9 @@ impl Checkpointer for Counted {
     async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Kept<()> {
         self.inner.thin(key, thinning).await
     }
+    async fn erase(&self, tenant: &TenantId) -> Kept<()> {
+        self.inner.erase(tenant).await
+    }
 }
 
 #[derive(State, Clone, Debug, Serialize, Deserialize)]

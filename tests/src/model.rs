@@ -28,6 +28,7 @@ mod shrink;
 mod store;
 mod thread;
 mod trial;
+mod unfinished;
 mod view;
 
 pub use self::{

@@ -56,6 +56,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     facts().map(|fact| fact.name)
 }
 
+/// The names of those about tags, thinning and erasing, which a store may leave out: its verbs then say
+/// `checkpoint::unsupported`.
+pub fn retention_names() -> impl Iterator<Item = &'static str> {
+    retention::FACTS.iter().map(|fact| fact.name)
+}
+
 fn facts() -> impl Iterator<Item = &'static Fact> {
     GROUPS.into_iter().flatten()
 }

@@ -20,8 +20,7 @@ async fn sqlite_holds_to_every_fact() {
     let folder = tempfile::tempdir().unwrap();
     let count = AtomicU32::new(0);
     // Thinning comes to this store with its next layout of rows.
-    let thinning: Vec<_> = conformance::names()
-        .skip_while(|name| !name.starts_with("what_is_kept_reads"))
+    let thinning: Vec<_> = conformance::retention_names()
         .map(|name| (name, "not thinned yet"))
         .collect();
     let make = async || {

@@ -82,7 +82,9 @@ impl<S: State> Graph<S> {
     }
 
     /// Writes a thread that was [exported](Self::export), under a name that is not taken. Its checkpoints and runs keep
-    /// their ids, so that it can be resumed and replayed. Lines that cannot be imported leave nothing behind.
+    /// their ids, so that it can be resumed and replayed; their numbers close up where some were taken out by
+    /// [`thin`](fn@crate::checkpoint::thin). Such a thread, and one with tags, needs a store that can do these. Lines that
+    /// cannot be imported leave nothing behind.
     ///
     /// # Errors
     /// [`TransferError`]

@@ -14,9 +14,9 @@ use uuid::Uuid;
 use crate::{
     checkpoint::{
         At, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, OutboxMessage, Page,
-        Payload, RecordKind, Seq, StoreDurability,
+        Payload, RecordKind, Seq, StoreDurability, Tag, Thinning,
     },
-    id::{Namespace, ThreadKey},
+    id::{Namespace, TenantId, ThreadId, ThreadKey},
 };
 
 /// A checkpointer over another that fails where it is told, and counts. It never answers at once, as no real store does.
@@ -217,6 +217,31 @@ impl<C: Checkpointer> Checkpointer for FaultyStore<C> {
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
         self.0.store.delete(key).await
+    }
+
+    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
+        self.0.store.tag(key, name, at).await
+    }
+
+    async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
+        self.0.store.tags(key).await
+    }
+
+    async fn threads(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ThreadId>,
+        limit: u32,
+    ) -> Result<Vec<ThreadId>, CheckpointError> {
+        self.0.store.threads(tenant, after, limit).await
+    }
+
+    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        self.0.store.thin(key, thinning).await
+    }
+
+    async fn erase(&self, tenant: &TenantId) -> Result<(), CheckpointError> {
+        self.0.store.erase(tenant).await
     }
 
     async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {

@@ -138,53 +138,46 @@ pub(super) async fn chats(runs: usize, question: &'static str, kept: bool) -> Sp
     }
 }
 
-/// Raw prepared inserts of these bodies, one transaction each, in the journal mode and at the durability of the store.
+/// Raw prepared inserts of these bodies, one transaction each, over a connection of one driver or the other.
+macro_rules! inserted {
+    ($connection:expr, $table:literal, $insert:literal, $rows:expr) => {{
+        let mut connection = $connection;
+        sqlx::query($table).execute(&mut connection).await.unwrap();
+        let spent = once(async {
+            for (thread, step, body) in $rows {
+                let mut turn = connection.begin().await.unwrap();
+                let insert = sqlx::query($insert).bind(thread).bind(step).bind(body.as_slice());
+                insert.execute(&mut *turn).await.unwrap();
+                turn.commit().await.unwrap();
+            }
+        })
+        .await;
+        connection.close().await.unwrap();
+        spent
+    }};
+}
+
+/// In SQLite, in the journal mode and at the durability of the store.
 pub(super) async fn inserts(file: &std::path::Path, rows: &[(String, i64, Vec<u8>)]) -> Spent {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
         .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
         .synchronous(sqlx::sqlite::SqliteSynchronous::Full);
-    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::query(
+    inserted!(
+        SqliteConnection::connect_with(&options).await.unwrap(),
         "CREATE TABLE ck(thread TEXT NOT NULL, step INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(thread, step)) WITHOUT ROWID",
+        "INSERT INTO ck VALUES (?, ?, ?)",
+        rows
     )
-    .execute(&mut connection)
-    .await
-    .unwrap();
-    let spent = once(async {
-        for (thread, step, body) in rows {
-            let mut turn = connection.begin().await.unwrap();
-            let insert = sqlx::query("INSERT INTO ck VALUES (?, ?, ?)");
-            let insert = insert.bind(thread).bind(step).bind(body.as_slice());
-            insert.execute(&mut *turn).await.unwrap();
-            turn.commit().await.unwrap();
-        }
-    })
-    .await;
-    connection.close().await.unwrap();
-    spent
 }
 
-/// The same in PostgreSQL, each commit waiting for the disk.
+/// In PostgreSQL, each commit waiting for the disk.
 pub(super) async fn inserts_in_postgres(url: &str, rows: &[(String, i64, Vec<u8>)]) -> Spent {
-    let mut connection = PgConnection::connect(url).await.unwrap();
-    sqlx::query(
+    inserted!(
+        PgConnection::connect(url).await.unwrap(),
         "CREATE TABLE ck(thread TEXT NOT NULL, step BIGINT NOT NULL, body BYTEA NOT NULL, PRIMARY KEY(thread, step))",
+        "INSERT INTO ck VALUES ($1, $2, $3)",
+        rows
     )
-    .execute(&mut connection)
-    .await
-    .unwrap();
-    let spent = once(async {
-        for (thread, step, body) in rows {
-            let mut turn = connection.begin().await.unwrap();
-            let insert = sqlx::query("INSERT INTO ck VALUES ($1, $2, $3)");
-            let insert = insert.bind(thread).bind(step).bind(body.as_slice());
-            insert.execute(&mut *turn).await.unwrap();
-            turn.commit().await.unwrap();
-        }
-    })
-    .await;
-    connection.close().await.unwrap();
-    spent
 }

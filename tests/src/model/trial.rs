@@ -57,10 +57,11 @@ struct Trial<'a, 'b> {
 impl Trial<'_, '_> {
     async fn step(&mut self, engine: &Engine<'_>, number: usize, op: &Op) -> Result<(), Difference> {
         let count = self.model.thread.checkpoints.len();
-        let came = engine.perform(op, count).await;
-        let seen = engine.view().await;
+        // The model first: a case that outgrows what it takes never comes to the engine.
         let before = self.model.thread.clone();
         let outcome = self.model.perform(op);
+        let came = engine.perform(op, count).await;
+        let seen = engine.view().await;
         let (mut of_model, mut of_engine) = (Vec::new(), Vec::new());
         let differ = |what: &str, model: Vec<String>, engine: Vec<String>| Difference {
             op: number,

@@ -8,9 +8,9 @@ use super::{
     case::{Does, Graph, Object},
     mutation::Mutation,
     plan::Task,
-    reference::{shown, with_commanded},
     run::{End, Trace},
     thread::{Checkpoint, Source, Status, Thread},
+    unfinished::{shown, with_commanded},
 };
 
 /// A thread as it is seen from outside.

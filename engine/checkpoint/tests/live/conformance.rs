@@ -6,8 +6,9 @@ use stepgraph_checkpoint::{Durability, Postgres, PostgresOptions, Redis, RedisOp
 
 /// Thinning comes to these stores with their next layout of rows.
 fn thinning() -> Vec<(&'static str, &'static str)> {
-    let facts = conformance::names().skip_while(|name| !name.starts_with("what_is_kept_reads"));
-    facts.map(|name| (name, "not thinned yet")).collect()
+    conformance::retention_names()
+        .map(|name| (name, "not thinned yet"))
+        .collect()
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::{
     line::{Body, Header, Line, Record, Row, Standing, Stored},
 };
 use crate::{
-    checkpoint::{At, Checkpoint, Checkpointer, Page, Seq},
+    checkpoint::{At, Checkpoint, CheckpointError, Checkpointer, Page, Seq},
     graph::Graph,
     id::{Namespace, ThreadKey},
     run::error::RunError,
@@ -104,6 +104,10 @@ impl<S: State> Export<S> {
         Ok(Some(Standing {
             namespace: self.key.namespace.as_str().to_owned(),
             branches: store.branches(&self.key).await?,
+            tags: match store.tags(&self.key).await {
+                Err(CheckpointError::Unsupported { .. }) => Vec::new(),
+                tags => tags?,
+            },
             run: head.run.map(Into::into),
         }))
     }
@@ -119,9 +123,10 @@ fn row(checkpoint: Checkpoint) -> Row {
     let Checkpoint {
         info, parts, records, ..
     } = checkpoint;
-    let own = parts
-        .last()
-        .map_or_else(|| Body::Bytes(String::new()), |part| Body::of(part));
+    let own = || {
+        let last = parts.last();
+        last.map_or_else(|| Body::Bytes(String::new()), |part| Body::of(part))
+    };
     Row {
         seq: info.seq,
         parent: info.parent,
@@ -133,10 +138,10 @@ fn row(checkpoint: Checkpoint) -> Row {
         fingerprint: info.fingerprint,
         state_version: info.state_version,
         // The parts begin at the nearest snapshot.
-        state: if parts.len() == 1 {
-            Stored::Snapshot(own)
-        } else {
-            Stored::Delta(own)
+        state: match parts.as_slice() {
+            [_] => Stored::Snapshot(own()),
+            all if info.parent.is_none() => Stored::Line(all.iter().map(|part| Body::of(part)).collect()),
+            _ => Stored::Delta(own()),
         },
         frontier: Body::of(&info.frontier),
         records: records

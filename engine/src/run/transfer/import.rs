@@ -1,14 +1,15 @@
 //! Reading a thread in, line by line.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     THREAD_FORMAT, TransferError,
-    line::{Body, Line, Row, Standing, Stored},
+    line::{Body, Line, Record, Row, Standing, Stored},
 };
 use crate::{
     checkpoint::{
-        At, Branch, Checkpointer, Commit, Epoch, NewCheckpoint, Payload, RunMark, RunStatus, Seq, TaskRecord,
+        At, Branch, Checkpointer, Commit, Epoch, NewCheckpoint, Payload, RunMark, RunStatus, Seq, Tag, TaskRecord,
+        Thinning,
     },
     graph::Graph,
     id::{Namespace, ThreadKey},
@@ -33,7 +34,10 @@ struct Thread {
     key: ThreadKey,
     epoch: Epoch,
     head: Option<Seq>,
+    /// The numbers that its checkpoints had, with those that they have now: where some were taken out, the others close up.
+    numbers: BTreeMap<Seq, Seq>,
     branches: Vec<Branch>,
+    tags: Vec<Tag>,
     run: Option<RunMark>,
 }
 
@@ -111,7 +115,9 @@ impl Import {
             epoch: self.store.claim(&key).await?,
             key,
             head: None,
+            numbers: BTreeMap::new(),
             branches: standing.branches,
+            tags: standing.tags,
             run: standing.run.map(Into::into),
         });
         Ok(())
@@ -128,35 +134,37 @@ impl Import {
         let Some(thread) = &self.thread else {
             return self.wrong("a checkpoint stands before its thread");
         };
-        let due = Seq(thread.head.map_or(1, |head| head.0 + 1));
-        if row.seq != due {
-            return self.wrong(format!("checkpoint {} stands where {} is due", row.seq.0, due.0));
+        if let Some((last, _)) = thread.numbers.last_key_value().filter(|(last, _)| row.seq <= **last) {
+            return self.wrong(format!("checkpoint {} stands behind {}", row.seq.0, last.0));
         }
+        let parent = row.parent.map(|parent| self.number(thread, parent)).transpose()?;
+        let parts = match &row.state {
+            Stored::Snapshot(body) | Stored::Delta(body) => vec![self.bytes(body)?],
+            Stored::Line(bodies) => bodies.iter().map(|body| self.bytes(body)).collect::<Result<_, _>>()?,
+        };
+        let Some(own) = parts.first().map(Arc::clone) else {
+            return self.wrong("a checkpoint is without a state");
+        };
+        // A store takes every checkpoint but the first for the child of another, and its state for one body.
+        let alone = parent.is_none() && (thread.head.is_some() || parts.len() > 1);
         let checkpoint = NewCheckpoint {
             id: row.id,
             step: row.step,
             source: row.source,
             payload: match &row.state {
-                Stored::Snapshot(body) => Payload::Snapshot(self.bytes(body)?),
-                Stored::Delta(body) => Payload::Delta(self.bytes(body)?),
+                Stored::Snapshot(_) | Stored::Line(_) => Payload::Snapshot(own),
+                Stored::Delta(_) => Payload::Delta(own),
             },
             frontier: self.bytes(&row.frontier)?,
             fingerprint: row.fingerprint,
             state_version: row.state_version,
             created_at: row.created_at,
         };
-        let mut records = Vec::with_capacity(row.records.len());
-        for record in row.records {
-            records.push(TaskRecord {
-                body: self.bytes(&record.body)?,
-                task: record.task,
-                kind: record.kind,
-                key: record.key,
-            });
-        }
+        let records = row.records.into_iter().map(|record| self.record(record));
+        let records: Vec<_> = records.collect::<Result<_, _>>()?;
         let commit = Commit {
             checkpoint: Some(checkpoint),
-            parent: row.parent.filter(|parent| Some(*parent) != thread.head),
+            parent: parent.filter(|parent| Some(*parent) != thread.head),
             run: row.run.map(|run| RunMark {
                 run,
                 graph: self.graph.clone().into(),
@@ -167,6 +175,13 @@ impl Import {
         };
         let (store, key, epoch) = (&self.store, &thread.key, thread.epoch);
         let mut head = store.commit(key, epoch, thread.head, commit).await?;
+        if let Some(head) = head.filter(|_| alone) {
+            let rebased = Thinning {
+                rebased: vec![(head, parts)],
+                removed: Vec::new(),
+            };
+            store.thin(key, rebased).await?;
+        }
         if !records.is_empty() {
             let commit = Commit {
                 records,
@@ -176,8 +191,26 @@ impl Import {
         }
         if let Some(thread) = &mut self.thread {
             thread.head = head;
+            thread.numbers.extend(head.map(|head| (row.seq, head)));
         }
         Ok(())
+    }
+
+    fn record(&self, record: Record) -> Result<TaskRecord, TransferError> {
+        Ok(TaskRecord {
+            body: self.bytes(&record.body)?,
+            task: record.task,
+            kind: record.kind,
+            key: record.key,
+        })
+    }
+
+    /// The number that a checkpoint has now.
+    fn number(&self, thread: &Thread, seq: Seq) -> Result<Seq, TransferError> {
+        match thread.numbers.get(&seq) {
+            Some(number) => Ok(*number),
+            None => self.wrong(format!("checkpoint {} is named and is not there", seq.0)),
+        }
     }
 
     /// The thread's checkpoints are all there: its branches and its run become as they were.
@@ -188,9 +221,13 @@ impl Import {
         // The one that the thread is on comes last, and stays.
         thread.branches.sort_by_key(|branch| branch.current);
         for branch in &thread.branches {
-            let (key, epoch) = (&thread.key, thread.epoch);
-            self.store.branch(key, epoch, branch.head, &branch.name).await?;
-            thread.head = Some(branch.head);
+            let (key, epoch, head) = (&thread.key, thread.epoch, self.number(&thread, branch.head)?);
+            self.store.branch(key, epoch, head, &branch.name).await?;
+            thread.head = Some(head);
+        }
+        for tag in &thread.tags {
+            let at = self.number(&thread, tag.seq)?;
+            self.store.tag(&thread.key, &tag.name, Some(at)).await?;
         }
         let commit = Commit {
             run: thread.run,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    checkpoint::{Branch, CheckpointSource, RecordKind, RunMark, RunStatus, Seq},
+    checkpoint::{Branch, CheckpointSource, RecordKind, RunMark, RunStatus, Seq, Tag},
     id::RunId,
     tree::{Tree, hex, unhex},
 };
@@ -35,6 +35,8 @@ pub(super) struct Standing {
     /// Empty for the outermost.
     pub(super) namespace: String,
     pub(super) branches: Vec<Branch>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) tags: Vec<Tag>,
     pub(super) run: Option<Mark>,
 }
 
@@ -91,6 +93,8 @@ pub(super) struct Row {
 pub(super) enum Stored {
     Snapshot(Body),
     Delta(Body),
+    /// A snapshot and the deltas upon it, of a checkpoint whose parent was taken out.
+    Line(Vec<Body>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
