@@ -4,6 +4,7 @@
 //! task records, a new checkpoint and outbox messages in one transaction, refused unless the writer holds the thread's
 //! newest epoch and has seen its head.
 
+mod at_once;
 mod memory;
 mod retention;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::{
+    at_once::{AtOnce, Claim, Line},
     memory::Memory,
     retention::{Keep, Thinned, thin, thin_tenant},
 };
@@ -348,6 +350,11 @@ pub trait Checkpointer: Send + Sync + 'static {
     /// survives a crash of the process and not one of the machine.
     fn durability(&self) -> StoreDurability {
         StoreDurability::Machine
+    }
+
+    /// This store as one that never waits, if it is one.
+    fn at_once(&self) -> Option<&dyn AtOnce> {
+        None
     }
 
     /// Takes a thread: raises its epoch, so that every commit under an older one is refused. Makes the thread if it is

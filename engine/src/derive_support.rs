@@ -53,39 +53,47 @@ impl FieldWriter<'_> {
 
 /// Encodes every stored field.
 pub fn encode<S: WriteFields>(state: &S) -> Result<Vec<u8>, StateError> {
-    write(
-        state,
-        S::STORED.len(),
-        S::STORED.iter().map(|field| (*field, &Mark::WHOLE)),
-    )
+    let mut bytes = Vec::new();
+    encode_to(state, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same, behind what `out` holds.
+pub fn encode_to<S: WriteFields>(state: &S, out: &mut Vec<u8>) -> Result<(), StateError> {
+    let fields = S::STORED.iter().map(|field| (*field, &Mark::WHOLE));
+    write(state, S::STORED.len(), fields, out)
 }
 
 /// Encodes the stored fields among `changes`.
 pub fn encode_changes<S: WriteFields>(state: &S, changes: &Changes) -> Result<Vec<u8>, StateError> {
-    let stored = || {
-        changes
-            .iter()
-            .filter(|(field, _)| S::STORED.binary_search(field).is_ok())
-    };
-    write(state, stored().count(), stored())
+    let mut bytes = Vec::new();
+    encode_changes_to(state, changes, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same, behind what `out` holds.
+pub fn encode_changes_to<S: WriteFields>(state: &S, changes: &Changes, out: &mut Vec<u8>) -> Result<(), StateError> {
+    // Up to the first field that is not stored, each has its own position there.
+    let is_stored = |field: &usize| S::STORED.get(*field) == Some(field) || S::STORED.binary_search(field).is_ok();
+    let stored = || changes.iter().filter(|(field, _)| is_stored(field));
+    write(state, stored().count(), stored(), out)
 }
 
 fn write<'a, S: WriteFields>(
     state: &S,
     count: usize,
     fields: impl Iterator<Item = (usize, &'a Mark)>,
-) -> Result<Vec<u8>, StateError> {
+    bytes: &mut Vec<u8>,
+) -> Result<(), StateError> {
     let failed = |error: rmp_serde::encode::Error| StateError::Encode(error.to_string());
-    let mut bytes = Vec::new();
-    let mut writer = Writer::new(&mut bytes).with_struct_map();
+    let mut writer = Writer::new(bytes).with_struct_map();
     let mut out = FieldWriter {
         map: writer.serialize_map(Some(count)).map_err(failed)?,
     };
     for (field, mark) in fields {
         state.write_field(field, mark, &mut out)?;
     }
-    out.map.end().map_err(failed)?;
-    Ok(bytes)
+    out.map.end().map_err(failed)
 }
 
 /// Reads the parts of a stored state, oldest first.

@@ -102,6 +102,7 @@ pub mod prelude;
 mod route;
 mod run;
 mod state;
+mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tree;

@@ -89,7 +89,7 @@ pub(crate) use self::{
     command::Command,
     driver::RunEnd,
     event::Hears,
-    frontier::Bytes,
+    frontier::{Bytes, PlainFrontiers},
     hosting::enter,
     journal::{Journal, decode_record, encode_record},
     limits::RunLimit,

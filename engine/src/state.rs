@@ -109,6 +109,18 @@ pub trait State: Clone + Serialize + Send + Sync + 'static {
     /// Encodes the effects of `changes`: appended tails, new values; never what a reducer was given.
     fn encode_changes(&self, changes: &Changes) -> Result<Vec<u8>, StateError>;
 
+    /// The bytes of [`encode`](Self::encode), behind what `out` holds already: memory that is used again.
+    fn encode_to(&self, out: &mut Vec<u8>) -> Result<(), StateError> {
+        out.append(&mut self.encode()?);
+        Ok(())
+    }
+
+    /// The same with the bytes of [`encode_changes`](Self::encode_changes).
+    fn encode_changes_to(&self, changes: &Changes, out: &mut Vec<u8>) -> Result<(), StateError> {
+        out.append(&mut self.encode_changes(changes)?);
+        Ok(())
+    }
+
     /// Rebuilds a state from [`encode`](Self::encode)'s bytes and the changes that followed, without running reducers.
     fn decode(shape: &Self::Shape, parts: &[&[u8]]) -> Result<Self, StateError>;
 

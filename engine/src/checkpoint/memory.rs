@@ -1,7 +1,7 @@
 //! The reference store: everything in memory, gone with the process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,28 +12,44 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    At, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, MAIN, OutboxMessage, Page,
-    Payload, RecordKind, RunMark, RunStatus, Seq, StoreDurability, Tag, TaskRecord, Thinning,
+    At, AtOnce, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Claim, Commit, Epoch, Line, MAIN,
+    OutboxMessage, Page, Payload, RecordKind, RunMark, RunStatus, Seq, StoreDurability, Tag, TaskRecord, Thinning,
 };
-use crate::id::{Namespace, RunId, TenantId, ThreadId, ThreadKey};
+use crate::{
+    id::{Namespace, RunId, TenantId, ThreadId, ThreadKey},
+    table::Table,
+};
 
 /// Keeps checkpoints in memory. For tests, and for runs that need not survive the process.
 #[derive(Debug, Default)]
 pub struct Memory {
-    threads: Mutex<HashMap<ThreadKey, Thread>>,
+    threads: Table<Arc<Own>>,
     /// The newest epoch of any thread: one count for all, so that it outlives a deleted thread.
     epochs: AtomicU64,
 }
 
+/// A thread, locked alone.
+#[derive(Debug, Default)]
+struct Own(Mutex<Thread>);
+
 #[derive(Debug, Default)]
 struct Thread {
+    /// 0 before it is claimed, and once it is deleted: whoever still holds it writes nothing more.
     epoch: u64,
+    deleted: bool,
     head: Option<Seq>,
     run: Option<RunMark>,
     /// In order; numbers are missing where checkpoints were taken out.
     rows: Vec<Row>,
     /// Number of the newest checkpoint that there ever was.
     last: u64,
+    /// What few threads have.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few threads have, apart, so that most are small.
+#[derive(Debug, Default)]
+struct Rare {
     /// The branch that the thread is on, if another than [`MAIN`].
     branch: Option<String>,
     /// Where the others stand.
@@ -45,25 +61,18 @@ struct Thread {
 #[derive(Debug)]
 struct Row {
     info: CheckpointInfo,
-    state: Own,
-    records: BTreeMap<(String, RecordKind, String), TaskRecord>,
+    state: Stored,
+    records: Option<Box<Records>>,
 }
+
+type Records = BTreeMap<(String, RecordKind, String), TaskRecord>;
 
 /// What a row itself says of the state.
 #[derive(Debug)]
-enum Own {
-    Delta(Arc<[u8]>),
+enum Stored {
+    Payload(Payload),
     /// A snapshot, and the deltas upon it where there was a line once.
     Whole(Vec<Arc<[u8]>>),
-}
-
-impl From<Payload> for Own {
-    fn from(payload: Payload) -> Self {
-        match payload {
-            Payload::Delta(bytes) => Self::Delta(bytes),
-            Payload::Snapshot(bytes) => Self::Whole(vec![bytes]),
-        }
-    }
 }
 
 impl Thread {
@@ -99,11 +108,15 @@ impl Thread {
         let mut next = Some(row);
         while let Some(row) = next {
             next = match &row.state {
-                Own::Whole(own) => {
+                Stored::Whole(own) => {
                     parts.extend(own.iter().rev().cloned());
                     None
                 }
-                Own::Delta(delta) => {
+                Stored::Payload(Payload::Snapshot(snapshot)) => {
+                    parts.push(Arc::clone(snapshot));
+                    None
+                }
+                Stored::Payload(Payload::Delta(delta)) => {
                     parts.push(Arc::clone(delta));
                     row.info.parent.and_then(|parent| self.row(parent))
                 }
@@ -116,9 +129,13 @@ impl Thread {
     fn write(
         &mut self,
         key: &ThreadKey,
+        epoch: Epoch,
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
+        if self.deleted || self.epoch != epoch.0 {
+            return Err(CheckpointError::Fenced { key: key.clone() });
+        }
         if self.head != expected {
             return Err(CheckpointError::Conflict {
                 key: key.clone(),
@@ -136,9 +153,9 @@ impl Thread {
                     seq: expected.unwrap_or(Seq(0)),
                 });
             };
+            let records = row.records.get_or_insert_default();
             for record in commit.records {
-                row.records
-                    .insert((record.task.clone(), record.kind, record.key.clone()), record);
+                records.insert((record.task.clone(), record.kind, record.key.clone()), record);
             }
         }
         if let Some(run) = commit.run {
@@ -162,14 +179,17 @@ impl Thread {
             };
             self.rows.push(Row {
                 info,
-                state: new.payload.into(),
-                records: BTreeMap::new(),
+                state: Stored::Payload(new.payload),
+                records: None,
             });
             self.head = Some(seq);
         }
-        for message in commit.outbox {
-            if self.outbox.iter().all(|waiting| waiting.id != message.id) {
-                self.outbox.push(message);
+        if !commit.outbox.is_empty() {
+            let outbox = &mut self.rare.get_or_insert_default().outbox;
+            for message in commit.outbox {
+                if outbox.iter().all(|waiting| waiting.id != message.id) {
+                    outbox.push(message);
+                }
             }
         }
         Ok(self.head)
@@ -179,10 +199,10 @@ impl Thread {
         let Thinning { rebased, removed } = thinning;
         let removed: BTreeSet<Seq> = removed.into_iter().collect();
         let goes = |seq: &Seq| removed.contains(seq);
-        let named = self
-            .branches
-            .values()
-            .chain(self.tags.values())
+        let rare = self.rare.as_deref();
+        let named = rare
+            .into_iter()
+            .flat_map(|rare| rare.branches.values().chain(rare.tags.values()))
             .chain(self.head.as_ref());
         let parents = self.rows.iter().filter(|row| {
             let stands_alone = rebased.iter().any(|(seq, _)| *seq == row.info.seq);
@@ -194,7 +214,7 @@ impl Thread {
         }
         for (seq, parts) in rebased {
             if let Some(row) = self.row_mut(seq) {
-                row.state = Own::Whole(parts);
+                row.state = Stored::Whole(parts);
                 row.info.parent = None;
             }
         }
@@ -203,7 +223,8 @@ impl Thread {
     }
 
     fn branch(&self) -> &str {
-        self.branch.as_deref().unwrap_or(MAIN)
+        let rare = self.rare.as_deref();
+        rare.and_then(|rare| rare.branch.as_deref()).unwrap_or(MAIN)
     }
 
     fn running(&self, graph: &str) -> Option<RunId> {
@@ -214,6 +235,12 @@ impl Thread {
     }
 }
 
+impl Own {
+    fn lock(&self) -> MutexGuard<'_, Thread> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Memory {
     /// An empty store.
     #[must_use]
@@ -221,8 +248,58 @@ impl Memory {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ThreadKey, Thread>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    fn thread(&self, key: &ThreadKey) -> Option<Arc<Own>> {
+        let place = self.threads.place(key);
+        self.threads.lock(place).get(place, key).cloned()
+    }
+
+    fn take(&self, own: &Own) -> Epoch {
+        let mut thread = own.lock();
+        // Drawn under the lock, so that the later claim gets the higher number.
+        thread.epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        Epoch(thread.epoch)
+    }
+}
+
+impl AtOnce for Memory {
+    fn claim(&self, key: &ThreadKey) -> Result<Claim, CheckpointError> {
+        let place = self.threads.place(key);
+        let own = {
+            let mut part = self.threads.lock(place);
+            let new = Arc::<Own>::default();
+            let known = part.insert_new(place, key, || Arc::clone(&new));
+            known.map(|known| Arc::clone(known)).unwrap_or(new)
+        };
+        Ok((self.take(&own), own))
+    }
+
+    fn claim_new(&self, key: &ThreadKey) -> Result<Option<Claim>, CheckpointError> {
+        let place = self.threads.place(key);
+        let epoch = || self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut made = None;
+        self.threads.lock(place).insert_new(place, key, || {
+            let thread = Thread {
+                epoch: epoch(),
+                ..Thread::default()
+            };
+            let epoch = Epoch(thread.epoch);
+            let own = Arc::new(Own(Mutex::new(thread)));
+            made = Some((epoch, Arc::clone(&own) as Arc<dyn Line>));
+            own
+        });
+        Ok(made)
+    }
+}
+
+impl Line for Own {
+    fn commit(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        self.lock().write(key, epoch, expected, commit)
     }
 }
 
@@ -232,12 +309,12 @@ impl Checkpointer for Memory {
         StoreDurability::Memory
     }
 
+    fn at_once(&self) -> Option<&dyn AtOnce> {
+        Some(self)
+    }
+
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
-        let mut threads = self.lock();
-        let thread = threads.entry(key.clone()).or_default();
-        // Drawn under the lock, so that the later claim gets the higher number.
-        thread.epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(Epoch(thread.epoch))
+        AtOnce::claim(self, key).map(|(epoch, _)| epoch)
     }
 
     async fn commit(
@@ -247,30 +324,35 @@ impl Checkpointer for Memory {
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
-        match self.lock().get_mut(key) {
-            Some(thread) if thread.epoch == epoch.0 => thread.write(key, expected, commit),
-            _ => Err(CheckpointError::Fenced { key: key.clone() }),
+        match self.thread(key) {
+            Some(thread) => thread.lock().write(key, epoch, expected, commit),
+            None => Err(CheckpointError::Fenced { key: key.clone() }),
         }
     }
 
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
-        let threads = self.lock();
-        let Some(thread) = threads.get(key) else {
+        let Some(thread) = self.thread(key) else {
             return Ok(None);
         };
+        let thread = thread.lock();
         Ok(thread.find(at).map(|row| Checkpoint {
             info: row.info.clone(),
             parts: thread.parts(row),
-            records: row.records.values().cloned().collect(),
+            records: row
+                .records
+                .iter()
+                .flat_map(|records| records.values())
+                .cloned()
+                .collect(),
             run: thread.run.clone(),
         }))
     }
 
     async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
-        let threads = self.lock();
-        let Some(thread) = threads.get(key) else {
+        let Some(thread) = self.thread(key) else {
             return Ok(Vec::new());
         };
+        let thread = thread.lock();
         let older = thread
             .rows
             .iter()
@@ -280,29 +362,34 @@ impl Checkpointer for Memory {
     }
 
     async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
-        let mut threads = self.lock();
-        let Some(thread) = threads.get_mut(key).filter(|thread| thread.epoch == epoch.0) else {
-            return Err(CheckpointError::Fenced { key: key.clone() });
-        };
+        let fenced = || CheckpointError::Fenced { key: key.clone() };
+        let own = self.thread(key).ok_or_else(fenced)?;
+        let mut thread = own.lock();
+        if thread.deleted || thread.epoch != epoch.0 {
+            return Err(fenced());
+        }
         if thread.row(from).is_none() {
             return Err(CheckpointError::NoCheckpoint {
                 key: key.clone(),
                 seq: from,
             });
         }
-        if let Some(head) = thread.head {
-            let left = thread.branch().to_owned();
-            thread.branches.insert(left, head);
+        let (left, head) = (thread.branch().to_owned(), thread.head.replace(from));
+        let rare = thread.rare.get_or_insert_default();
+        if let Some(head) = head {
+            rare.branches.insert(left, head);
         }
-        thread.branches.remove(name);
-        thread.branch = Some(name.to_owned());
-        thread.head = Some(from);
+        rare.branches.remove(name);
+        rare.branch = Some(name.to_owned());
         Ok(())
     }
 
     async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
-        let threads = self.lock();
-        let Some((thread, head)) = threads.get(key).and_then(|thread| Some((thread, thread.head?))) else {
+        let Some(thread) = self.thread(key) else {
+            return Ok(Vec::new());
+        };
+        let thread = thread.lock();
+        let Some(head) = thread.head else {
             return Ok(Vec::new());
         };
         let branch = |name: &str, head, current| Branch {
@@ -310,16 +397,18 @@ impl Checkpointer for Memory {
             head,
             current,
         };
-        let others = thread.branches.iter().map(|(name, head)| branch(name, *head, false));
+        let others = thread.rare.iter().flat_map(|rare| &rare.branches);
+        let others = others.map(|(name, head)| branch(name, *head, false));
         let mut all: Vec<_> = others.chain([branch(thread.branch(), head, true)]).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
 
     async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
-        let threads = self.lock();
-        let own = threads
-            .keys()
+        let part = self.threads.lock(self.threads.place(key));
+        let own = part
+            .iter()
+            .map(|(stored, _)| stored)
             .filter(|stored| stored.tenant == key.tenant && stored.thread == key.thread);
         let mut found: Vec<_> = own
             .map(|stored| stored.namespace.clone())
@@ -331,55 +420,66 @@ impl Checkpointer for Memory {
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
-        self.lock()
-            .retain(|stored, _| stored.tenant != key.tenant || stored.thread != key.thread);
+        let gone = self
+            .threads
+            .lock(self.threads.place(key))
+            .take(|stored| stored.tenant == key.tenant && stored.thread == key.thread);
+        for thread in gone {
+            *thread.lock() = Thread {
+                deleted: true,
+                ..Thread::default()
+            };
+        }
         Ok(())
     }
 
     async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
-        let threads = self.lock();
-        let roots = threads.iter().filter(|(key, _)| key.namespace.is_root());
-        let mut found: Vec<_> = roots
-            .filter_map(|(key, thread)| thread.running(graph).map(|run| (run, key.clone())))
-            .collect();
+        let mut found = Vec::new();
+        for part in self.threads.all() {
+            let roots = part.iter().filter(|(key, _)| key.namespace.is_root());
+            found.extend(roots.filter_map(|(key, thread)| thread.lock().running(graph).map(|run| (run, key.clone()))));
+        }
         found.sort();
         found.truncate(limit as usize);
         Ok(found.into_iter().map(|(_, key)| key).collect())
     }
 
     async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
-        let threads = self.lock();
-        let all = threads
-            .iter()
-            .flat_map(|(key, thread)| thread.outbox.iter().map(move |message| (key, message)));
-        let mut found: Vec<_> = all
-            .filter(|(_, m)| m.topic == topic)
-            .map(|(key, message)| (key.clone(), message.clone()))
-            .collect();
+        let mut found = Vec::new();
+        for part in self.threads.all() {
+            for (key, thread) in part.iter() {
+                let thread = thread.lock();
+                let all = thread.rare.iter().flat_map(|rare| &rare.outbox);
+                let of_topic = all.filter(|message| message.topic == topic);
+                found.extend(of_topic.map(|message| (key.clone(), message.clone())));
+            }
+        }
         found.sort_by_key(|(_, message)| message.id);
         found.truncate(limit as usize);
         Ok(found)
     }
 
     async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
-        if let Some(thread) = self.lock().get_mut(key) {
-            thread.outbox.retain(|waiting| waiting.id != message);
+        if let Some(thread) = self.thread(key)
+            && let Some(rare) = &mut thread.lock().rare
+        {
+            rare.outbox.retain(|waiting| waiting.id != message);
         }
         Ok(())
     }
 
     async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
-        let mut threads = self.lock();
-        let thread = threads.get_mut(key);
+        let thread = self.thread(key);
+        let mut thread = thread.as_ref().map(|thread| thread.lock());
         let Some(seq) = at else {
-            if let Some(thread) = thread {
-                thread.tags.remove(name);
+            if let Some(rare) = thread.as_mut().and_then(|thread| thread.rare.as_mut()) {
+                rare.tags.remove(name);
             }
             return Ok(());
         };
         match thread.filter(|thread| thread.row(seq).is_some()) {
-            Some(thread) => {
-                thread.tags.insert(name.to_owned(), seq);
+            Some(mut thread) => {
+                thread.rare.get_or_insert_default().tags.insert(name.to_owned(), seq);
                 Ok(())
             }
             None => Err(CheckpointError::NoCheckpoint { key: key.clone(), seq }),
@@ -387,8 +487,11 @@ impl Checkpointer for Memory {
     }
 
     async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
-        let threads = self.lock();
-        let tags = threads.get(key).map(|thread| &thread.tags).into_iter().flatten();
+        let Some(thread) = self.thread(key) else {
+            return Ok(Vec::new());
+        };
+        let thread = thread.lock();
+        let tags = thread.rare.iter().flat_map(|rare| &rare.tags);
         Ok(tags
             .map(|(name, seq)| Tag {
                 name: name.clone(),
@@ -403,16 +506,18 @@ impl Checkpointer for Memory {
         after: Option<&ThreadId>,
         limit: u32,
     ) -> Result<Vec<ThreadId>, CheckpointError> {
-        let threads = self.lock();
-        let own = threads.keys().filter(|key| key.tenant == *tenant);
-        let names = own.map(|key| &key.thread);
-        let found: BTreeSet<_> = names.filter(|name| after.is_none_or(|after| *name > after)).collect();
-        Ok(found.into_iter().take(limit as usize).cloned().collect())
+        let mut found = BTreeSet::new();
+        for part in self.threads.all() {
+            let own = part.iter().map(|(key, _)| key).filter(|key| key.tenant == *tenant);
+            let names = own.map(|key| &key.thread);
+            found.extend(names.filter(|name| after.is_none_or(|after| *name > after)).cloned());
+        }
+        Ok(found.into_iter().take(limit as usize).collect())
     }
 
     async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
-        match self.lock().get_mut(key) {
-            Some(thread) => thread.thin(key, thinning),
+        match self.thread(key) {
+            Some(thread) => thread.lock().thin(key, thinning),
             None => Ok(()),
         }
     }

@@ -30,7 +30,7 @@ use crate::{
     dynamic::Compat,
     node::{IntoNode, NodeError, Policy},
     route::{Command, Route},
-    run::{Breakpoints, Recording, Versions},
+    run::{Breakpoints, PlainFrontiers, Recording, Versions},
     state::{FromState, State},
 };
 
@@ -384,6 +384,7 @@ impl<S: State> GraphBuilder<S> {
                 cache,
                 on_budget: order.iter().position(|old| Some(*old) == self.declared.on_budget),
                 rules: self.rules,
+                frontiers: PlainFrontiers::default(),
             }),
             store: None,
             cache: None,

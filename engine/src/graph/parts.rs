@@ -18,7 +18,7 @@ use crate::{
     cache::NodeCache,
     dynamic::Compat,
     node::{Calls, LazyContext, NodeError, Policy},
-    run::{Breakpoints, Spend, decode_record, encode_record},
+    run::{Breakpoints, PlainFrontiers, Spend, decode_record, encode_record},
     state::{FieldSet, State, StateError},
 };
 
@@ -218,6 +218,7 @@ pub(crate) struct Parts<S: State> {
     /// The node that a run goes to when its budget is spent.
     pub(crate) on_budget: Option<usize>,
     pub(crate) rules: Rules,
+    pub(crate) frontiers: PlainFrontiers,
 }
 
 fn encode_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Arc<[u8]>, StateError> {

@@ -266,10 +266,7 @@ impl TaskContext {
                 records: records.clone(),
                 ..Commit::default()
             };
-            handle
-                .store
-                .commit(&self.run.key, handle.epoch, handle.head(), commit)
-                .await?;
+            handle.commit(&self.run.key, commit).await?;
         }
         self.run.journal.keep(records);
         self.beat();

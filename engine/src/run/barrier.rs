@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, cell::Cell, sync::Arc};
 
-use chrono::{DateTime, SubsecRound};
+use chrono::DateTime;
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     guard::{Doing, guarded},
     merge::{Conflict, merge, overlay},
     plan::{Departure, plan, plan_lone},
-    saver::{Mark, new_checkpoint, saved},
+    saver::{Mark, new_checkpoint, saved, to_microseconds},
 };
 use crate::{
     checkpoint::{CheckpointSource, Commit, OutboxMessage, RunMark, RunStatus, Seq},
@@ -186,7 +186,59 @@ impl<S: State> Driver<S> {
             self.forget_step();
             return Ok(());
         }
+        if self.saves_at_once() {
+            return self.save_at_once(source, run, outbox);
+        }
         Box::pin(self.save_and_tell(source, run, outbox)).await
+    }
+
+    /// Whether a checkpoint is written without waiting, and nobody is told of it.
+    pub(super) fn saves_at_once(&self) -> bool {
+        let run = &self.shared.run;
+        run.store.as_ref().is_some_and(|handle| handle.at_once().is_some()) && !self.shared.sink.is_heard()
+    }
+
+    /// Writes the checkpoint to a store that never waits.
+    pub(super) fn save_at_once(
+        &mut self,
+        source: CheckpointSource,
+        run: Option<RunMark>,
+        outbox: Vec<OutboxMessage>,
+    ) -> Result<(), RunError> {
+        let mark = self.next_mark(source);
+        let commit = self.checkpoint_commit(mark, run, outbox)?;
+        let context = &self.shared.run;
+        if let Some((handle, line)) = context
+            .store
+            .as_ref()
+            .and_then(|handle| Some((handle, handle.at_once()?)))
+        {
+            handle.move_head(line.commit(&context.key, handle.epoch, handle.head(), commit)?);
+        }
+        self.changes.clear();
+        self.begin_at(mark);
+        Ok(())
+    }
+
+    /// What is known of the next checkpoint before it is made.
+    fn next_mark(&mut self, source: CheckpointSource) -> Mark {
+        let now = || to_microseconds(self.shared.run.setting.clock.now());
+        let created_at = self.ended_at.take().unwrap_or_else(now);
+        Mark {
+            id: self.next_id(),
+            step: self.shared.step,
+            source,
+            created_at,
+            account: self.account(),
+        }
+    }
+
+    /// The next step begins at this checkpoint.
+    fn begin_at(&mut self, mark: Mark) {
+        self.shared.inherited = None;
+        // The records belong to the step that has ended.
+        self.shared.run.journal.clear();
+        (self.shared.recorded_at, self.shared.begins_at) = (Some(mark.created_at), mark.id);
     }
 
     async fn save_and_tell(
@@ -207,27 +259,14 @@ impl<S: State> Driver<S> {
             self.tell_saved(mark, None).await;
             return Ok(());
         };
-        let mark = Mark {
-            id: self.next_id(),
-            step: self.shared.step,
-            source,
-            // As exact as stores keep it, so that tasks which are entered again see the same time.
-            created_at: self
-                .ended_at
-                .take()
-                .unwrap_or_else(|| self.shared.run.setting.clock.now().trunc_subsecs(6)),
-            account: self.account(),
-        };
+        let mark = self.next_mark(source);
         // Only what comes between a run's beginning and its end may be written late.
         match durability {
             Durability::Exit if run.is_none() => self.hold(mark).await,
             Durability::Async if run.is_none() => self.save_behind(mark).await?,
             Durability::Sync | Durability::Async | Durability::Exit => self.save_now(mark, run, outbox).await?,
         }
-        self.shared.inherited = None;
-        // The records belong to the step that has ended.
-        self.shared.run.journal.clear();
-        (self.shared.recorded_at, self.shared.begins_at) = (Some(mark.created_at), mark.id);
+        self.begin_at(mark);
         Ok(())
     }
 
@@ -239,6 +278,22 @@ impl<S: State> Driver<S> {
 
     /// Writes the checkpoint and waits until it is there.
     async fn save_now(&mut self, mark: Mark, run: Option<RunMark>, outbox: Vec<OutboxMessage>) -> Result<(), RunError> {
+        let commit = self.checkpoint_commit(mark, run, outbox)?;
+        self.commit(commit).await?;
+        self.changes.clear();
+        self.late.unwritten.clear();
+        let head = self.shared.run.store.as_ref().and_then(StoreHandle::head);
+        self.tell_saved(mark, head).await;
+        Ok(())
+    }
+
+    /// Everything that is written with the checkpoint.
+    fn checkpoint_commit(
+        &mut self,
+        mark: Mark,
+        run: Option<RunMark>,
+        outbox: Vec<OutboxMessage>,
+    ) -> Result<Commit, RunError> {
         let shared = &self.shared;
         let sizes = &mut self.sizes;
         let changes = if shared.run.holds_back() {
@@ -260,19 +315,13 @@ impl<S: State> Driver<S> {
             checkpoint.frontier = Frontier::with_origin(&checkpoint.frontier, origin)?;
         }
         let (parent, records) = (self.parent.take(), std::mem::take(&mut self.kept));
-        self.commit(Commit {
+        Ok(Commit {
             checkpoint: Some(checkpoint),
             parent,
             records,
             run,
             outbox,
         })
-        .await?;
-        self.changes.clear();
-        self.late.unwritten.clear();
-        let head = self.shared.run.store.as_ref().and_then(StoreHandle::head);
-        self.tell_saved(mark, head).await;
-        Ok(())
     }
 
     async fn tell_saved(&self, mark: Mark, head: Option<Seq>) {
@@ -297,11 +346,7 @@ impl<S: State> Driver<S> {
             return Ok(());
         };
         self.settle().await?;
-        let head = handle
-            .store
-            .commit(&self.shared.run.key, handle.epoch, handle.head(), commit)
-            .await?;
-        handle.move_head(head);
+        handle.move_head(handle.commit(&self.shared.run.key, commit).await?);
         Ok(())
     }
 

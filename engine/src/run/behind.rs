@@ -20,7 +20,8 @@ use tokio::{
 
 use super::{barrier::Sizes, error::RunError};
 use crate::{
-    checkpoint::{CheckpointError, Checkpointer, Commit, Epoch, NewCheckpoint, Seq, TaskRecord},
+    checkpoint::{CheckpointError, Checkpointer, Commit, Epoch, Line, NewCheckpoint, Seq, TaskRecord},
+    id::ThreadKey,
     node::RunContext,
     state::Changes,
 };
@@ -43,6 +44,8 @@ pub enum Durability {
 /// The run's hold on its thread in the store.
 pub(crate) struct StoreHandle {
     pub(crate) store: Arc<dyn Checkpointer>,
+    /// The thread itself, in a store that never waits.
+    line: Option<Arc<dyn Line>>,
     pub(crate) epoch: Epoch,
     /// Number of the newest checkpoint, 0 for none. Written by the driver, or by the write it has started.
     head: AtomicU64,
@@ -99,10 +102,30 @@ impl StoreHandle {
         });
         Self {
             store,
+            line: None,
             epoch,
             head: AtomicU64::new(head.map_or(0, |Seq(seq)| seq)),
             durability,
             behind,
+        }
+    }
+
+    /// With the thread itself, if its store never waits.
+    pub(super) fn with_line(mut self, line: Option<Arc<dyn Line>>) -> Self {
+        self.line = line;
+        self
+    }
+
+    /// The thread itself, where a checkpoint may be written without waiting for anything.
+    pub(super) fn at_once(&self) -> Option<&dyn Line> {
+        self.line.as_deref().filter(|_| self.behind.is_none())
+    }
+
+    /// Writes to the thread under the run's claim, behind the head that the run knows.
+    pub(crate) async fn commit(&self, key: &ThreadKey, commit: Commit) -> Result<Option<Seq>, CheckpointError> {
+        match &self.line {
+            Some(line) => line.commit(key, self.epoch, self.head(), commit),
+            None => self.store.commit(key, self.epoch, self.head(), commit).await,
         }
     }
 
@@ -143,8 +166,7 @@ async fn write(run: Arc<RunContext>, mut turn: OwnedMutexGuard<Unwritten>, ready
         records: ready.records,
         ..Commit::default()
     };
-    let written = handle.store.commit(&run.key, handle.epoch, handle.head(), commit).await;
-    match written {
+    match handle.commit(&run.key, commit).await {
         Ok(head) => {
             handle.move_head(head);
             if let Some(tell) = ready.tell {

@@ -1,13 +1,13 @@
 //! One run at a time on each thread, within a process.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
-use crate::id::ThreadKey;
+use crate::{
+    id::ThreadKey,
+    table::{Place, Table},
+};
 
 /// What to do when a thread already has a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,47 +19,109 @@ pub enum OnBusy {
     Wait,
 }
 
-/// The threads that have a run, each with its queue.
+/// The threads that have a run.
 #[derive(Debug, Default)]
-pub(crate) struct Busy(Mutex<HashMap<ThreadKey, Arc<Turn<()>>>>);
+pub(crate) struct Busy(Table<Line>);
+
+/// Who has a thread and who waits for it. Most have nobody who waits, and need no queue.
+#[derive(Debug, Default)]
+struct Line {
+    queue: Option<Arc<Turn<()>>>,
+    /// The turn of the run that had the thread before there was a queue.
+    first: Option<OwnedMutexGuard<()>>,
+}
 
 /// A thread's turn; gives it on when dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     key: ThreadKey,
+    place: Place,
     busy: Arc<Busy>,
-    turn: Option<OwnedMutexGuard<()>>,
+    has: Has,
+}
+
+#[derive(Debug)]
+enum Has {
+    /// The thread, as the first in its line.
+    First,
+    /// A place in its queue.
+    Place,
+    /// Its turn there.
+    Turn(OwnedMutexGuard<()>),
 }
 
 impl Busy {
+    /// The thread's turn, if nobody has it.
+    pub(crate) fn hold_free(self: &Arc<Self>, key: &ThreadKey) -> Option<Hold> {
+        let place = self.0.place(key);
+        let hold = |has| Hold {
+            key: key.clone(),
+            place,
+            busy: Arc::clone(self),
+            has,
+        };
+        match self.0.lock(place).insert_new(place, key, Line::default) {
+            None => Some(hold(Has::First)),
+            Some(line) => {
+                let turn = line.queue.as_ref().map(|queue| Arc::clone(queue).try_lock_owned());
+                turn?.ok().map(|turn| hold(Has::Turn(turn)))
+            }
+        }
+    }
+
     pub(crate) async fn hold(self: &Arc<Self>, key: &ThreadKey, policy: OnBusy) -> Option<Hold> {
-        let turn = Arc::clone(
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(key.clone())
-                .or_default(),
-        );
+        match policy {
+            OnBusy::Reject => self.hold_free(key),
+            OnBusy::Wait => Some(self.wait(key).await),
+        }
+    }
+
+    async fn wait(self: &Arc<Self>, key: &ThreadKey) -> Hold {
+        let place = self.0.place(key);
         // Made before waiting, so that a dropped wait cleans up as well.
         let mut hold = Hold {
             key: key.clone(),
+            place,
             busy: Arc::clone(self),
-            turn: None,
+            has: Has::Place,
         };
-        hold.turn = Some(match policy {
-            OnBusy::Reject => turn.try_lock_owned().ok()?,
-            OnBusy::Wait => turn.lock_owned().await,
+        let queue = match self.0.lock(place).insert_new(place, key, Line::default) {
+            None => {
+                hold.has = Has::First;
+                return hold;
+            }
+            Some(line) => line.join(),
+        };
+        hold.has = Has::Turn(queue.lock_owned().await);
+        hold
+    }
+}
+
+impl Line {
+    /// The queue. Whoever had the thread without one has the first turn there.
+    fn join(&mut self) -> Arc<Turn<()>> {
+        let queue = self.queue.get_or_insert_with(|| {
+            let queue = Arc::<Turn<()>>::default();
+            self.first = Arc::clone(&queue).try_lock_owned().ok();
+            queue
         });
-        Some(hold)
+        Arc::clone(queue)
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        drop(self.turn.take());
-        let mut threads = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
-            threads.remove(&self.key);
+        let mut part = self.busy.0.lock(self.place);
+        let Some(line) = part.get_mut(self.place, &self.key) else {
+            return;
+        };
+        match std::mem::replace(&mut self.has, Has::Place) {
+            Has::First => drop(line.first.take()),
+            Has::Place => {}
+            Has::Turn(turn) => drop(turn),
+        }
+        if line.queue.as_ref().is_none_or(|queue| Arc::strong_count(queue) == 1) {
+            part.remove(self.place, &self.key);
         }
     }
 }

@@ -184,6 +184,7 @@ impl<S: State> Driver<S> {
                 self.save(CheckpointSource::Step, run, Vec::new()).await?;
                 Ok(ControlFlow::Break(()))
             }
+            Way::Unsaved(error) => Err(error),
             Way::Failed(error) => Err(Box::pin(self.give_up(RunStatus::Failed, Vec::new(), error)).await),
         }
     }

@@ -1,6 +1,6 @@
 //! What is to run next, as it is written down: by names, so that it outlives a build.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use super::{
     recording::Origin,
 };
 use crate::{
-    graph::{Kind, NodeSpec, Payload, Topology},
+    graph::{Kind, NodeSpec, Parts, Payload, Topology},
     id::ThreadKey,
     state::{State, StateError},
 };
@@ -30,6 +30,21 @@ pub(crate) struct Frontier {
     /// What the run has spent.
     #[serde(default, skip_serializing_if = "Account::is_empty")]
     pub(crate) account: Account,
+}
+
+/// Frontiers with one node or none and nothing else, each written down once for all runs of a graph: by node, the last is
+/// the end.
+#[derive(Default)]
+pub(crate) struct PlainFrontiers(OnceLock<Box<[Written]>>);
+
+type Written = OnceLock<Arc<[u8]>>;
+
+impl PlainFrontiers {
+    fn slot(&self, topology: &Topology, node: Option<usize>) -> Option<&Written> {
+        let nodes = topology.names().len();
+        let slots = self.0.get_or_init(|| (0..=nodes).map(|_| OnceLock::new()).collect());
+        slots.get(node.unwrap_or(nodes))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -117,6 +132,28 @@ impl Frontier {
     }
 
     pub(crate) fn store<S: State>(
+        parts: &Parts<S>,
+        tasks: &[Seed<Payload>],
+        waiting: &Waiting,
+        account: Account,
+    ) -> Result<Arc<[u8]>, StateError> {
+        let plain = match tasks {
+            _ if !waiting.is_plain() || !account.is_empty() => None,
+            [] => parts.frontiers.slot(&parts.topology, None),
+            [Seed { node, send: None }] => parts.frontiers.slot(&parts.topology, Some(*node)),
+            _ => None,
+        };
+        if let Some(known) = plain.and_then(OnceLock::get) {
+            return Ok(Arc::clone(known));
+        }
+        let stored = Self::encode(&parts.topology, &parts.nodes, tasks, waiting, account)?;
+        Ok(match plain {
+            Some(slot) => Arc::clone(slot.get_or_init(|| stored)),
+            None => stored,
+        })
+    }
+
+    fn encode<S: State>(
         topology: &Topology,
         nodes: &[NodeSpec<S>],
         tasks: &[Seed<Payload>],

@@ -147,8 +147,31 @@ impl<S: State> Opening<S> {
     async fn take(&mut self, beginning: Option<&Beginning<S>>) -> Result<Taken, RunError> {
         match self.graph.store.clone() {
             None => Ok(Taken::Found(None)),
-            Some(store) => Box::pin(self.take_from(store, beginning)).await,
+            Some(store) => {
+                if self.take_new(&store, beginning)? {
+                    return Ok(Taken::Found(None));
+                }
+                Box::pin(self.take_from(store, beginning)).await
+            }
         }
+    }
+
+    /// Takes a thread that is not there yet, from a store that never waits. Says whether it was so.
+    fn take_new(&mut self, store: &Arc<dyn Checkpointer>, beginning: Option<&Beginning<S>>) -> Result<bool, RunError> {
+        let begins = matches!(beginning, Some(Beginning::Input(_))) && self.options.at.is_none();
+        let Some(quick) = store.at_once().filter(|_| begins) else {
+            return Ok(false);
+        };
+        self.hold = self.graph.setting.busy.hold_free(&self.key);
+        if self.hold.is_none() {
+            return Ok(false);
+        }
+        let Some((epoch, line)) = quick.claim_new(&self.key)? else {
+            return Ok(false);
+        };
+        let handle = StoreHandle::new(Arc::clone(store), epoch, None, self.options.durability);
+        self.handle = Some(handle.with_line(Some(line)));
+        Ok(true)
     }
 
     async fn take_from(
@@ -156,10 +179,12 @@ impl<S: State> Opening<S> {
         store: Arc<dyn Checkpointer>,
         beginning: Option<&Beginning<S>>,
     ) -> Result<Taken, RunError> {
-        let Some(hold) = self.turn().await? else {
-            return Ok(Taken::Cancelled);
-        };
-        self.hold = Some(hold);
+        if self.hold.is_none() {
+            let Some(hold) = self.turn().await? else {
+                return Ok(Taken::Cancelled);
+            };
+            self.hold = Some(hold);
+        }
         let mut head = store.get(&self.key, At::Head).await?;
         // Before the claim: a call that is refused must not take the thread away from a run under way.
         if let Some(beginning) = beginning {
@@ -169,13 +194,16 @@ impl<S: State> Opening<S> {
         if let Some(head) = head.as_ref().filter(|_| keeps_on && self.options.at.is_none()) {
             self.choose_version(head)?;
         }
-        let epoch = store.claim(&self.key).await?;
+        let (epoch, line) = match store.at_once() {
+            Some(quick) => quick.claim(&self.key).map(|(epoch, line)| (epoch, Some(line)))?,
+            None => (store.claim(&self.key).await?, None),
+        };
         if head.is_some() {
             // Whoever had the thread may have written until now. A new thread's first commit would conflict.
             head = store.get(&self.key, At::Head).await?;
         }
         let newest = head.as_ref().map(|checkpoint| checkpoint.info.seq);
-        self.handle = Some(StoreHandle::new(store, epoch, newest, self.options.durability));
+        self.handle = Some(StoreHandle::new(store, epoch, newest, self.options.durability).with_line(line));
         let found = match self.options.at {
             None => head,
             Some(at) => Some(self.addressed(at).await?),

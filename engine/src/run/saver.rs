@@ -1,8 +1,8 @@
 //! The driver's side of [saving](super::behind): what a checkpoint is made of, when it is written, and what is told of it.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Timelike, Utc};
 use uuid::Uuid;
 
 use super::{
@@ -96,14 +96,14 @@ pub(super) fn new_checkpoint<S: State>(
     mark: Mark,
 ) -> Result<NewCheckpoint, RunError> {
     let payload = if sizes.snapshot_due() {
-        let bytes: Arc<[u8]> = encoded(|| state.encode())?.into();
+        let bytes = encoded(|bytes| state.encode_to(bytes))?;
         *sizes = Sizes {
             snapshot: bytes.len().max(1),
             deltas: 0,
         };
         StoredState::Snapshot(bytes)
     } else {
-        let bytes: Arc<[u8]> = encoded(|| state.encode_changes(changes))?.into();
+        let bytes = encoded(|bytes| state.encode_changes_to(changes, bytes))?;
         sizes.deltas += bytes.len();
         StoredState::Delta(bytes)
     };
@@ -112,16 +112,37 @@ pub(super) fn new_checkpoint<S: State>(
         step: mark.step,
         source: mark.source,
         payload,
-        frontier: Frontier::store(&parts.topology, &parts.nodes, tasks, waiting, mark.account)?,
+        frontier: Frontier::store(parts, tasks, waiting, mark.account)?,
         fingerprint: parts.topology.fingerprint,
         state_version: S::version(&parts.shape),
         created_at: mark.created_at,
     })
 }
 
+/// So much memory is kept between one encoding and the next.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// States are encoded here, so that only what is kept is allocated, and once.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// What reducers and fields of the user's own make of a state.
-fn encoded(encode: impl FnOnce() -> Result<Vec<u8>, StateError>) -> Result<Vec<u8>, StateError> {
-    guarded(encode).map_err(|panic| StateError::Encode(panic.to_string()))?
+fn encoded(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), StateError>) -> Result<Arc<[u8]>, StateError> {
+    let mut bytes = SCRATCH.take();
+    bytes.clear();
+    guarded(|| encode(&mut bytes)).map_err(|panic| StateError::Encode(panic.to_string()))??;
+    let kept = Arc::from(bytes.as_slice());
+    if bytes.capacity() <= SCRATCH_BYTES_MAX {
+        SCRATCH.set(bytes);
+    }
+    Ok(kept)
+}
+
+/// The time as exact as stores keep it, so that tasks which are entered again see the same.
+pub(super) fn to_microseconds(time: DateTime<Utc>) -> DateTime<Utc> {
+    let exact = time.nanosecond() / 1_000 * 1_000;
+    time.with_nanosecond(exact).unwrap_or(time)
 }
 
 /// How a checkpoint is told, but for its number.

@@ -24,6 +24,7 @@ use super::{
     step::{End, Shared, ended, panic_message},
 };
 use crate::{
+    checkpoint::{CheckpointSource, RunStatus},
     graph::{Output, OutputFuture, Payload},
     node::{Context, LazyContext, NodeError, TaskContext},
     state::State,
@@ -39,6 +40,8 @@ pub(super) enum Way<S: State> {
     Merged,
     /// A step could not be merged.
     Failed(RunError),
+    /// A step could not be saved.
+    Unsaved(RunError),
 }
 
 /// A node of which the short way knows no more.
@@ -90,11 +93,20 @@ impl<S: State> Driver<S> {
                 return Poll::Ready(Way::Failed(error));
             }
             self.book(spend);
-            if self.shared.run.store.is_some() {
+            if self.shared.run.store.is_none() {
+                self.forget_step();
+            } else if !self.saves_at_once() {
                 return Poll::Ready(Way::Merged);
+            } else if let Err(error) = self.save_step_at_once() {
+                return Poll::Ready(Way::Unsaved(error));
             }
-            self.forget_step();
         }
+    }
+
+    fn save_step_at_once(&mut self) -> Result<(), RunError> {
+        let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));
+        self.has_records = false;
+        self.save_at_once(CheckpointSource::Step, run, Vec::new())
     }
 
     /// Enters the step's only node and polls it once.

@@ -131,6 +131,11 @@ impl Waiting {
         }
     }
 
+    /// Whether nothing can be waiting: the graph has no joins, and no deferred node was triggered.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.joins.is_empty() && self.deferred.is_empty()
+    }
+
     /// The deferred nodes that were triggered and not released, by name.
     pub(crate) fn store_deferred(&self, topology: &Topology) -> Vec<String> {
         self.deferred

@@ -49,6 +49,21 @@ pub(super) fn expand(item: &Item) -> TokenStream {
                 ::stepgraph::derive_support::encode_changes(self, changes)
             }
 
+            fn encode_to(
+                &self,
+                out: &mut ::std::vec::Vec<u8>,
+            ) -> ::core::result::Result<(), ::stepgraph::StateError> {
+                ::stepgraph::derive_support::encode_to(self, out)
+            }
+
+            fn encode_changes_to(
+                &self,
+                changes: &::stepgraph::Changes,
+                out: &mut ::std::vec::Vec<u8>,
+            ) -> ::core::result::Result<(), ::stepgraph::StateError> {
+                ::stepgraph::derive_support::encode_changes_to(self, changes, out)
+            }
+
             #decode
 
             #migration

@@ -485,10 +485,10 @@ impl<S: State> Walk<S> {
         let parts = Arc::clone(&self.graph.parts);
         // What was spent is not compared: a replay spends nothing.
         let account = Account::default();
-        let frontier = Frontier::store(&parts.topology, &parts.nodes, &driver.tasks, &driver.waiting, account)?;
+        let frontier = Frontier::store(&parts, &driver.tasks, &driver.waiting, account)?;
         // As today's graph names it.
         let (tasks, waiting) = self.load(after)?;
-        let recorded = Frontier::store(&parts.topology, &parts.nodes, &tasks, &waiting, account)?;
+        let recorded = Frontier::store(&parts, &tasks, &waiting, account)?;
         of_frontiers(&Frontier::decode(&recorded)?, &Frontier::decode(&frontier)?)?;
         self.state = Some(Arc::clone(&driver.shared.state));
         self.last = Some(driver);

@@ -1,0 +1,125 @@
+//! Values by thread, in parts that are locked apart.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, Hasher},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry as Found};
+
+use crate::id::ThreadKey;
+
+/// How many parts: more than any machine's cores wait for at once.
+const PARTS: usize = 32;
+
+/// Values by thread. A thread with all its namespaces lies in one part.
+pub(crate) struct Table<T> {
+    parts: [Mutex<HashTable<Row<T>>>; PARTS],
+    hasher: DefaultHashBuilder,
+}
+
+/// A key is hashed once, and a part that grows hashes none again.
+struct Row<T> {
+    hash: u64,
+    key: ThreadKey,
+    value: T,
+}
+
+/// Where a key lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    part: usize,
+    hash: u64,
+}
+
+/// A part of a table, locked.
+pub(crate) struct Part<'a, T>(MutexGuard<'a, HashTable<Row<T>>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::default()),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Table<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn place(&self, key: &ThreadKey) -> Place {
+        let mut hasher = self.hasher.build_hasher();
+        key.tenant.hash(&mut hasher);
+        key.thread.hash(&mut hasher);
+        let thread = hasher.finish();
+        // The table itself looks at the highest bits and the lowest.
+        let part = usize::try_from((thread >> 40) % PARTS as u64).unwrap_or_default();
+        let hash = if key.namespace.is_root() {
+            thread
+        } else {
+            self.hasher.hash_one((thread, &key.namespace))
+        };
+        Place { part, hash }
+    }
+
+    /// The part that a place lies in.
+    pub(crate) fn lock(&self, place: Place) -> Part<'_, T> {
+        let [first, ..] = &self.parts;
+        let part = self.parts.get(place.part).unwrap_or(first);
+        Part(part.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every part, one after another.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Part<'_, T>> {
+        let parts = self.parts.iter();
+        parts.map(|part| Part(part.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl<T> Part<'_, T> {
+    pub(crate) fn get(&self, place: Place, key: &ThreadKey) -> Option<&T> {
+        self.0.find(place.hash, |row| row.key == *key).map(|row| &row.value)
+    }
+
+    pub(crate) fn get_mut(&mut self, place: Place, key: &ThreadKey) -> Option<&mut T> {
+        self.0
+            .find_mut(place.hash, |row| row.key == *key)
+            .map(|row| &mut row.value)
+    }
+
+    /// Puts a value where none is. Gives the one that lies there otherwise.
+    pub(crate) fn insert_new(&mut self, place: Place, key: &ThreadKey, value: impl FnOnce() -> T) -> Option<&mut T> {
+        match self.0.entry(place.hash, |row| row.key == *key, |row| row.hash) {
+            Found::Occupied(found) => Some(&mut found.into_mut().value),
+            Found::Vacant(room) => {
+                room.insert(Row {
+                    hash: place.hash,
+                    key: key.clone(),
+                    value: value(),
+                });
+                None
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, place: Place, key: &ThreadKey) {
+        if let Ok(found) = self.0.find_entry(place.hash, |row| row.key == *key) {
+            found.remove();
+        }
+    }
+
+    /// Takes out what `goes` says.
+    pub(crate) fn take(&mut self, goes: impl Fn(&ThreadKey) -> bool) -> Vec<T> {
+        let taken = self.0.extract_if(|row| goes(&row.key));
+        taken.map(|row| row.value).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ThreadKey, &T)> {
+        self.0.iter().map(|row| (&row.key, &row.value))
+    }
+}

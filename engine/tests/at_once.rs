@@ -1,0 +1,137 @@
+//! A store that never waits means the same by its short ways as by its own methods.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod support {
+    pub(crate) mod threads;
+}
+
+use std::{future::ready, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use stepgraph::{
+    END, Graph, Memory, OnBusy, RunError, START, State, Sum,
+    checkpoint::{At, CheckpointError, Checkpointer, Commit, Epoch, OutboxMessage},
+};
+use support::threads::thread;
+
+#[derive(State, Clone, Debug, Serialize, Deserialize)]
+struct Count {
+    #[state(reducer = Sum)]
+    n: u64,
+}
+
+fn graph() -> Graph<Count> {
+    let mut g = Graph::<Count>::builder("count");
+    let [first, second] =
+        ["first", "second"].map(|name| g.node(name, |_: Arc<Count>| ready(Ok(Count::update().n(1_u64)))));
+    g.edge(START, first).edge(first, second).edge(second, END);
+    g.build().unwrap()
+}
+
+fn message() -> Commit {
+    Commit {
+        outbox: vec![OutboxMessage {
+            id: uuid::Uuid::from_u128(1),
+            topic: "t".to_owned(),
+            body: Vec::new(),
+        }],
+        ..Commit::default()
+    }
+}
+
+#[test]
+fn a_thread_is_new_once() {
+    let store = Memory::new();
+    let (quick, key) = (store.at_once().unwrap(), thread("t"));
+    let (first, _) = quick.claim_new(&key).unwrap().unwrap();
+    assert!(quick.claim_new(&key).unwrap().is_none());
+    let (second, _) = quick.claim(&key).unwrap();
+    assert!(second > first);
+}
+
+#[tokio::test]
+async fn a_line_is_fenced_by_the_next_claim_however_that_was_made() {
+    let store = Memory::new();
+    let (quick, key) = (store.at_once().unwrap(), thread("t"));
+    let (old, line) = quick.claim(&key).unwrap();
+    let new = store.claim(&key).await.unwrap();
+    let refused = line.commit(&key, old, None, message());
+    assert!(matches!(refused, Err(CheckpointError::Fenced { .. })));
+    assert_eq!(line.commit(&key, new, None, message()).unwrap(), None);
+    assert_eq!(store.outbox("t", 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_line_of_a_deleted_thread_writes_nothing_also_if_the_thread_was_made_anew() {
+    let store = Memory::new();
+    let (quick, key) = (store.at_once().unwrap(), thread("t"));
+    let (epoch, line) = quick.claim(&key).unwrap();
+    store.delete(&key).await.unwrap();
+    for epoch in [epoch, Epoch(0), quick.claim(&key).unwrap().0] {
+        let refused = line.commit(&key, epoch, None, message());
+        assert!(matches!(refused, Err(CheckpointError::Fenced { .. })), "{epoch:?}");
+    }
+    assert!(store.outbox("t", 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_whose_thread_is_taken_over_or_deleted_meanwhile_stops() {
+    for deleted in [false, true] {
+        let store = Arc::new(Memory::new());
+        let mut g = Graph::<Count>::builder("count");
+        let other = Arc::clone(&store);
+        let first = g.node("first", move |_: Arc<Count>| {
+            let other = Arc::clone(&other);
+            async move {
+                if deleted {
+                    other.delete(&thread("t")).await?;
+                } else {
+                    other.claim(&thread("t")).await?;
+                }
+                Ok(Count::update().n(1_u64))
+            }
+        });
+        g.edge(START, first).edge(first, END);
+        let graph = g
+            .build()
+            .unwrap()
+            .shared_checkpointer(Arc::clone(&store) as Arc<dyn Checkpointer>);
+        let error = graph.run(&thread("t"), CountInput::new()).await.unwrap_err();
+        assert!(
+            matches!(error, RunError::Checkpoint(CheckpointError::Fenced { .. })),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refused_run_leaves_no_thread_behind_and_takes_none() {
+    let store = Arc::new(Memory::new());
+    let graph = graph().shared_checkpointer(Arc::clone(&store) as Arc<dyn Checkpointer>);
+    let error = graph.resume(&thread("t")).await.unwrap_err();
+    assert!(matches!(error, RunError::UnknownThread { .. }), "{error}");
+    assert!(store.threads(&thread("t").tenant, None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_saved_at_once_is_there_and_follows_what_was_there() {
+    let store = Arc::new(Memory::new());
+    let graph = graph().shared_checkpointer(Arc::clone(&store) as Arc<dyn Checkpointer>);
+    for round in 1..=3 {
+        let run = graph.run(&thread("t"), CountInput::new()).on_busy(OnBusy::Wait);
+        assert_eq!(run.await.unwrap().done().unwrap().n, 2 * round);
+        let head = graph.state(&thread("t"), At::Head).await.unwrap().unwrap();
+        assert_eq!(head.state.n, 2 * round);
+    }
+    let listed = store
+        .list(&thread("t"), stepgraph::checkpoint::Page::default())
+        .await
+        .unwrap();
+    assert_eq!(listed.len(), 9);
+    assert!(
+        listed
+            .iter()
+            .zip(listed.iter().skip(1))
+            .all(|(new, old)| new.parent == Some(old.seq))
+    );
+}
