@@ -48,7 +48,7 @@ pub use self::{
 /// | `#[state(from = ChatV1)]` on the struct | what it was in an older version; needs `From` for the state and for its update |
 /// | `#[state(input_derive(T, ..))]` on the struct | more derives on `{Name}Input`, such as `schemars::JsonSchema` |
 /// | `input` | the field is part of `{Name}Input`: set when a run starts |
-/// | `input, default = expr` | the same, and it may be left out |
+/// | `input, default = expr` | the same, and it may be left out, also by threads of before the field was added |
 /// | `reducer = R` | how updates merge; [`Replace`] otherwise |
 /// | `per_run` | reset to its default when new input arrives on the thread |
 /// | `untracked` | never stored; its default after a reload |

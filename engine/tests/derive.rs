@@ -339,6 +339,41 @@ fn stored_bytes_that_do_not_fit_are_refused_by_the_name_of_the_field() {
 }
 
 #[test]
+fn an_input_with_a_default_and_a_field_of_the_run_may_be_added_to_what_is_stored() {
+    #[derive(State, Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Before {
+        #[state(input)]
+        question: String,
+    }
+    #[derive(State, Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct After {
+        #[state(input)]
+        question: String,
+        #[state(input, default = "en".to_owned())]
+        language: String,
+        #[state(input, reducer = Append, default = vec![7])]
+        tags: Vec<u8>,
+        #[state(per_run)]
+        answer: Option<String>,
+    }
+    let stored = Before {
+        question: "why?".to_owned(),
+    }
+    .encode()
+    .unwrap();
+
+    let after = After::decode(&(), &[&stored]).unwrap();
+
+    let expected = After {
+        question: "why?".to_owned(),
+        language: "en".to_owned(),
+        tags: vec![7],
+        answer: None,
+    };
+    assert_eq!(after, expected);
+}
+
+#[test]
 fn a_field_that_does_not_encode_is_named() {
     #[derive(Clone, Default, Deserialize)]
     struct Broken;

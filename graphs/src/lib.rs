@@ -6,9 +6,11 @@
 //! | [`document_ingest`] | [`IngestState`] | brings one document into the tenant's knowledge base |
 
 mod document_ingest;
+mod recent;
 mod widget_chat;
 
 pub use document_ingest::{IngestState, IngestStateInput, document_ingest};
+pub use recent::Recent;
 pub use widget_chat::{ChatEvent, ChatState, ChatStateInput, FALLBACK, widget_chat};
 
 /// A graph that the product ships.

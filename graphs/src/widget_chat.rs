@@ -1,4 +1,4 @@
-//! The widget's chat: retrieve, answer from what was found or say that there is nothing, log.
+//! The widget's chat: understand a follow-up, retrieve, answer from what was found or say that there is nothing, log.
 //!
 //! ```mermaid
 #![doc = include_str!("../drawings/widget_chat.mmd")]
@@ -14,11 +14,14 @@ use stepgraph_nodes::{
     generate::{Answer, Answered, Answering, ChatSettings, Generate, Question},
     log::{Log, Silent, Turn},
     retrieve::{Found, Query, Retrieve, RetrieveLimits, Searched},
-    service::{FinishReason, Message, ModelName, Role, Timestamp, Usage},
+    rewrite::{FollowUp, Rewrite, Standalone},
+    service::{FinishReason, Message, ModelName, Role, Timestamp, Usage, embedded::NO_INFORMATION},
 };
 
+use crate::recent::Recent;
+
 /// What is said when nothing supports an answer.
-pub const FALLBACK: &str = "I don't have that information.";
+pub const FALLBACK: &str = NO_INFORMATION;
 
 /// A chat session. The tenant is not in it: it belongs to the run.
 #[derive(State, Clone, Debug, Serialize, Deserialize)]
@@ -36,14 +39,20 @@ pub struct ChatState {
     /// Whether the model may answer although nothing was found.
     #[state(input, default = false)]
     open_ended: bool,
+    /// Whether the model can put a follow-up question into words that stand alone.
+    #[state(input, default = false)]
+    rewrites: bool,
+    /// The question as it stands alone, where it was rewritten.
+    #[state(per_run)]
+    standalone: Option<Standalone>,
     /// What this turn's answer may rest on.
     #[state(per_run)]
     found: Found,
     /// This turn's answer.
     #[state(per_run)]
     answer: Option<Answer>,
-    /// What was said so far, all turns.
-    #[state(reducer = Append)]
+    /// What was said so far; of a long session the latest turns.
+    #[state(reducer = Recent)]
     messages: Vec<Message>,
 }
 
@@ -54,7 +63,15 @@ impl ChatState {
         self.answer.as_ref()
     }
 
-    /// What was said so far, all turns, oldest first.
+    /// What this turn has used before its answer.
+    fn used(&self) -> Usage {
+        self.standalone
+            .as_ref()
+            .map(|standalone| standalone.usage)
+            .unwrap_or_default()
+    }
+
+    /// What was said so far, oldest first; of a long session the latest turns.
     #[must_use]
     pub fn messages(&self) -> &[Message] {
         &self.messages
@@ -73,6 +90,12 @@ pub enum ChatEvent {
 }
 
 #[derive(Route, Clone, Copy)]
+enum Asked {
+    First,
+    FollowUp,
+}
+
+#[derive(Route, Clone, Copy)]
 enum Support {
     Found,
     Nothing,
@@ -86,6 +109,7 @@ pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors>
     let mut g = Graph::<ChatState>::builder("widget_chat");
     g.requires::<ChatSettings>();
 
+    let rewrite = g.node("rewrite", Rewrite);
     let retrieve = g.node(
         "retrieve",
         Retrieve::new(
@@ -98,7 +122,11 @@ pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors>
     let fallback = g.node("fallback", fallback);
     let log = g.node("log", Log::new(services.log.clone()));
 
-    g.edge(START, retrieve);
+    g.branch(START, asked, |asked| match asked {
+        Asked::First => to(retrieve),
+        Asked::FollowUp => to(rewrite),
+    });
+    g.edge(rewrite, retrieve);
     g.branch(retrieve, support, |support| match support {
         Support::Found => to(generate),
         Support::Nothing => to(fallback),
@@ -115,6 +143,14 @@ pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors>
 
 const LOG_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
+fn asked(state: &ChatState) -> Asked {
+    if state.rewrites && !state.messages.is_empty() {
+        Asked::FollowUp
+    } else {
+        Asked::First
+    }
+}
+
 fn support(state: &ChatState) -> Support {
     // A search that failed must not cost the visitor the answer: the model is asked without passages.
     let ask = state.open_ended || state.found.degraded || !state.found.passages.is_empty();
@@ -127,7 +163,7 @@ async fn fallback(state: Arc<ChatState>, ctx: Context<ChatEvent>) -> Result<Answ
     let answer = Answer {
         text: FALLBACK.to_owned(),
         sources: Vec::new(),
-        usage: Usage::default(),
+        usage: state.used(),
         model,
         finish_reason: FinishReason::Stop,
     };
@@ -143,9 +179,25 @@ async fn fallback(state: Arc<ChatState>, ctx: Context<ChatEvent>) -> Result<Answ
 
 impl FromState<ChatState> for Query {
     fn from_state(state: &Arc<ChatState>) -> Self {
+        let standalone = state.standalone.as_ref().map(|standalone| &standalone.question);
         Self {
-            text: state.question.clone(),
+            text: standalone.unwrap_or(&state.question).clone(),
         }
+    }
+}
+
+impl FromState<ChatState> for FollowUp {
+    fn from_state(state: &Arc<ChatState>) -> Self {
+        Self {
+            question: state.question.clone(),
+            history: state.messages.clone(),
+        }
+    }
+}
+
+impl From<Standalone> for ChatStateUpdate {
+    fn from(standalone: Standalone) -> Self {
+        ChatState::update().standalone(standalone)
     }
 }
 
@@ -161,6 +213,7 @@ impl FromState<ChatState> for Question {
             question: state.question.clone(),
             passages: state.found.passages.clone(),
             history: state.messages.clone(),
+            used: state.used(),
         }
     }
 }

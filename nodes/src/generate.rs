@@ -1,19 +1,23 @@
 //! Makes the answer: prompt, model, tokens as they come, sources, usage.
 
+mod draft;
+
 use std::{fmt, sync::Arc};
 
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use stepgraph::{Context, Node, NodeError};
 use tokio::time::Instant;
 
 use crate::{
-    prompt::{Nonce, Prompt, PromptLimits},
+    domains::Domains,
+    prompt::{Nonce, Prompt, PromptLimits, Scope},
     retrieve::ScoredPassage,
+    screen::Screen,
     service::{
-        ChatDelta, ChatModel, ChatRequest, FinishReason, Message, ModelName, Passage, ServiceError, Source, Usage,
+        ChatModel, ChatRequest, FinishReason, Message, ModelName, Passage, Source, Usage, embedded::NO_INFORMATION,
     },
 };
+use draft::Draft;
 
 /// What the tenant's run is answered with: provided to each run, since it differs by tenant and is nobody's input.
 #[derive(Clone)]
@@ -24,6 +28,12 @@ pub struct ChatSettings {
     pub name: ModelName,
     /// The tenant's own instructions.
     pub system_prompt: Option<String>,
+    /// What an answer may rest on.
+    pub scope: Scope,
+    /// How much of the session and of the passages a prompt holds.
+    pub prompt: PromptLimits,
+    /// Where the links of an answer may lead.
+    pub link_hosts: Domains,
     /// Most tokens of an answer.
     pub completion_tokens_max: u32,
     /// 0 to 2.
@@ -51,6 +61,8 @@ pub struct Question {
     pub passages: Vec<ScoredPassage>,
     /// What was said before in this session.
     pub history: Vec<Message>,
+    /// What this turn has used so far; the answer's usage holds it too.
+    pub used: Usage,
 }
 
 /// A whole answer.
@@ -102,11 +114,12 @@ impl Node for Generate {
         let mut passages: Vec<Passage> = scored.iter().map(|scored| scored.passage.clone()).collect();
         let prompt = Prompt {
             instructions: settings.system_prompt.as_deref(),
+            scope: settings.scope,
             history: &ask.history,
             passages: &passages,
             question: &ask.question,
         };
-        let rendered = prompt.render(Nonce::new(ctx.uuid("fence").as_u128()), PromptLimits::default());
+        let rendered = prompt.render(Nonce::new(ctx.uuid("fence").as_u128()), settings.prompt);
         // What did not fit into the prompt is no source of the answer.
         passages.truncate(rendered.passages_used);
         scored.truncate(rendered.passages_used);
@@ -118,7 +131,10 @@ impl Node for Generate {
             completion_tokens_max: settings.completion_tokens_max,
             temperature: settings.temperature,
         };
-        let ask_model = || Draft::new(&settings, &scored).fill(&settings, request.clone(), &ctx);
+        let ask_model = || {
+            let screen = screen(&request, &settings.link_hosts);
+            Draft::new(&settings, &scored, screen, ask.used).fill(&settings, request.clone(), &ctx)
+        };
         let answer: Answer = ctx.recorded("chat model", &request, ask_model).await?;
         ctx.emit(Answering::Whole(answer.clone())).await;
         Ok(Answered {
@@ -128,136 +144,11 @@ impl Node for Generate {
     }
 }
 
-/// An answer that grows.
-struct Draft {
-    text: String,
-    sources: Vec<Source>,
-    usage: Usage,
-    model: ModelName,
-    finish_reason: FinishReason,
-}
-
-impl Draft {
-    fn new(settings: &ChatSettings, passages: &[ScoredPassage]) -> Self {
-        let sources = sources(passages.iter().map(|scored| (&scored.passage, scored.score)));
-        Self {
-            text: String::new(),
-            sources,
-            usage: Usage::default(),
-            model: settings.name.clone(),
-            finish_reason: FinishReason::Stop,
-        }
-    }
-
-    async fn fill(
-        mut self,
-        settings: &ChatSettings,
-        request: ChatRequest,
-        ctx: &Context<Answering>,
-    ) -> Result<Answer, NodeError> {
-        let entered = Instant::now();
-        let prompt_tokens = crate::tokens::count_prompt(&request.messages);
-        let late = || ServiceError::Timeout {
-            service: "chat model",
-            limit: entered.elapsed(),
-        };
-        let budget = tokio::time::sleep_until(settings.answer_by);
-        tokio::pin!(budget);
-        let begun = tokio::select! {
-            begun = settings.model.chat(ctx.tenant(), request) => begun,
-            () = &mut budget => Err(late()),
-        };
-        let mut deltas = begun.map_err(ServiceError::into_node_error)?;
-        loop {
-            let delta = tokio::select! {
-                biased;
-                delta = deltas.next() => delta,
-                () = &mut budget => {
-                    if self.text.is_empty() {
-                        return Err(NodeError::terminal(late()));
-                    }
-                    self.finish_reason = FinishReason::TimeBudget;
-                    self.usage = Usage { prompt_tokens, completion_tokens: crate::tokens::count(&self.text), cached_tokens: 0 };
-                    break;
-                }
-            };
-            match delta {
-                None => break,
-                // What was read cannot be taken back, so nothing is tried again once there was text.
-                Some(Err(error)) if !self.text.is_empty() => return Err(NodeError::terminal(error)),
-                Some(Err(error)) => return Err(error.into_node_error()),
-                Some(Ok(ChatDelta::Text(text))) => {
-                    self.text.push_str(&text);
-                    ctx.emit(Answering::Text(text)).await;
-                }
-                Some(Ok(ChatDelta::Cited(passages))) => self.cite(&passages),
-                Some(Ok(ChatDelta::Unsupported)) => self.sources.clear(),
-                Some(Ok(ChatDelta::Finish { reason, usage })) => {
-                    self.finish_reason = reason;
-                    self.usage = usage;
-                }
-            }
-        }
-        let Self {
-            text,
-            sources,
-            usage,
-            model,
-            finish_reason,
-        } = self;
-        Ok(Answer {
-            text,
-            sources,
-            usage,
-            model,
-            finish_reason,
-        })
-    }
-
-    /// The sources become exactly these passages, with the scores they were found with.
-    fn cite(&mut self, passages: &[Passage]) {
-        let score = |passage: &Passage| {
-            let known = self
-                .sources
-                .iter()
-                .find(|source| source.document_id == passage.document_id.as_str());
-            known.map_or(0.0, |source| source.score)
-        };
-        let cited: Vec<_> = passages.iter().map(|passage| (passage, score(passage))).collect();
-        self.sources = sources(cited.into_iter());
-    }
-}
-
-/// At most one source a document, with an excerpt that a reader can take in.
-fn sources<'a>(passages: impl Iterator<Item = (&'a Passage, f32)>) -> Vec<Source> {
-    let mut sources: Vec<Source> = Vec::new();
-    for (passage, score) in passages {
-        if sources
-            .iter()
-            .all(|source| source.document_id != passage.document_id.as_str())
-        {
-            sources.push(Source {
-                document_id: passage.document_id.as_str().to_owned(),
-                title: passage.title.clone(),
-                excerpt: excerpt(&passage.text),
-                score,
-                chunk_index: passage.chunk_index,
-            });
-        }
-    }
-    sources
-}
-
-/// The first 200 characters, ended at a word.
-fn excerpt(text: &str) -> String {
-    const EXCERPT_CHARS_MAX: usize = 200;
-    let text = text.trim();
-    let Some((end, _)) = text.char_indices().nth(EXCERPT_CHARS_MAX) else {
-        return text.to_owned();
-    };
-    let (head, _) = text.split_at(end);
-    let words = head
-        .rfind(char::is_whitespace)
-        .map_or(head, |space| head.split_at(space).0);
-    words.trim_end().to_owned()
+/// What stands between the model and the reader: the system message stays inside, but for words that documents, visitor or
+/// the template's own phrase for "no answer" say as well.
+fn screen(request: &ChatRequest, hosts: &Domains) -> Screen {
+    let system = request.messages.first().map_or("", |message| message.content.as_str());
+    let texts = request.passages.iter().map(|passage| passage.text.as_str());
+    let open: Vec<&str> = texts.chain([request.question.as_str(), NO_INFORMATION]).collect();
+    Screen::new(system, &open, hosts.clone(), request.passages.len())
 }

@@ -6,6 +6,7 @@ use stepgraph::{Context, Node, NodeError};
 
 use crate::{
     generate::Answer,
+    prompt::visible,
     service::{ChatLog, ChatTurn, ServiceError},
 };
 
@@ -76,8 +77,9 @@ impl Node for Log {
         let turn = ChatTurn {
             run: ctx.run_id(),
             session,
-            question,
-            answer: text,
+            // What cannot be seen would be read by the next program that takes the log for a prompt.
+            question: visible(&question),
+            answer: visible(&text),
             sources,
             usage,
             model,

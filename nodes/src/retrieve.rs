@@ -39,13 +39,15 @@ pub struct Searched {
     pub passages: usize,
 }
 
-/// How much is retrieved, and what counts as support.
+/// How much is retrieved, and what counts as support: of the node, or of one run that is provided with its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetrieveLimits {
     /// Most passages handed on.
     pub passages_max: u32,
     /// Least [`Hit::coverage`] of a passage that supports an answer.
     pub coverage_min: f32,
+    /// Least [`Hit::score`] of such a passage, where the tenant sets one.
+    pub score_min: Option<f32>,
     /// How long one search may take before the answer has to do without.
     pub search_time_max: Duration,
 }
@@ -55,6 +57,7 @@ impl Default for RetrieveLimits {
         Self {
             passages_max: 6,
             coverage_min: 0.34,
+            score_min: None,
             search_time_max: Duration::from_secs(5),
         }
     }
@@ -79,7 +82,7 @@ impl Retrieve {
         }
     }
 
-    async fn search(&self, tenant: &TenantId, text: String) -> Result<Vec<Hit>, ServiceError> {
+    async fn search(&self, tenant: &TenantId, text: String, limit: u32) -> Result<Vec<Hit>, ServiceError> {
         let dense = match &self.embedder {
             None => None,
             Some(embedder) => embedder
@@ -87,16 +90,7 @@ impl Retrieve {
                 .await?
                 .pop(),
         };
-        self.vectors
-            .search(
-                tenant,
-                &SearchQuery {
-                    text,
-                    dense,
-                    limit: self.limits.passages_max,
-                },
-            )
-            .await
+        self.vectors.search(tenant, &SearchQuery { text, dense, limit }).await
     }
 }
 
@@ -115,10 +109,15 @@ impl Node for Retrieve {
     type Event = Searched;
 
     async fn run(&self, query: Query, ctx: Context<Searched>) -> Result<Found, NodeError> {
-        let limit = self.limits.search_time_max;
+        let limits = ctx.provided::<RetrieveLimits>().copied().unwrap_or(self.limits);
+        let limit = limits.search_time_max;
         // As one call: a failure and a passed time limit are replies, which a replay gives again.
         let search = || async {
-            let searched = tokio::time::timeout(limit, self.search(ctx.tenant(), query.text.clone())).await;
+            let searched = tokio::time::timeout(
+                limit,
+                self.search(ctx.tenant(), query.text.clone(), limits.passages_max),
+            )
+            .await;
             let timeout = ServiceError::Timeout {
                 service: "vector store",
                 limit,
@@ -131,7 +130,7 @@ impl Node for Retrieve {
         let searched: Result<Vec<Hit>, NodeError> = ctx.recorded("search", &query.text, search).await;
         let found = match searched {
             Ok(hits) => Found {
-                passages: self.supporting(hits),
+                passages: supporting(limits, hits),
                 degraded: false,
             },
             Err(_told) => Found {
@@ -147,19 +146,19 @@ impl Node for Retrieve {
     }
 }
 
-impl Retrieve {
-    fn supporting(&self, hits: Vec<Hit>) -> Vec<ScoredPassage> {
-        let supporting = hits.into_iter().filter(|hit| hit.coverage >= self.limits.coverage_min);
-        supporting
-            .map(|hit| ScoredPassage {
-                score: hit.score,
-                passage: Passage {
-                    document_id: hit.document_id,
-                    chunk_index: hit.chunk_index,
-                    title: hit.title,
-                    text: hit.text,
-                },
-            })
-            .collect()
-    }
+fn supporting(limits: RetrieveLimits, hits: Vec<Hit>) -> Vec<ScoredPassage> {
+    let supporting = hits
+        .into_iter()
+        .filter(|hit| hit.coverage >= limits.coverage_min && limits.score_min.is_none_or(|least| hit.score >= least));
+    supporting
+        .map(|hit| ScoredPassage {
+            score: hit.score,
+            passage: Passage {
+                document_id: hit.document_id,
+                chunk_index: hit.chunk_index,
+                title: hit.title,
+                text: hit.text,
+            },
+        })
+        .collect()
 }

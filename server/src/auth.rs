@@ -9,7 +9,10 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Client, ClientStatus, Clients, Secret};
+use stepgraph_nodes::{
+    domains::Domains,
+    service::{Client, ClientStatus, Clients, Secret},
+};
 use subtle::ConstantTimeEq;
 
 use crate::{
@@ -155,12 +158,12 @@ fn check_status(client: &Client) -> Result<(), ApiError> {
 /// so the check keeps honest browsers in, not dishonest programs out.
 fn check_origin(client: &Client, headers: &HeaderMap) -> Result<(), ApiError> {
     let origin = headers.get(header::ORIGIN).or_else(|| headers.get(header::REFERER));
-    let Some(origin) = origin.filter(|_| !client.allowed_domains.is_empty()) else {
+    let domains = Domains::new(&client.allowed_domains);
+    let Some(origin) = origin.filter(|_| !domains.is_empty()) else {
         return Ok(());
     };
     let host = origin.to_str().ok().and_then(host_of);
-    let allowed = host.is_some_and(|host| client.allowed_domains.iter().any(|domain| domain_covers(domain, &host)));
-    if allowed {
+    if host.is_some_and(|host| domains.cover(&host)) {
         Ok(())
     } else {
         Err(ApiError::forbidden(
@@ -176,19 +179,6 @@ fn host_of(url: &str) -> Option<String> {
     uri.host().map(|host| host.trim_end_matches('.').to_ascii_lowercase())
 }
 
-/// Whether an entry of the tenant's list covers a host: `shop.example` itself, `https://shop.example` itself,
-/// `*.shop.example` every host below it. Compared label by label, so that `evilshop.example` is not below.
-fn domain_covers(entry: &str, host: &str) -> bool {
-    let entry = entry.trim().to_ascii_lowercase();
-    match entry.strip_prefix("*.") {
-        Some(base) => host
-            .strip_suffix(base)
-            .is_some_and(|left| left.len() > 1 && left.ends_with('.')),
-        None if entry.contains("://") => host_of(&entry).is_some_and(|entry| entry == host),
-        None => host_of(&entry).is_some_and(|entry| entry == host),
-    }
-}
-
 /// Compares digests, so that neither content nor length of the secret shows in the time taken.
 fn equals(secret: &Secret, sent: &[u8]) -> bool {
     let (secret, sent) = (Sha256::digest(secret.expose().as_bytes()), Sha256::digest(sent));
@@ -198,25 +188,6 @@ fn equals(secret: &Secret, sent: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn domains_are_matched_label_by_label() {
-        let cases = [
-            ("shop.example", "shop.example", true),
-            ("shop.example", "www.shop.example", false),
-            ("*.shop.example", "www.shop.example", true),
-            ("*.shop.example", "a.b.shop.example", true),
-            ("*.shop.example", "shop.example", false),
-            ("*.shop.example", "evilshop.example", false),
-            ("https://shop.example", "shop.example", true),
-            ("SHOP.example", "shop.example", true),
-            ("localhost:3000", "localhost", true),
-            ("shop.example", "shop.example.evil", false),
-        ];
-        for (entry, host, covered) in cases {
-            assert_eq!(domain_covers(entry, host), covered, "{entry} and {host}");
-        }
-    }
 
     #[test]
     fn the_host_is_read_from_origins_and_addresses() {

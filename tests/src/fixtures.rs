@@ -1,6 +1,6 @@
 //! Makes the exported threads of `tests/fixtures/threads`: what today's programs leave behind, kept so that tomorrow's go
 //! on with it. They are made anew only when the stored form changes for good, by
-//! `cargo run -p stepgraph-tests --bin fixtures -- tests/fixtures/threads`.
+//! `cargo run -p stepgraph-tests --bin fixtures -- tests/fixtures/threads/2`; the older ones stay.
 
 use std::{future::IntoFuture, path::Path, sync::Arc};
 

@@ -14,9 +14,11 @@ use stepgraph_checkpoint::Sqlite;
 use stepgraph_graphs::{ChatState, ChatStateInput, IngestState, IngestStateInput, document_ingest, widget_chat};
 use stepgraph_nodes::{
     Services,
+    domains::Domains,
     generate::ChatSettings,
     ingest::Job,
     parse::{ParseLimits, PdfWorker},
+    prompt::{PromptLimits, Scope},
     service::{
         ChatModel, Document, DocumentId, FileType, ModelName,
         embedded::{Extractive, SqliteRecords, SqliteVectors},
@@ -100,6 +102,7 @@ impl House {
             session: thread.thread.as_str().to_owned(),
             asked_at: std::time::UNIX_EPOCH.into(),
             open_ended: false,
+            rewrites: false,
         };
         self.chat
             .run(thread, input)
@@ -123,6 +126,9 @@ pub fn settings(model: Arc<dyn ChatModel>) -> ChatSettings {
         name: ModelName::new(model.provider()),
         model,
         system_prompt: None,
+        scope: Scope::Documents,
+        prompt: PromptLimits::default(),
+        link_hosts: Domains::default(),
         completion_tokens_max: 500,
         temperature: 0.0,
         answer_by: tokio::time::Instant::now() + Duration::from_secs(20),

@@ -1,6 +1,6 @@
 //! Chat models: a request in, a stream of deltas out.
 
-use std::{fmt, pin::Pin};
+use std::{fmt, ops::Add, pin::Pin};
 
 use async_trait::async_trait;
 use futures_core::Stream;
@@ -96,6 +96,18 @@ pub struct Usage {
     pub cached_tokens: u64,
 }
 
+impl Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            prompt_tokens: self.prompt_tokens.saturating_add(other.prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_add(other.completion_tokens),
+            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+        }
+    }
+}
+
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -140,6 +152,12 @@ pub trait ChatModel: Send + Sync + 'static {
 
     /// Begins an answer. An error here, or before the first text, means that nothing was said yet.
     async fn chat(&self, tenant: &TenantId, request: ChatRequest) -> Result<ChatStream, ServiceError>;
+
+    /// Whether this model writes by the prompt. One that does not (it quotes, or does what the message says) is never asked
+    /// for anything but answers.
+    fn reads_prompts(&self, _model: &ModelName) -> bool {
+        true
+    }
 
     /// Whether the provider answers; cheap, makes no completion.
     async fn ping(&self) -> Result<(), ServiceError>;

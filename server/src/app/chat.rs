@@ -18,8 +18,10 @@ use stepgraph::{
 };
 use stepgraph_graphs::{ChatEvent as GraphEvent, ChatState, ChatStateInput};
 use stepgraph_nodes::{
+    domains::Domains,
     generate::{self, ChatSettings},
-    service::{Client, Clients, ServiceError},
+    prompt::{PromptLimits, Scope},
+    service::{ChatModel as _, Client, Clients, ServiceError},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -111,7 +113,7 @@ impl GraphChat {
             Left::Nothing
         };
         let run = match left {
-            Left::Nothing => self.graph.run(&thread, self.input(&command)).id(command.run),
+            Left::Nothing => self.graph.run(&thread, self.input(&command, &settings)).id(command.run),
             Left::Work => self.graph.resume(&thread),
             Left::Answer(answer) => {
                 events.send(ChatEvent::Answered(answer)).await;
@@ -131,12 +133,13 @@ impl GraphChat {
         self.graph.mermaid()
     }
 
-    fn input(&self, command: &ChatCommand) -> ChatStateInput {
+    fn input(&self, command: &ChatCommand, settings: &ChatSettings) -> ChatStateInput {
         ChatStateInput {
             question: command.message.clone(),
             session: command.session.clone(),
             asked_at: command.asked_at,
             open_ended: self.models.is_scripted(),
+            rewrites: self.models.reads_prompts(&settings.name),
         }
     }
 
@@ -145,6 +148,9 @@ impl GraphChat {
             name: self.models.of(client).map_err(ChatError::Model)?,
             model: Arc::clone(&self.models) as _,
             system_prompt: client.system_prompt.clone(),
+            scope: Scope::Documents,
+            prompt: PromptLimits::default(),
+            link_hosts: Domains::new(&client.allowed_domains),
             completion_tokens_max: COMPLETION_TOKENS_MAX,
             temperature: TEMPERATURE,
             answer_by: Instant::now() + budget,

@@ -161,6 +161,11 @@ impl ChatModel for Models {
         self.answering(&request.model)?.chat(tenant, request).await
     }
 
+    fn reads_prompts(&self, model: &ModelName) -> bool {
+        self.answering(model)
+            .is_ok_and(|answering| answering.reads_prompts(model))
+    }
+
     async fn ping(&self) -> Result<(), ServiceError> {
         for model in self.in_use() {
             model.ping().await?;

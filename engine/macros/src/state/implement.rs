@@ -4,8 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 
 use super::{
-    migration,
-    parse::{Item, StateField},
+    input, migration,
+    parse::{Input, Item, StateField},
 };
 
 pub(super) fn expand(item: &Item) -> TokenStream {
@@ -209,10 +209,17 @@ fn decode(item: &Item) -> TokenStream {
     });
     let values = item.fields.iter().map(|field| {
         let (name, label, default) = (&field.name, &field.label, field.default_value());
-        if field.untracked {
-            quote!(#name: #default)
-        } else {
-            quote!(#name: ::stepgraph::derive_support::stored(#label, slots.#name)?)
+        // What a thread of before the field was added has not stored: only what needs no thread to be known.
+        match &field.input {
+            _ if field.untracked => quote!(#name: #default),
+            Some(Input::Default(_)) => {
+                let (input, reducer, default) = (&item.input, field.reducer(), input::default_name(field));
+                quote!(#name: slots.#name.unwrap_or_else(|| #reducer::first(#input::#default())))
+            }
+            None if field.per_run => quote!(#name: slots.#name.unwrap_or_else(|| #default)),
+            Some(Input::Required) | None => {
+                quote!(#name: ::stepgraph::derive_support::stored(#label, slots.#name)?)
+            }
         }
     });
     quote! {

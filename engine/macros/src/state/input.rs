@@ -109,7 +109,7 @@ fn construct(item: &Item, inputs: &[(&StateField, &Input)]) -> TokenStream {
     }
 }
 
-fn default_name(field: &StateField) -> syn::Ident {
+pub(super) fn default_name(field: &StateField) -> syn::Ident {
     format_ident!("default_{}", field.label)
 }
 

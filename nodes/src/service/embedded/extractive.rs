@@ -10,7 +10,7 @@ use stepgraph::TenantId;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::{
-    service::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Passage, ServiceError, Usage},
+    service::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, ModelName, Passage, ServiceError, Usage},
     tokens,
 };
 
@@ -61,6 +61,10 @@ impl ChatModel for Extractive {
     async fn chat(&self, _tenant: &TenantId, request: ChatRequest) -> Result<ChatStream, ServiceError> {
         let extract = Self::extract(request, "extractive").await?;
         Ok(Box::pin(stream::iter(extract.deltas().into_iter().map(Ok))))
+    }
+
+    fn reads_prompts(&self, _model: &ModelName) -> bool {
+        false
     }
 
     async fn ping(&self) -> Result<(), ServiceError> {

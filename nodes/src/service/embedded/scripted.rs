@@ -14,7 +14,8 @@ use stepgraph::TenantId;
 use super::extractive::Extractive;
 use crate::{
     service::{
-        ChatDelta, ChatModel, ChatRequest, ChatStream, DocumentId, FinishReason, Passage, Role, ServiceError, Usage,
+        ChatDelta, ChatModel, ChatRequest, ChatStream, DocumentId, FinishReason, ModelName, Passage, Role,
+        ServiceError, Usage,
     },
     tokens,
 };
@@ -139,6 +140,10 @@ impl ChatModel for Scripted {
             Script::None => Extractive::extract(request, SERVICE).await?.deltas(),
         };
         Ok(Box::pin(stream::iter(deltas.into_iter().map(Ok))))
+    }
+
+    fn reads_prompts(&self, _model: &ModelName) -> bool {
+        false
     }
 
     async fn ping(&self) -> Result<(), ServiceError> {
