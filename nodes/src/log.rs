@@ -7,7 +7,7 @@ use stepgraph::{Context, Node, NodeError};
 use crate::{
     generate::Answer,
     prompt::visible,
-    service::{ChatLog, ChatTurn, ServiceError},
+    service::{ChatLog, ChatTurn, Cost, ServiceError},
 };
 
 /// A question and its answer, to be logged.
@@ -84,6 +84,8 @@ impl Node for Log {
             usage,
             model,
             latency,
+            cost: Cost::default(),
+            overage: false,
             degraded,
             asked_at,
         };

@@ -5,7 +5,7 @@
 //! | [`VectorStore`] | `embedded::SqliteVectors` |
 //! | [`Embedder`] | none: sparse search alone is the default |
 //! | [`ChatModel`] | [`embedded::Extractive`], [`embedded::Scripted`] |
-//! | [`Documents`], [`ChatLog`], [`Clients`], [`Threads`] | [`embedded::SqliteRecords`] |
+//! | [`Clients`], [`Documents`], [`ChatLog`], [`Feedbacks`], [`UsageBook`], [`Threads`], [`TenantData`] | [`embedded::SqliteRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
 //!
 //! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`.
@@ -26,8 +26,9 @@ mod vectors;
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
 pub use error::ServiceError;
 pub use records::{
-    Cache, ChatLog, ChatTurn, Client, ClientStatus, Clients, Document, DocumentId, DocumentPage, DocumentStatus,
-    Documents, FileType, Source, Staged, Tier,
+    BillingEvent, Cache, ChatLog, ChatTurn, Client, ClientSettings, ClientStatus, Clients, Cost, Document, DocumentId,
+    DocumentPage, DocumentStatus, Documents, Erased, ExportedRow, Feedback, Feedbacks, FileType, Rating, Records,
+    Source, Staged, TenantData, Tier, UsageBook, UsageDay, UsageHour,
 };
 pub use secret::Secret;
 pub use threads::{ThreadChange, ThreadRecord, Threads};

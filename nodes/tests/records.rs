@@ -12,9 +12,12 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use stepgraph::{RunId, TenantId};
-use stepgraph_nodes::service::{
-    ChatLog, ChatTurn, Client, ClientStatus, Clients, DocumentId, Documents, FileType, ModelName, ServiceError, Source,
-    Staged, Tier, Usage, embedded::SqliteRecords,
+use stepgraph_nodes::{
+    language::Language,
+    service::{
+        ChatLog, ChatTurn, Client, ClientSettings, ClientStatus, Clients, Cost, DocumentId, Documents, FileType,
+        ModelName, ServiceError, Source, Staged, Tier, Usage, embedded::SqliteRecords,
+    },
 };
 use tempfile::TempDir;
 
@@ -73,6 +76,8 @@ fn turn(run: RunId, session: &str, asked_at: &str) -> ChatTurn {
             completion_tokens: 20,
             cached_tokens: 60,
         },
+        cost: Cost::from_microcents(700_000),
+        overage: false,
         model: ModelName::new("extractive"),
         latency: Duration::from_millis(120),
         degraded: true,
@@ -299,10 +304,15 @@ fn client(id: &str) -> Client {
         tenant: tenant(id),
         tier: Tier::Paid,
         status: ClientStatus::Active,
-        model: Some(ModelName::new("gpt-4o-mini")),
-        system_prompt: Some("Be brief.".to_owned()),
-        allowed_domains: vec!["example.com".to_owned(), "*.example.org".to_owned()],
         unlimited: true,
+        settings: ClientSettings {
+            model: Some(ModelName::new("gpt-4o-mini")),
+            system_prompt: Some("Be brief.".to_owned()),
+            allowed_domains: vec!["example.com".to_owned(), "*.example.org".to_owned()],
+            hourly_limit: Some(7),
+            language: Some(Language::parse("de").unwrap()),
+            ..ClientSettings::default()
+        },
     }
 }
 
@@ -313,8 +323,8 @@ async fn a_client_is_found_by_its_key_and_keeps_the_key_when_changed() {
     let changed = Client {
         tier: Tier::Free,
         status: ClientStatus::Paused,
-        model: None,
         unlimited: false,
+        settings: ClientSettings::default(),
         ..client("a")
     };
 

@@ -16,6 +16,7 @@ mod ingest;
 mod installation;
 mod models;
 mod served;
+mod services;
 
 pub use backend::{Graphs, http_settings};
 pub use chat::{ChatError, GraphChat};

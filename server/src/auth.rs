@@ -158,7 +158,7 @@ fn check_status(client: &Client) -> Result<(), ApiError> {
 /// so the check keeps honest browsers in, not dishonest programs out.
 fn check_origin(client: &Client, headers: &HeaderMap) -> Result<(), ApiError> {
     let origin = headers.get(header::ORIGIN).or_else(|| headers.get(header::REFERER));
-    let domains = Domains::new(&client.allowed_domains);
+    let domains = Domains::new(&client.settings.allowed_domains);
     let Some(origin) = origin.filter(|_| !domains.is_empty()) else {
         return Ok(());
     };

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use stepgraph::RunId;
 pub use stepgraph_nodes::generate::Answer;
 use stepgraph_nodes::service::{
-    Cache, ChatModel, Client, Clients, Document, Documents, ModelName, Secret, VectorStore,
+    Cache, ChatModel, Client, Clients, Document, Documents, Feedbacks, ModelName, Secret, VectorStore,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub struct Backend {
     pub clients: Arc<dyn Clients>,
     /// Documents and how far they have come.
     pub documents: Arc<dyn Documents>,
+    /// What readers thought of answers.
+    pub feedbacks: Arc<dyn Feedbacks>,
     /// Where a deleted document's chunks are removed.
     pub vectors: Arc<dyn VectorStore>,
     /// Counters of the hourly limit, and answers kept for repeats.

@@ -184,8 +184,13 @@ impl ServerBuilder {
     }
 
     /// Keeps the records of threads here: their metadata and which graph runs on them.
-    pub fn threads(mut self, threads: impl Threads) -> Self {
-        self.threads = Some(Arc::new(threads));
+    pub fn threads(self, threads: impl Threads) -> Self {
+        self.shared_threads(Arc::new(threads))
+    }
+
+    /// The same with records that others use as well.
+    pub fn shared_threads(mut self, threads: Arc<dyn Threads>) -> Self {
+        self.threads = Some(threads);
         self
     }
 

@@ -132,7 +132,7 @@ pub(crate) const fn documents_max(limits: &Limits, tier: Tier) -> u64 {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use stepgraph_nodes::service::{ClientStatus, ServiceError};
+    use stepgraph_nodes::service::ServiceError;
 
     use super::*;
 
@@ -163,15 +163,7 @@ mod tests {
     }
 
     fn client() -> Client {
-        Client {
-            tenant: TenantId::authenticated("acme").unwrap(),
-            tier: Tier::Free,
-            status: ClientStatus::Active,
-            model: None,
-            system_prompt: None,
-            allowed_domains: Vec::new(),
-            unlimited: false,
-        }
+        Client::new(TenantId::authenticated("acme").unwrap())
     }
 
     #[tokio::test]

@@ -89,6 +89,15 @@ impl ChatLog for Closed {
     async fn session(&self, _: &TenantId, _: &str, _: u32) -> Result<Vec<ChatTurn>, ServiceError> {
         self.refuse()
     }
+
+    async fn delete_before(
+        &self,
+        _: &TenantId,
+        _: stepgraph_nodes::service::Timestamp,
+        _: u32,
+    ) -> Result<u64, ServiceError> {
+        self.refuse()
+    }
 }
 
 #[async_trait]

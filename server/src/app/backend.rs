@@ -44,8 +44,8 @@ impl Graphs {
         let services = services(installation);
         let chat = widget_chat(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
         let ingest = document_ingest(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
-        let clients = Arc::new(installation.records.clone());
-        let documents = Arc::new(installation.records.clone());
+        let clients = Arc::clone(&installation.records.clients);
+        let documents = Arc::clone(&installation.records.documents);
         Ok(Self {
             chat: GraphChat::new(chat, Arc::clone(&installation.models), clients),
             ingest: GraphIngest::new(ingest, documents),
@@ -58,12 +58,12 @@ impl Graphs {
     /// # Errors
     /// The job queue cannot be opened.
     pub async fn backend(&self, installation: &Installation) -> Result<Backend, AppError> {
-        let records = Arc::new(installation.records.clone());
         Ok(Backend {
-            clients: records.clone(),
-            documents: records,
-            vectors: Arc::new(installation.vectors.clone()),
-            cache: installation.cache.clone(),
+            clients: Arc::clone(&installation.records.clients),
+            documents: Arc::clone(&installation.records.documents),
+            feedbacks: Arc::clone(&installation.records.feedbacks),
+            vectors: Arc::clone(&installation.vectors),
+            cache: Arc::clone(&installation.cache),
             models: installation.models.in_use(),
             chat: Arc::new(self.chat.clone()),
             ingest: Arc::new(self.ingest.clone()),
@@ -78,7 +78,7 @@ impl Graphs {
             .graph(self.chat.served(limiter, settings.answer_budget))
             .graph(self.ingest.served())
             .shared_checkpointer(Arc::clone(&self.checkpoints))
-            .threads(installation.records.clone())
+            .shared_threads(Arc::clone(&installation.records.threads))
             .product(backend)
             .settings(settings)
     }
@@ -86,10 +86,10 @@ impl Graphs {
 
 fn services(installation: &Installation) -> Services {
     Services {
-        vectors: Arc::new(installation.vectors.clone()),
+        vectors: Arc::clone(&installation.vectors),
         embedder: installation.embedder.clone(),
-        documents: Arc::new(installation.records.clone()),
-        log: Arc::new(installation.records.clone()),
+        documents: Arc::clone(&installation.records.documents),
+        log: Arc::clone(&installation.records.log),
         pdf: installation.pdf.clone(),
     }
 }

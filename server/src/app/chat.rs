@@ -147,10 +147,10 @@ impl GraphChat {
         Ok(ChatSettings {
             name: self.models.of(client).map_err(ChatError::Model)?,
             model: Arc::clone(&self.models) as _,
-            system_prompt: client.system_prompt.clone(),
+            system_prompt: client.settings.system_prompt.clone(),
             scope: Scope::Documents,
             prompt: PromptLimits::default(),
-            link_hosts: Domains::new(&client.allowed_domains),
+            link_hosts: Domains::new(&client.settings.allowed_domains),
             completion_tokens_max: COMPLETION_TOKENS_MAX,
             temperature: TEMPERATURE,
             answer_by: Instant::now() + budget,

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use sqlx::SqlitePool;
 use stepgraph_nodes::{
     parse::{ParseLimits, PdfWorker},
-    service::{
-        Embedder, ModelName,
-        embedded::{MokaCache, SqliteRecords, SqliteVectors},
-    },
+    service::{Cache, Embedder, ModelName, Records, VectorStore},
 };
 
-use super::{AppError, DataFolder, Models, open_database};
+use super::{AppError, DataFolder, Models, open_database, services};
 use crate::config::{CheckpointServer, Settings};
 
 /// The services on one data folder. The folder stays held while they live.
@@ -19,16 +16,16 @@ use crate::config::{CheckpointServer, Settings};
 pub struct Installation {
     /// The folder they keep their data in.
     pub folder: Arc<DataFolder>,
-    /// The database of records and jobs, and of checkpoints unless the settings name another store for them.
+    /// The database of jobs, and of records and checkpoints unless the settings name other stores for them.
     pub database: SqlitePool,
     /// Which server keeps threads, if not the database.
     pub checkpoint_server: Option<CheckpointServer>,
-    /// Clients, documents and the chat log.
-    pub records: SqliteRecords,
+    /// Clients, documents, the chat log and all else that outlives a run.
+    pub records: Records,
     /// Chunks and their search.
-    pub vectors: SqliteVectors,
+    pub vectors: Arc<dyn VectorStore>,
     /// Short-lived values.
-    pub cache: Arc<MokaCache>,
+    pub cache: Arc<dyn Cache>,
     /// The chat models.
     pub models: Arc<Models>,
     /// The embedding model, where one is configured.
@@ -55,9 +52,9 @@ impl Installation {
         let database = open_database(&folder.records()).await?;
         Ok(Self {
             checkpoint_server: settings.checkpoints.clone(),
-            records: SqliteRecords::open(database.clone()).await?,
-            vectors: SqliteVectors::open(folder.vectors()).await?,
-            cache: Arc::new(MokaCache::new()),
+            records: services::records(settings, &database).await?,
+            vectors: services::vectors(settings, &folder).await?,
+            cache: services::cache(settings).await?,
             models: Arc::new(Models::new(settings)?),
             embedder: super::models::embedder(settings)?,
             pdf: pdf_worker()?,

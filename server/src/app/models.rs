@@ -78,7 +78,7 @@ impl Models {
             (ModelChoice::Extractive, _) | (ModelChoice::ByTenant, None) => return Ok(ModelName::new(EXTRACTIVE)),
             (ModelChoice::Scripted, _) => return Ok(ModelName::new(SCRIPTED)),
             (ModelChoice::Named(name), _) => name,
-            (ModelChoice::ByTenant, Some(_)) => client.model.as_ref().unwrap_or(match client.tier {
+            (ModelChoice::ByTenant, Some(_)) => client.settings.model.as_ref().unwrap_or(match client.tier {
                 Tier::Free => &self.free,
                 Tier::Paid => &self.paid,
             }),
@@ -206,7 +206,7 @@ fn options(settings: &ProviderSettings) -> OpenAiOptions {
 #[cfg(test)]
 mod tests {
     use stepgraph::TenantId;
-    use stepgraph_nodes::service::{Client, ClientStatus, ModelName, Tier};
+    use stepgraph_nodes::service::{Client, ModelName, Tier};
 
     use super::Models;
     use crate::config::{Flags, Settings};
@@ -219,15 +219,10 @@ mod tests {
     }
 
     fn client(tier: Tier, model: Option<&str>) -> Client {
-        Client {
-            tenant: TenantId::authenticated("acme").unwrap(),
-            tier,
-            status: ClientStatus::Active,
-            model: model.map(ModelName::new),
-            system_prompt: None,
-            allowed_domains: Vec::new(),
-            unlimited: false,
-        }
+        let mut client = Client::new(TenantId::authenticated("acme").unwrap());
+        client.tier = tier;
+        client.settings.model = model.map(ModelName::new);
+        client
     }
 
     fn name(models: &Models, tier: Tier, model: Option<&str>) -> String {

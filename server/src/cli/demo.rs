@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Client, ClientStatus, Clients as _, DocumentId, Tier};
+use stepgraph_nodes::service::{Client, ClientSettings, DocumentId};
 use uuid::Uuid;
 
 use super::{
@@ -49,7 +49,7 @@ pub(super) async fn run(args: DemoArgs, session: &Session) -> Result<Ending, Cli
     let listening = listen::listen(&settings).await?;
     let installation = Installation::open(folder, &settings).await?;
     let stop = Stop::on_signal()?;
-    let key = installation.records.put(&demo_client()?).await?;
+    let key = installation.records.clients.put(&demo_client()?).await?;
     let graphs = app::Graphs::open(&installation).await?;
     let backend = graphs.backend(&installation).await?;
     let files = FileIngest::new(
@@ -77,14 +77,14 @@ pub(super) async fn run(args: DemoArgs, session: &Session) -> Result<Ending, Cli
 }
 
 fn demo_client() -> Result<Client, CliError> {
-    Ok(Client {
-        tenant: TenantId::authenticated(TENANT)?,
-        tier: Tier::Free,
-        status: ClientStatus::Active,
-        model: None,
-        system_prompt: None,
+    let settings = ClientSettings {
         allowed_domains: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        ..ClientSettings::default()
+    };
+    Ok(Client {
         unlimited: true,
+        settings,
+        ..Client::new(TenantId::authenticated(TENANT)?)
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use stepgraph_nodes::service::{Hit, Purpose, SearchQuery, VectorStore as _};
+use stepgraph_nodes::service::{Hit, Purpose, SearchQuery};
 
 use super::{CliError, Ending, Session, jsonl, log::Verbosity, tenant};
 use crate::{

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Client, ClientStatus, Clients as _, ModelName, Tier, embedded::SqliteRecords};
+use stepgraph_nodes::service::{Client, Clients as _, ModelName, Tier, embedded::SqliteRecords};
 
 use super::{CliError, Ending, Session, log::Verbosity, output::say};
 use crate::{
@@ -71,13 +71,13 @@ async fn add(args: AddArgs, session: &Session) -> Result<Ending, CliError> {
     let records = SqliteRecords::open(open_database(&folder.records()).await?).await?;
     let known = records.by_id(tenant.as_str()).await?;
     let is_new = known.is_none();
-    let client = changed(known.unwrap_or_else(|| new_client(tenant)), args);
+    let client = changed(known.unwrap_or_else(|| Client::new(tenant)), args);
     let key = records.put(&client).await?;
     if session.output.is_json() {
-        let model = client.model.as_ref().map(ModelName::as_str);
+        let model = client.settings.model.as_ref().map(ModelName::as_str);
         session.output.json(&json!({
             "tenant": client.tenant.as_str(), "key": key, "tier": client.tier, "model": model,
-            "domains": client.allowed_domains, "new": is_new,
+            "domains": client.settings.allowed_domains, "new": is_new,
         }))?;
     } else {
         say(&format!(
@@ -98,35 +98,18 @@ pub(super) async fn known(id: &str, installation: &Installation) -> Result<Tenan
 
 /// The record of a tenant, who must be there.
 pub(super) async fn known_client(id: &str, installation: &Installation) -> Result<Client, CliError> {
-    let client = installation.records.by_id(id).await?;
+    let client = installation.records.clients.by_id(id).await?;
     client.ok_or_else(|| CliError::NoTenant {
         tenant: id.to_owned(),
         data: installation.folder.path().to_owned(),
     })
 }
 
-/// A tenant of the free tier about whom nothing more is known.
-pub(super) fn new_client(tenant: TenantId) -> Client {
-    Client {
-        tenant,
-        tier: Tier::Free,
-        status: ClientStatus::Active,
-        model: None,
-        system_prompt: None,
-        allowed_domains: Vec::new(),
-        unlimited: false,
+fn changed(mut client: Client, args: AddArgs) -> Client {
+    client.tier = args.tier.map_or(client.tier, Tier::from);
+    client.settings.model = args.model.map(ModelName::new).or(client.settings.model);
+    if !args.domains.is_empty() {
+        client.settings.allowed_domains = args.domains;
     }
-}
-
-fn changed(client: Client, args: AddArgs) -> Client {
-    Client {
-        tier: args.tier.map_or(client.tier, Tier::from),
-        model: args.model.map(ModelName::new).or(client.model),
-        allowed_domains: if args.domains.is_empty() {
-            client.allowed_domains
-        } else {
-            args.domains
-        },
-        ..client
-    }
+    client
 }

@@ -44,8 +44,8 @@ fn described(app: &App, client: Client) -> ValidateReply {
         valid: inactive.is_none(),
         client_id: Some(client.tenant.as_str().to_owned()),
         tier: Some(tier),
-        model: Some(client.model.as_ref().unwrap_or(model).as_str().to_owned()),
-        allowed_domains: Some(client.allowed_domains),
+        model: Some(client.settings.model.as_ref().unwrap_or(model).as_str().to_owned()),
+        allowed_domains: Some(client.settings.allowed_domains),
         error_message: inactive.map(str::to_owned),
     }
 }

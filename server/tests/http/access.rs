@@ -160,10 +160,8 @@ async fn unknown_keys_and_inactive_clients_are_refused_alike() {
 #[tokio::test]
 async fn pages_of_other_domains_are_refused() {
     let house = House::new().await;
-    let tenant = Client {
-        allowed_domains: vec!["*.shop.example".to_owned()],
-        ..client("shop")
-    };
+    let mut tenant = client("shop");
+    tenant.settings.allowed_domains = vec!["*.shop.example".to_owned()];
     let key = house.clients.put(&tenant).await.unwrap();
     let cases = [
         (vec![("origin", "https://www.shop.example")], StatusCode::OK),

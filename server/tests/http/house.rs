@@ -14,7 +14,7 @@ use sqlx::{
 };
 use stepgraph::TenantId;
 use stepgraph_nodes::service::{
-    Client, ClientStatus, Clients, Documents, Secret, Tier, VectorStore,
+    Client, Clients, Documents, Secret, VectorStore,
     embedded::{Extractive, MokaCache, SqliteRecords, SqliteVectors},
 };
 use stepgraph_server::{Backend, HttpSettings, Server, SqliteDispatch};
@@ -93,15 +93,7 @@ pub(crate) async fn pool(folder: &TempDir) -> SqlitePool {
 }
 
 pub(crate) fn client(id: &str) -> Client {
-    Client {
-        tenant: TenantId::authenticated(id).unwrap(),
-        tier: Tier::Free,
-        status: ClientStatus::Active,
-        model: None,
-        system_prompt: None,
-        allowed_domains: Vec::new(),
-        unlimited: false,
-    }
+    Client::new(TenantId::authenticated(id).unwrap())
 }
 
 impl House {
@@ -122,6 +114,7 @@ impl House {
         let backend = Backend {
             clients: Arc::clone(&records) as _,
             documents: Arc::clone(&documents),
+            feedbacks: Arc::clone(&records) as _,
             vectors: Arc::clone(&vectors),
             cache: Arc::new(MokaCache::new()),
             models: vec![Arc::new(Extractive)],

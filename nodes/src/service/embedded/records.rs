@@ -1,4 +1,4 @@
-//! Clients, documents, threads and the chat log in one `SQLite` file.
+//! Clients, documents, threads, the chat log and what was booked, in one `SQLite` file.
 //!
 //! Every statement that touches a tenant's rows has the tenant in its `WHERE`. Every write that touches more than one row
 //! is one transaction that takes the write lock at its start: a caller that is dropped or killed in the middle leaves
@@ -6,9 +6,12 @@
 
 mod chat_log;
 mod clients;
+mod data;
 mod documents;
+mod feedback;
 mod stored;
 mod threads;
+mod usage;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -19,8 +22,7 @@ use crate::service::ServiceError;
 /// Table in which the migrations of this store are noted; other stores in the same file have theirs.
 const MIGRATIONS_TABLE: &str = "records_migrations";
 
-/// [`Clients`](crate::service::Clients), [`Documents`](crate::service::Documents),
-/// [`Threads`](crate::service::Threads) and [`ChatLog`](crate::service::ChatLog) over one `SQLite` pool, which other stores may share.
+/// Every trait of [`Records`](crate::service::Records) over one `SQLite` pool, which other stores may share.
 #[derive(Debug, Clone)]
 pub struct SqliteRecords {
     pool: SqlitePool,

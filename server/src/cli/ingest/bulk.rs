@@ -8,9 +8,7 @@ use stepgraph_nodes::{
     chunk::{ChunkLimits, Piece, chunk},
     language::detect,
     parse::Parsed,
-    service::{
-        Chunk, Document, DocumentId, DocumentStatus, Documents as _, FileType, KnowledgeBase, Purpose, VectorStore as _,
-    },
+    service::{Chunk, Document, DocumentId, DocumentStatus, FileType, KnowledgeBase, Purpose},
 };
 
 use super::{
@@ -113,6 +111,7 @@ async fn store(
         let title = line.title.clone().unwrap_or_else(|| line.id.clone());
         let document = installation
             .records
+            .documents
             .accept(tenant, &id, &title, FileType::Txt, line.text.as_bytes())
             .await?;
         if document.status == DocumentStatus::Completed {
@@ -143,8 +142,12 @@ async fn store(
             point_ids: points,
             ..document
         };
-        installation.records.progress(tenant, &done).await?;
-        installation.records.unstage(tenant, &done.id, done.version).await?;
+        installation.records.documents.progress(tenant, &done).await?;
+        installation
+            .records
+            .documents
+            .unstage(tenant, &done.id, done.version)
+            .await?;
         outcomes.push((done.id, Outcome::Stored { chunks }));
     }
     Ok(outcomes)

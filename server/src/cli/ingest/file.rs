@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use stepgraph::TenantId;
 use stepgraph_nodes::{
     parse::{Limit, ParseError},
-    service::{Document, DocumentId, DocumentStatus, Documents as _, FileType},
+    service::{Document, DocumentId, DocumentStatus, FileType},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -120,6 +120,7 @@ impl FileIngest {
         let document = self
             .installation
             .records
+            .documents
             .accept(&self.tenant, id, name, file_type, &bytes)
             .await?;
         drop(bytes);
@@ -139,6 +140,7 @@ impl FileIngest {
                 let chunks = self
                     .installation
                     .records
+                    .documents
                     .get(&self.tenant, id)
                     .await?
                     .and_then(|document| document.chunks_total);
@@ -178,9 +180,14 @@ impl FileIngest {
             error_message: Some(message.to_owned()),
             ..document
         };
-        self.installation.records.progress(&self.tenant, &failed).await?;
         self.installation
             .records
+            .documents
+            .progress(&self.tenant, &failed)
+            .await?;
+        self.installation
+            .records
+            .documents
             .unstage(&self.tenant, &failed.id, failed.version)
             .await?;
         Ok(())

@@ -6,7 +6,7 @@ use stepgraph::TenantId;
 use stepgraph_nodes::{
     language::{Language, detect},
     parse::parse_bytes,
-    service::{FileType, KnowledgeBase, VectorStore as _},
+    service::{FileType, KnowledgeBase},
 };
 
 use super::{

@@ -100,7 +100,7 @@ mod tests {
 
     use async_trait::async_trait;
     use stepgraph::RunId;
-    use stepgraph_nodes::service::{Client, ClientStatus, Tier};
+    use stepgraph_nodes::service::Client;
     use tokio::time::Instant;
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -127,15 +127,7 @@ mod tests {
 
     fn silent_run() -> Reader {
         let tenant = stepgraph::TenantId::authenticated("acme").unwrap();
-        let client = Client {
-            tenant: tenant.clone(),
-            tier: Tier::Free,
-            status: ClientStatus::Active,
-            model: None,
-            system_prompt: None,
-            allowed_domains: Vec::new(),
-            unlimited: false,
-        };
+        let client = Client::new(tenant.clone());
         let runs = Runs::new(Arc::new(Silent), TaskTracker::new());
         let key = RunKey {
             tenant,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{TimeDelta, Timelike};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
 use stepgraph::{RunId, TenantId};
@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::{
     SqliteRecords,
-    stored::{corrupt, count, database, integer, json, read_json, read_time, time},
+    stored::{changed, corrupt, count, database, integer, json, read_json, read_time, time},
+    usage,
 };
-use crate::service::{ChatLog, ChatTurn, ModelName, ServiceError, Usage};
+use crate::service::{ChatLog, ChatTurn, Cost, ModelName, ServiceError, Usage};
 
 /// One answer of so many may be slower than the 95th percentile.
 const ANSWERS_PER_SLOW_ONE: i64 = 20;
@@ -24,6 +25,10 @@ const ANSWERS_PER_SLOW_ONE: i64 = 20;
 struct Metadata {
     cached_tokens: u64,
     degraded: bool,
+    #[serde(default)]
+    cost: Cost,
+    #[serde(default)]
+    overage: bool,
 }
 
 /// A turn in the forms that its rows need.
@@ -80,6 +85,12 @@ impl<'a> Booking<'a> {
 
     async fn assistant_row(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), ServiceError> {
         let usage = self.turn.usage;
+        let metadata = Metadata {
+            cached_tokens: usage.cached_tokens,
+            degraded: self.turn.degraded,
+            cost: self.turn.cost,
+            overage: self.turn.overage,
+        };
         sqlx::query(
             "INSERT INTO chat_logs (id, client_id, session_id, role, content, sources, prompt_tokens, completion_tokens,
                total_tokens, cached, model, latency_ms, metadata, trace_id, date, created_at)
@@ -96,7 +107,7 @@ impl<'a> Booking<'a> {
         .bind(usage.cached_tokens > 0)
         .bind(self.turn.model.as_str())
         .bind(self.latency_ms)
-        .bind(json(&Metadata { cached_tokens: usage.cached_tokens, degraded: self.turn.degraded })?)
+        .bind(json(&metadata)?)
         .bind(&self.run)
         .bind(&self.date)
         .bind(&self.answered_at)
@@ -126,8 +137,8 @@ impl<'a> Booking<'a> {
         let answers: i64 = sqlx::query_scalar(
             "INSERT INTO usage_stats (client_id, date, total_messages, user_messages, assistant_messages, total_tokens,
                prompt_tokens, completion_tokens, cached_tokens, unique_sessions, latency_ms_total, avg_latency_ms,
-               p95_latency_ms, updated_at)
-             VALUES (?1, ?2, 2, 1, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9)
+               p95_latency_ms, updated_at, cost_microcents, estimated_cost_cents)
+             VALUES (?1, ?2, 2, 1, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9, ?10, (?10 + 500000) / 1000000)
              ON CONFLICT (client_id, date) DO UPDATE SET
                total_messages = total_messages + 2, user_messages = user_messages + 1,
                assistant_messages = assistant_messages + 1, total_tokens = total_tokens + excluded.total_tokens,
@@ -137,6 +148,8 @@ impl<'a> Booking<'a> {
                unique_sessions = unique_sessions + excluded.unique_sessions,
                latency_ms_total = latency_ms_total + excluded.latency_ms_total,
                avg_latency_ms = (latency_ms_total + excluded.latency_ms_total) / (assistant_messages + 1),
+               cost_microcents = cost_microcents + excluded.cost_microcents,
+               estimated_cost_cents = (cost_microcents + excluded.cost_microcents + 500000) / 1000000,
                updated_at = excluded.updated_at
              RETURNING assistant_messages",
         )
@@ -149,6 +162,7 @@ impl<'a> Booking<'a> {
         .bind(self.opens_session(tx).await?)
         .bind(self.latency_ms)
         .bind(&self.now)
+        .bind(integer(self.turn.cost.microcents()))
         .fetch_one(&mut **tx)
         .await
         .map_err(database)?;
@@ -175,15 +189,27 @@ impl<'a> Booking<'a> {
     }
 
     async fn book_hour(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), ServiceError> {
+        let usage = self.turn.usage;
         sqlx::query(
-            "INSERT INTO usage_hourly (client_id, date, hour, request_count, total_tokens) VALUES (?, ?, ?, 1, ?)
+            "INSERT INTO usage_hourly (client_id, date, hour, request_count, total_tokens, overage_count, prompt_tokens,
+               completion_tokens, cached_tokens, cost_microcents) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (client_id, date, hour) DO UPDATE SET request_count = request_count + 1,
-               total_tokens = total_tokens + excluded.total_tokens",
+               total_tokens = total_tokens + excluded.total_tokens,
+               overage_count = overage_count + excluded.overage_count,
+               prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+               completion_tokens = completion_tokens + excluded.completion_tokens,
+               cached_tokens = cached_tokens + excluded.cached_tokens,
+               cost_microcents = cost_microcents + excluded.cost_microcents",
         )
         .bind(self.tenant)
         .bind(&self.date)
         .bind(i64::from(self.turn.asked_at.hour()))
         .bind(self.total_tokens)
+        .bind(i64::from(self.turn.overage))
+        .bind(integer(usage.prompt_tokens))
+        .bind(integer(usage.completion_tokens))
+        .bind(integer(usage.cached_tokens))
+        .bind(integer(self.turn.cost.microcents()))
         .execute(&mut **tx)
         .await
         .map_err(database)?;
@@ -224,6 +250,8 @@ impl Row {
             model: ModelName::new(self.model),
             latency: Duration::from_millis(count("latency_ms", self.latency_ms)?),
             degraded: metadata.degraded,
+            cost: metadata.cost,
+            overage: metadata.overage,
             asked_at: read_time(&self.asked_at)?,
         })
     }
@@ -238,6 +266,9 @@ impl ChatLog for SqliteRecords {
             booking.assistant_row(&mut tx).await?;
             booking.book_day(&mut tx).await?;
             booking.book_hour(&mut tx).await?;
+            if turn.overage {
+                usage::bill_overage(&mut tx, tenant, turn.asked_at.date_naive(), &booking.now).await?;
+            }
         }
         tx.commit().await.map_err(database)
     }
@@ -258,5 +289,33 @@ impl ChatLog for SqliteRecords {
         .await
         .map_err(database)?;
         latest_first.into_iter().rev().map(|row| row.turn(session)).collect()
+    }
+
+    async fn delete_before(&self, tenant: &TenantId, before: DateTime<Utc>, limit: u32) -> Result<u64, ServiceError> {
+        let mut tx = self.write_lock().await?;
+        let runs: Vec<String> = sqlx::query_scalar(
+            "SELECT trace_id FROM chat_logs WHERE client_id = ? AND role = 'user' AND created_at < ?
+             ORDER BY created_at LIMIT ?",
+        )
+        .bind(tenant.as_str())
+        .bind(time(before))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(database)?;
+        let runs_listed = json(&runs)?;
+        for delete in [
+            "DELETE FROM feedback WHERE client_id = ? AND trace_id IN (SELECT value FROM json_each(?))",
+            "DELETE FROM chat_logs WHERE client_id = ? AND trace_id IN (SELECT value FROM json_each(?))",
+        ] {
+            sqlx::query(delete)
+                .bind(tenant.as_str())
+                .bind(&runs_listed)
+                .execute(&mut *tx)
+                .await
+                .map_err(database)?;
+        }
+        tx.commit().await.map_err(database)?;
+        Ok(changed(runs.len()))
     }
 }

@@ -33,6 +33,11 @@ pub(super) fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// How many things a collection holds, as a count.
+pub(super) fn changed(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 /// A count read back.
 pub(super) fn count<T: TryFrom<i64>>(column: &'static str, value: i64) -> Result<T, ServiceError> {
     T::try_from(value).map_err(|_| corrupt(format!("column `{column}` holds {value}")))
