@@ -4,6 +4,7 @@
 //! task records, a new checkpoint and outbox messages in one transaction, refused unless the writer holds the thread's
 //! newest epoch and has seen its head.
 
+mod around;
 mod at_once;
 mod memory;
 mod retention;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::{
+    around::AroundStore,
     at_once::{AtOnce, Claim, Line},
     memory::Memory,
     retention::{Keep, Thinned, thin, thin_tenant},

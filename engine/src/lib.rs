@@ -76,7 +76,7 @@
 //! | to take a thread to another store, or keep it as a test | [`Graph::export`], [`Graph::import`], [`Graph::copy`] |
 //! | retries and timeouts | [`Policy`], [`GraphBuilder::defaults`], [`GraphBuilder::step_timeout`] |
 //! | to go on after a failure | [`GraphBuilder::handler`], [`GraphBuilder::on_error`], [`Failure`] |
-//! | a store of your own | [`Checkpointer`] |
+//! | a store of your own, or one around another | [`Checkpointer`], [`checkpoint::AroundStore`] |
 //! | to test a graph, and to torture it | `testing`, a module behind the feature of the same name |
 //!
 //! # How a run goes

@@ -9,14 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use crate::{
-    checkpoint::{
-        At, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Commit, Epoch, OutboxMessage, Page,
-        Payload, RecordKind, Seq, StoreDurability, Tag, Thinning,
-    },
-    id::{Namespace, TenantId, ThreadId, ThreadKey},
+    checkpoint::{AroundStore, At, Checkpoint, CheckpointError, Checkpointer, Commit, Epoch, Payload, RecordKind, Seq},
+    id::ThreadKey,
 };
 
 /// A checkpointer over another that fails where it is told, and counts. It never answers at once, as no real store does.
@@ -153,15 +149,14 @@ fn weight(commit: &Commit) -> u64 {
 }
 
 #[async_trait]
-impl<C: Checkpointer> Checkpointer for FaultyStore<C> {
-    /// As the store below: its promise is no accident.
-    fn durability(&self) -> StoreDurability {
-        self.0.store.durability()
+impl<C: Checkpointer> AroundStore for FaultyStore<C> {
+    fn within(&self) -> &dyn Checkpointer {
+        &self.0.store
     }
 
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
         self.enter().await?;
-        self.0.store.claim(key).await
+        self.within().claim(key).await
     }
 
     async fn commit(
@@ -181,7 +176,7 @@ impl<C: Checkpointer> Checkpointer for FaultyStore<C> {
         let ends: Vec<_> = ends
             .map(|record| (key.clone(), expected, record.task.clone(), record.key.clone()))
             .collect();
-        let head = self.0.store.commit(key, epoch, expected, commit).await?;
+        let head = self.within().commit(key, epoch, expected, commit).await?;
         self.0.bytes.fetch_add(bytes, Ordering::SeqCst);
         for end in ends {
             *self.recorded().entry(end).or_default() += 1;
@@ -196,63 +191,6 @@ impl<C: Checkpointer> Checkpointer for FaultyStore<C> {
 
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
         self.enter().await?;
-        self.0.store.get(key, at).await
-    }
-
-    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
-        self.0.store.list(key, page).await
-    }
-
-    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
-        self.0.store.branch(key, epoch, from, name).await
-    }
-
-    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
-        self.0.store.branches(key).await
-    }
-
-    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
-        self.0.store.inner(key, after, limit).await
-    }
-
-    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
-        self.0.store.delete(key).await
-    }
-
-    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
-        self.0.store.tag(key, name, at).await
-    }
-
-    async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
-        self.0.store.tags(key).await
-    }
-
-    async fn threads(
-        &self,
-        tenant: &TenantId,
-        after: Option<&ThreadId>,
-        limit: u32,
-    ) -> Result<Vec<ThreadId>, CheckpointError> {
-        self.0.store.threads(tenant, after, limit).await
-    }
-
-    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
-        self.0.store.thin(key, thinning).await
-    }
-
-    async fn erase(&self, tenant: &TenantId) -> Result<(), CheckpointError> {
-        self.0.store.erase(tenant).await
-    }
-
-    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
-        self.0.store.unfinished(graph, limit).await
-    }
-
-    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
-        self.0.store.outbox(topic, limit).await
-    }
-
-    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
-        self.0.store.acknowledge(key, message).await
+        self.within().get(key, at).await
     }
 }

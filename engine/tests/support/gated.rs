@@ -3,14 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use stepgraph::{
-    CheckpointError, Checkpointer, Memory, Namespace, ThreadKey, async_trait,
-    checkpoint::{
-        At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, RecordKind, RunStatus, Seq,
-        StoreDurability,
-    },
+    CheckpointError, Checkpointer, Memory, ThreadKey, async_trait,
+    checkpoint::{AroundStore, Commit, Epoch, RecordKind, RunStatus, Seq, StoreDurability},
 };
 use tokio::sync::watch;
-use uuid::Uuid;
 
 /// What a commit has written, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,13 +79,13 @@ impl Gated {
 }
 
 #[async_trait]
-impl Checkpointer for Gated {
-    fn durability(&self) -> StoreDurability {
-        self.durability
+impl AroundStore for Gated {
+    fn within(&self) -> &dyn Checkpointer {
+        &*self.memory
     }
 
-    async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
-        self.memory.claim(key).await
+    fn durability(&self) -> StoreDurability {
+        self.durability
     }
 
     async fn commit(
@@ -120,44 +116,8 @@ impl Checkpointer for Gated {
                 .collect(),
             status: commit.run.as_ref().map(|run| run.status),
         };
-        let head = self.memory.commit(key, epoch, expected, commit).await?;
+        let head = self.within().commit(key, epoch, expected, commit).await?;
         self.log.lock().unwrap().push(written);
         Ok(head)
-    }
-
-    async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
-        self.memory.get(key, at).await
-    }
-
-    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
-        self.memory.list(key, page).await
-    }
-
-    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
-        self.memory.branch(key, epoch, from, name).await
-    }
-
-    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
-        self.memory.branches(key).await
-    }
-
-    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
-        self.memory.inner(key, after, limit).await
-    }
-
-    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
-        self.memory.delete(key).await
-    }
-
-    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
-        self.memory.unfinished(graph, limit).await
-    }
-
-    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
-        self.memory.outbox(topic, limit).await
-    }
-
-    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
-        self.memory.acknowledge(key, message).await
     }
 }

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stepgraph::{
-    CheckpointError, Checkpointer, Namespace, ThreadKey,
-    checkpoint::{
-        At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, RecordKind, Seq, StoreDurability,
-    },
+    CheckpointError, Checkpointer, ThreadKey,
+    checkpoint::{AroundStore, Commit, Epoch, RecordKind, Seq},
 };
-use uuid::Uuid;
 
 use super::{
     fate::{Call, Reaper},
@@ -23,13 +20,13 @@ pub(super) struct Mortal {
 }
 
 #[async_trait]
-impl Checkpointer for Mortal {
-    fn durability(&self) -> StoreDurability {
-        self.inner.durability()
+impl AroundStore for Mortal {
+    fn within(&self) -> &dyn Checkpointer {
+        &*self.inner
     }
 
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
-        self.reaper.call(Call::Claim, self.inner.claim(key)).await
+        self.reaper.call(Call::Claim, self.within().claim(key)).await
     }
 
     async fn commit(
@@ -43,48 +40,12 @@ impl Checkpointer for Mortal {
         let outputs = commit.records.iter().filter(|record| record.kind == RecordKind::Output);
         let outputs: Vec<_> = outputs.map(|record| record.task.clone()).collect();
         let work = async {
-            let head = self.inner.commit(key, epoch, expected, commit).await?;
+            let head = self.within().commit(key, epoch, expected, commit).await?;
             for task in outputs {
                 self.ledger.write("recorded", &task);
             }
             Ok(head)
         };
         self.reaper.call(call, work).await
-    }
-
-    async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
-        self.inner.get(key, at).await
-    }
-
-    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
-        self.inner.list(key, page).await
-    }
-
-    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
-        self.inner.branch(key, epoch, from, name).await
-    }
-
-    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
-        self.inner.branches(key).await
-    }
-
-    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
-        self.inner.inner(key, after, limit).await
-    }
-
-    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
-        self.inner.delete(key).await
-    }
-
-    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
-        self.inner.unfinished(graph, limit).await
-    }
-
-    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
-        self.inner.outbox(topic, limit).await
-    }
-
-    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
-        self.inner.acknowledge(key, message).await
     }
 }

@@ -7,10 +7,9 @@ use std::sync::{
 
 use async_trait::async_trait;
 use stepgraph::{
-    CheckpointError, Checkpointer, Namespace, ThreadKey,
-    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability},
+    CheckpointError, Checkpointer, ThreadKey,
+    checkpoint::{AroundStore, At, Checkpoint, Commit, Epoch, Seq},
 };
-use uuid::Uuid;
 
 use super::case::Crash;
 
@@ -73,14 +72,14 @@ impl Fragile {
 }
 
 #[async_trait]
-impl Checkpointer for Fragile {
-    fn durability(&self) -> StoreDurability {
-        self.store.durability()
+impl AroundStore for Fragile {
+    fn within(&self) -> &dyn Checkpointer {
+        &*self.store
     }
 
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
         self.enter().await?;
-        self.store.claim(key).await
+        self.within().claim(key).await
     }
 
     async fn commit(
@@ -95,7 +94,7 @@ impl Checkpointer for Fragile {
         if number == self.refuse_at.load(Ordering::SeqCst) {
             return Err(self.refused());
         }
-        let head = self.store.commit(key, epoch, expected, commit).await?;
+        let head = self.within().commit(key, epoch, expected, commit).await?;
         // A run may be dropped here, where the commit is kept and nobody has heard of it.
         tokio::task::yield_now().await;
         if number == self.lose_at.load(Ordering::SeqCst) {
@@ -106,38 +105,6 @@ impl Checkpointer for Fragile {
 
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
         self.enter().await?;
-        self.store.get(key, at).await
-    }
-
-    async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
-        self.store.list(key, page).await
-    }
-
-    async fn branch(&self, key: &ThreadKey, epoch: Epoch, from: Seq, name: &str) -> Result<(), CheckpointError> {
-        self.store.branch(key, epoch, from, name).await
-    }
-
-    async fn branches(&self, key: &ThreadKey) -> Result<Vec<Branch>, CheckpointError> {
-        self.store.branches(key).await
-    }
-
-    async fn inner(&self, key: &ThreadKey, after: &Namespace, limit: u32) -> Result<Vec<Namespace>, CheckpointError> {
-        self.store.inner(key, after, limit).await
-    }
-
-    async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
-        self.store.delete(key).await
-    }
-
-    async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
-        self.store.unfinished(graph, limit).await
-    }
-
-    async fn outbox(&self, topic: &str, limit: u32) -> Result<Vec<(ThreadKey, OutboxMessage)>, CheckpointError> {
-        self.store.outbox(topic, limit).await
-    }
-
-    async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
-        self.store.acknowledge(key, message).await
+        self.within().get(key, at).await
     }
 }
