@@ -14,5 +14,6 @@ pub mod screen;
 pub mod service;
 mod services;
 mod tokens;
+pub mod trace;
 
 pub use services::Services;
