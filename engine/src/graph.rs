@@ -13,6 +13,7 @@ mod parallel;
 mod parts;
 mod rename;
 mod rules;
+mod running;
 mod topology;
 mod warning;
 mod writes;
@@ -25,10 +26,9 @@ pub(crate) use self::{
     around::CachePolicy,
     fan_out::OnItemFailure,
     id::{At, Slot},
-    parts::{
-        Branch, Call, Goto, Leave, NodeSpec, Output, OutputFuture, Parts, Payload, PayloadCodec, Rare, UnknownTarget,
-    },
+    parts::{Branch, Call, Goto, Leave, NodeSpec, Output, Parts, Payload, PayloadCodec, Rare, UnknownTarget},
     rules::without_failure,
+    running::Running,
     topology::{Exits, Join, Kind, Topology},
 };
 pub use self::{

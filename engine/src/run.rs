@@ -15,6 +15,7 @@ mod driver;
 mod edit;
 mod error;
 mod event;
+mod follow;
 mod frontier;
 mod guard;
 mod hosting;
@@ -25,6 +26,7 @@ mod limits;
 mod merge;
 mod open;
 mod plan;
+mod quick;
 mod race;
 mod read;
 mod recorded;
@@ -268,8 +270,8 @@ pub struct Run<S: State> {
     pub(crate) graph: Graph<S>,
     pub(crate) key: ThreadKey,
     pub(crate) beginning: Beginning<S>,
-    /// In a box: a run is moved several times before it begins.
-    pub(crate) options: Box<Options<S>>,
+    /// In a box: a run is moved several times before it begins. Most runs say nothing.
+    pub(crate) options: Option<Box<Options<S>>>,
 }
 
 impl<S: State> fmt::Debug for Run<S> {
@@ -308,7 +310,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Input(input),
-            options: Box::default(),
+            options: None,
         }
     }
 
@@ -331,7 +333,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Resume(Answers::None),
-            options: Box::default(),
+            options: None,
         }
     }
 }
@@ -363,28 +365,28 @@ impl<S: State> Run<S> {
     }
 
     /// Names the run; a fresh id otherwise. A resumed run keeps the id it has.
-    pub const fn id(mut self, run: RunId) -> Self {
-        self.options.run = Some(run);
+    pub fn id(mut self, run: RunId) -> Self {
+        self.options_mut().run = Some(run);
         self
     }
 
     /// How many steps it may take, [`STEP_LIMIT_DEFAULT`] otherwise.
-    pub const fn step_limit(mut self, steps: u32) -> Self {
-        self.options.step_limit = steps;
+    pub fn step_limit(mut self, steps: u32) -> Self {
+        self.options_mut().step_limit = steps;
         self
     }
 
     /// Ends the run with [`RunError::TimeLimit`] after this time, whatever the graph's own
     /// [`deadline`](crate::GraphBuilder::deadline).
-    pub const fn time_limit(mut self, limit: Duration) -> Self {
-        self.options.time_limit = Some(limit);
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.options_mut().time_limit = Some(limit);
         self
     }
 
     /// Lets so many tasks of a step be in flight at once; the others wait for their turn, in their order. A graph inside a node
     /// has the same limit for its own steps.
-    pub const fn concurrency(mut self, tasks: NonZeroU32) -> Self {
-        self.options.concurrency = Some(tasks);
+    pub fn concurrency(mut self, tasks: NonZeroU32) -> Self {
+        self.options_mut().concurrency = Some(tasks);
         self
     }
 
@@ -396,20 +398,20 @@ impl<S: State> Run<S> {
     /// graph.run(thread, input).durability(Durability::Async).await?;
     /// # Ok(()) }
     /// ```
-    pub const fn durability(mut self, durability: Durability) -> Self {
-        self.options.durability = durability;
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options_mut().durability = durability;
         self
     }
 
     /// Lets `cancel` stop it.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
-        self.options.cancel = Some(cancel.clone());
+        self.options_mut().cancel = Some(cancel.clone());
         self
     }
 
     /// Lets `drain` stop it at the end of a step, to be resumed later.
     pub fn drain(mut self, drain: &Drain) -> Self {
-        self.options.drain = Some(drain.clone());
+        self.options_mut().drain = Some(drain.clone());
         self
     }
 
@@ -422,57 +424,57 @@ impl<S: State> Run<S> {
     /// graph.run(thread, input).budget(Budget::tokens(50_000).then(OnBudget::Ask)).await?;
     /// # Ok(()) }
     /// ```
-    pub const fn budget(mut self, budget: Budget) -> Self {
-        self.options.budget = Some(budget);
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.options_mut().budget = Some(budget);
         self
     }
 
     /// Sends what happens to `sender`, made by [`events`].
     pub fn events(mut self, sender: EventSender<S>) -> Self {
-        self.options.events = Some(sender);
+        self.options_mut().events = Some(sender);
         self
     }
 
     /// What to do if the thread has a run already.
-    pub const fn on_busy(mut self, policy: OnBusy) -> Self {
-        self.options.on_busy = policy;
+    pub fn on_busy(mut self, policy: OnBusy) -> Self {
+        self.options_mut().on_busy = policy;
         self
     }
 
     /// What to do if the thread's last run has tasks left.
-    pub const fn on_pending(mut self, policy: OnPending) -> Self {
-        self.options.on_pending = Some(policy);
+    pub fn on_pending(mut self, policy: OnPending) -> Self {
+        self.options_mut().on_pending = Some(policy);
         self
     }
 
     /// Begins from this checkpoint instead of the thread's newest. What was done since then stays in the history, as another
     /// branch, and the thread goes on from here.
-    pub const fn at(mut self, at: At) -> Self {
-        self.options.at = Some(at);
+    pub fn at(mut self, at: At) -> Self {
+        self.options_mut().at = Some(at);
         self
     }
 
     /// Stops before a step that would run one of these nodes, instead of where the graph says so itself.
     pub fn stop_before<N: Into<Cow<'static, str>>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
-        self.options.stop_before = Some(nodes.into_iter().collect());
+        self.options_mut().stop_before = Some(nodes.into_iter().collect());
         self
     }
 
     /// Stops after a step that has run one of these nodes, instead of where the graph says so itself.
     pub fn stop_after<N: Into<Cow<'static, str>>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
-        self.options.stop_after = Some(nodes.into_iter().collect());
+        self.options_mut().stop_after = Some(nodes.into_iter().collect());
         self
     }
 
     /// Writes this before going on: for a run that is resumed.
     pub fn update(mut self, update: S::Update) -> Self {
-        self.options.command.get_or_insert_default().update = update;
+        self.options_mut().command.get_or_insert_default().update = update;
         self
     }
 
     /// Runs this node as well when going on: for a run that is resumed.
     pub fn goto(mut self, node: impl Into<Cow<'static, str>>) -> Self {
-        self.options.command.get_or_insert_default().goto.push(Goto {
+        self.options_mut().command.get_or_insert_default().goto.push(Goto {
             to: node.into(),
             payload: None,
         });
@@ -481,19 +483,19 @@ impl<S: State> Run<S> {
 
     /// Gives nodes a value by its type, for [`Context::provided`](crate::Context::provided).
     pub fn provide<T: Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.options.provided.insert(value);
+        self.options_mut().provided.insert(value);
         self
     }
 
     /// Writes down so much that it can be replayed, instead of what the graph says.
-    pub const fn recording(mut self, recording: Recording) -> Self {
-        self.options.recording = Some(recording);
+    pub fn recording(mut self, recording: Recording) -> Self {
+        self.options_mut().recording = Some(recording);
         self
     }
 
     /// Lets a message leave in the same transaction as the run's admission.
     pub fn outbox(mut self, message: OutboxMessage) -> Self {
-        self.options.outbox.push(message);
+        self.options_mut().outbox.push(message);
         self
     }
 
@@ -508,23 +510,33 @@ impl<S: State> Run<S> {
     }
 
     fn missing(&self) -> Option<RunError> {
-        self.graph.missing(&self.options.provided)
+        if self.graph.parts.requires.is_empty() {
+            return None;
+        }
+        match &self.options {
+            Some(options) => self.graph.missing(&options.provided),
+            None => self.graph.missing(&TypeMap::default()),
+        }
     }
 
-    fn carry_out(self) -> impl Future<Output = Result<Outcome<S>, RunError>> + Send {
-        let missing = self.missing();
-        let parts = Arc::clone(&self.graph.parts);
-        let prepared = open::prepare(self);
-        async move {
-            if let Some(error) = missing {
-                return Err(error);
-            }
-            match open::open(prepared).await?.finish().await? {
-                RunEnd::Outcome(outcome) => Ok(outcome),
-                RunEnd::Left(_) => Err(RunError::NoParent {
-                    graph: parts.topology.graph.to_string(),
-                }),
-            }
+    pub(crate) fn options_mut(&mut self) -> &mut Options<S> {
+        self.options.get_or_insert_default()
+    }
+
+    async fn carry_out(self) -> Result<Outcome<S>, RunError> {
+        let driver = match quick::begin(self)? {
+            quick::Begun::Open(driver) => driver,
+            quick::Begun::Not(opening, beginning) => match Box::pin(open::open((opening, beginning))).await? {
+                open::Opened::Open(driver) => driver,
+                open::Opened::Ended(outcome) => return Ok(outcome),
+            },
+        };
+        let context = Arc::clone(&driver.shared.run);
+        match layers::drive(driver).await? {
+            RunEnd::Outcome(outcome) => Ok(outcome),
+            RunEnd::Left(_) => Err(RunError::NoParent {
+                graph: context.setting.topology.graph.to_string(),
+            }),
         }
     }
 }

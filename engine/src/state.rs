@@ -103,6 +103,11 @@ pub trait State: Clone + Serialize + Send + Sync + 'static {
     /// Merges an update, field by field, and notes in `changes` what it touched.
     fn apply(&mut self, update: Self::Update, changes: &mut Changes);
 
+    /// Merges an update where it lies. What is left in it is of no use any more.
+    fn take_in(&mut self, update: &mut Self::Update, changes: &mut Changes) {
+        self.apply(std::mem::take(update), changes);
+    }
+
     /// Encodes every stored field.
     fn encode(&self) -> Result<Vec<u8>, StateError>;
 

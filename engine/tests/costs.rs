@@ -150,8 +150,8 @@ fn a_step_allocates_little() {
     let _turn = TURN.blocking_lock();
     let (alone, kept) = (allocations_a_step(false, false), allocations_a_step(true, false));
     println!("allocations a step: {alone} without a store, {kept} with the one in memory");
-    assert!(alone <= 12, "{alone} allocations a step without a store");
-    assert!(kept <= 40, "{kept} allocations a step with the store in memory");
+    assert!(alone <= 2, "{alone} allocations a step without a store");
+    assert!(kept <= 3, "{kept} allocations a step with the store in memory");
 }
 
 #[test]

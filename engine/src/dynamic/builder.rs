@@ -8,7 +8,7 @@ use super::{Channels, Compat, Goto, JsonInput, JsonState, JsonUpdate, Leave, Rep
 use crate::{
     graph::{
         At, Branch, BuildError, BuildErrors, Call, FanOutPolicy, Graph, GraphBuilder, JoinRule, Kind, Output, Payload,
-        PayloadCodec, Rare, Slot, UnknownTarget, {self as core},
+        PayloadCodec, Rare, Running, Slot, UnknownTarget, {self as core},
     },
     node::{Context, NodeError, Policy},
     run::{Breakpoints, Outcome, Run, RunEnd, SubgraphMode, enter},
@@ -100,7 +100,7 @@ impl DynamicBuilder {
         let call: Call<JsonState> = Box::new(move |state, payload, ctx| {
             let running = node(task_input(state, payload), ctx.make());
             let output = output.clone();
-            Box::pin(async move { output.of(running.await?) })
+            Running::of(async move { output.of(running.await?) })
         });
         self.push(name.into(), Kind::Open, call)
     }
@@ -116,7 +116,7 @@ impl DynamicBuilder {
         let call: Call<JsonState> = Box::new(move |state, payload, ctx| {
             let (graph, channels, ctx) = (graph.clone(), channels.clone(), ctx.make());
             let given = task_input(state, payload).to_object();
-            Box::pin(async move {
+            Running::of(async move {
                 let input = graph.parts.shape.known_input(JsonInput::from(given));
                 let inner = match enter(&graph, &ctx, "", input, mode).await? {
                     RunEnd::Outcome(Outcome::Done(state) | Outcome::Stalled { state, .. }) => state,
@@ -436,7 +436,7 @@ fn adopted(channels: &Channels, compat: Compat, leave: core::Leave) -> Result<Ou
 impl Run<JsonState> {
     /// Runs one more task of a node when going on, fed with this instead of the state: for a run that is resumed.
     pub fn send(mut self, node: impl Into<String>, payload: Value) -> Self {
-        let command = self.options.command.get_or_insert_default();
+        let command = self.options_mut().command.get_or_insert_default();
         command.goto.push(core::Goto {
             to: node.into().into(),
             payload: Some(Arc::new(payload) as Payload),

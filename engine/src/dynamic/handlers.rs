@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{DynamicBuilder, Reply, TaskInput, builder::task_input};
 use crate::{
-    graph::{At, BuildError, Call, Kind, without_failure},
+    graph::{At, BuildError, Call, Kind, Running, without_failure},
     node::{Context, Failed, NodeError},
 };
 
@@ -51,7 +51,7 @@ impl DynamicBuilder {
             });
             let running = failed.map(|failed| node(failed, ctx));
             let output = output.clone();
-            Box::pin(async move {
+            Running::of(async move {
                 let reply = running.ok_or_else(without_failure)?.await?;
                 output.of(reply)
             })

@@ -6,6 +6,7 @@ use super::{
     builder::GraphBuilder,
     id::AlsoId,
     parts::{Call, Output, Rare},
+    running::Running,
     topology::Kind,
 };
 use crate::{
@@ -50,13 +51,12 @@ impl<S: State> GraphBuilder<S> {
         let node = Arc::new(node);
         let call: Call<S> = Box::new(move |state, _, ctx| {
             let running = N::enter(&node, N::Input::from_state(state), ctx);
-            Box::pin(async move {
-                let Command { update, goto } = running.await?;
+            Running::made(running, |Command { update, goto }: Command<U, G>| {
                 let rare = Rare {
                     also: goto.into_iter().map(Route::index).collect(),
                     ..Rare::default()
                 };
-                Ok(Output::with(update.into(), rare))
+                Output::with(update.into(), rare)
             })
         });
         AlsoId(self.push(name.into(), Kind::Also, call, None), PhantomData)

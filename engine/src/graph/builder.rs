@@ -4,6 +4,7 @@ use std::{
     any::{TypeId, type_name},
     borrow::Cow,
     fmt,
+    future::ready,
     marker::PhantomData,
     sync::{
         Arc,
@@ -23,6 +24,7 @@ use super::{
     parallel,
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
     rules::Rules,
+    running::Running,
     topology::{Declared, Kind, Topology},
     warning::{self, Warning},
 };
@@ -95,7 +97,7 @@ impl<S: State> GraphBuilder<S> {
         let node = Arc::new(node);
         let call: Call<S> = Box::new(move |state, _, ctx| {
             let running = N::enter(&node, N::Input::from_state(state), ctx);
-            Box::pin(async move { Ok(Output::of(running.await?.into())) })
+            Running::made(running, |given: N::Output| Output::of(given.into()))
         });
         NodeId(self.push(name.into(), Kind::Node, call, None), PhantomData)
     }
@@ -112,9 +114,8 @@ impl<S: State> GraphBuilder<S> {
         let node = Arc::new(node);
         let call: Call<S> = Box::new(move |state, _, ctx| {
             let running = N::enter(&node, N::Input::from_state(state), ctx);
-            Box::pin(async move {
-                let Command { update, goto } = running.await?;
-                Ok(Output::routed(update.into(), goto.index()))
+            Running::made(running, |Command { update, goto }: Command<U, R>| {
+                Output::routed(update.into(), goto.index())
             })
         });
         RouterId(self.push(name.into(), Kind::Router, call, None), PhantomData)
@@ -131,16 +132,12 @@ impl<S: State> GraphBuilder<S> {
         let node = Arc::new(node);
         let call: Call<S> = Box::new(move |_, payload, ctx| {
             let input = payload.and_then(|payload| payload.downcast_ref::<N::Input>()).cloned();
-            let running = input.map(|input| N::enter(&node, input, ctx));
-            Box::pin(async move {
-                let Some(running) = running else {
-                    return Err(NodeError::terminal(format!(
-                        "a worker was started without its `{}`",
-                        type_name::<N::Input>()
-                    )));
-                };
-                Ok(Output::of(running.await?.into()))
-            })
+            let Some(input) = input else {
+                let given = type_name::<N::Input>();
+                let error = format!("a worker was started without its `{given}`");
+                return Running::of(ready(Err(NodeError::terminal(error))));
+            };
+            Running::made(N::enter(&node, input, ctx), |given: N::Output| Output::of(given.into()))
         });
         let codec = PayloadCodec::of::<N::Input>();
         WorkerId(self.push(name.into(), Kind::Worker, call, Some(codec)), PhantomData)

@@ -3,9 +3,7 @@
 use std::{
     any::{Any, TypeId, type_name},
     borrow::Cow,
-    future::Future,
     ops::{Deref, DerefMut},
-    pin::Pin,
     sync::Arc,
 };
 
@@ -13,7 +11,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{around::Around, fan_out::OnItemFailure, rules::Rules, topology::Topology, warning::Warning};
+use super::{
+    around::Around, fan_out::OnItemFailure, rules::Rules, running::Running, topology::Topology, warning::Warning,
+};
 use crate::{
     cache::NodeCache,
     dynamic::Compat,
@@ -98,6 +98,12 @@ impl<S: State> Output<S> {
         self.route.into_iter().chain(self.also.iter().copied())
     }
 
+    /// Whether only its node's place in the graph says what follows.
+    #[inline]
+    pub(crate) const fn leads_nowhere_itself(&self) -> bool {
+        self.route.is_none() && self.rare.is_none()
+    }
+
     /// Takes out the places that it goes to by name.
     pub(crate) fn take_goto(&mut self) -> Vec<Goto> {
         let rare = self.rare.as_mut();
@@ -143,9 +149,8 @@ pub(crate) struct Leave {
     pub(crate) goto: Vec<(String, Option<Value>)>,
 }
 
-pub(crate) type OutputFuture<S> = Pin<Box<dyn Future<Output = Result<Output<S>, NodeError>> + Send>>;
 pub(crate) type Call<S> =
-    Box<dyn Fn(&Arc<S>, Option<&Payload>, LazyContext<'_, <S as State>::Event>) -> OutputFuture<S> + Send + Sync>;
+    Box<dyn Fn(&Arc<S>, Option<&Payload>, LazyContext<'_, <S as State>::Event>) -> Running<S> + Send + Sync>;
 pub(super) type Choose<S> = Box<dyn Fn(&S) -> usize + Send + Sync>;
 pub(super) type Name<S> = Box<dyn Fn(&S) -> Result<Vec<Goto>, UnknownTarget> + Send + Sync>;
 pub(super) type Spread<S> = Box<dyn Fn(&S) -> Vec<Payload> + Send + Sync>;

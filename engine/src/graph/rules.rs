@@ -6,6 +6,7 @@ use super::{
     builder::GraphBuilder,
     id::{HandlerId, HandlerRouterId, Handles, MayFail},
     parts::{Call, Output},
+    running::Running,
     topology::Kind,
 };
 use crate::{
@@ -144,7 +145,7 @@ impl<S: State> GraphBuilder<S> {
                 let failed = Failed::new(I::from_state(state), caught);
                 N::enter(&node, failed, LazyContext(&again))
             });
-            Box::pin(async move {
+            Running::of(async move {
                 let running = running.ok_or_else(without_failure)?;
                 Ok(Output::of(running.await?.into()))
             })
@@ -194,7 +195,7 @@ impl<S: State> GraphBuilder<S> {
                 let failed = Failed::new(I::from_state(state), caught);
                 N::enter(&node, failed, LazyContext(&again))
             });
-            Box::pin(async move {
+            Running::of(async move {
                 let running = running.ok_or_else(without_failure)?;
                 let Command { update, goto } = running.await?;
                 Ok(Output::routed(update.into(), goto.index()))

@@ -527,6 +527,12 @@ impl Topology {
         self.exits.get(node).unwrap_or(&NONE)
     }
 
+    /// Whether nothing but the ways out of a place says what follows from it: no join, no deferred node.
+    #[inline]
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.joins.is_empty() && self.deferred.is_empty()
+    }
+
     /// A task's name inside its step: the node's, and `#` with the number of the send behind it.
     pub(crate) fn task_id(&self, node: usize, send: Option<u32>) -> String {
         match send {

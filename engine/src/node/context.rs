@@ -3,9 +3,9 @@
 use std::{
     any::{Any, TypeId, type_name},
     borrow::Cow,
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{Arc, OnceLock, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -89,7 +89,8 @@ pub(crate) struct TaskContext {
 /// What all tasks of a run share.
 pub(crate) struct RunContext {
     pub(crate) key: ThreadKey,
-    pub(crate) run: RunId,
+    /// Drawn when somebody asks for it, unless it was given.
+    pub(crate) id: OnceLock<RunId>,
     /// The task that this run is part of, if its graph is inside another.
     pub(crate) outer: Option<TaskContext>,
     pub(crate) compat: Compat,
@@ -118,6 +119,11 @@ pub(crate) struct RunContext {
 }
 
 impl RunContext {
+    /// The run's name.
+    pub(crate) fn run_id(&self) -> RunId {
+        *self.id.get_or_init(|| RunId::from(self.setting.clock.id()))
+    }
+
     /// Whether the run was cancelled, by its handle or by its reader.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -148,7 +154,7 @@ impl RunContext {
 
 /// Values by type: a run's dependencies.
 #[derive(Clone, Default)]
-pub(crate) struct TypeMap(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub(crate) struct TypeMap(BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl TypeMap {
     pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
@@ -243,12 +249,12 @@ impl TaskContext {
         let text = format!(
             "{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{purpose}",
             run.key,
-            run.run,
+            run.run_id(),
             self.begins_at,
             self.step,
             self.id()
         );
-        Uuid::new_v5(&run.run.as_uuid(), text.as_bytes())
+        Uuid::new_v5(&run.run_id().as_uuid(), text.as_bytes())
     }
 
     /// Gives the same numbers for every entry of the same task.
@@ -314,7 +320,7 @@ impl<E: Send + 'static> Context<E> {
     /// The run.
     #[must_use]
     pub fn run_id(&self) -> RunId {
-        self.task.run.run
+        self.task.run.run_id()
     }
 
     /// Name of this node in its graph.
@@ -561,7 +567,7 @@ impl<E> fmt::Debug for Context<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("thread", &self.task.run.key)
-            .field("run", &self.task.run.run)
+            .field("run", &self.task.run.run_id())
             .field("node", &self.task.node_name())
             .field("step", &self.task.step)
             .field("attempt", &self.task.attempt)

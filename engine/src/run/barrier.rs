@@ -1,6 +1,6 @@
 //! The end of a step: updates become the new state, the next tasks follow from it, and both are written down.
 
-use std::{borrow::Cow, cell::Cell, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use chrono::DateTime;
 use uuid::Uuid;
@@ -12,14 +12,13 @@ use super::{
     error::RunError,
     event::EventKind,
     frontier::Frontier,
-    guard::{Doing, guarded},
-    merge::{Conflict, merge, overlay},
-    plan::{Departure, plan, plan_lone},
+    guard::guarded,
+    merge::{Conflict, overlay},
     saver::{Mark, new_checkpoint, saved, to_microseconds},
 };
 use crate::{
     checkpoint::{CheckpointSource, Commit, OutboxMessage, RunMark, RunStatus, Seq},
-    graph::{Branch, Goto, Output, Payload, Topology, UnknownTarget},
+    graph::{Output, UnknownTarget},
     state::{Changes, State},
 };
 
@@ -44,6 +43,12 @@ impl Sizes {
 pub(super) enum Outputs<S: State> {
     /// Of its only task.
     Lone(Output<S>),
+    Crowd(Vec<Output<S>>),
+}
+
+/// The same to be merged: what a lone task gave, where it lies.
+pub(super) enum Gave<'a, S: State> {
+    Lone(&'a mut Output<S>),
     Crowd(Vec<Output<S>>),
 }
 
@@ -82,7 +87,10 @@ impl<S: State> Driver<S> {
         self.record_outputs(&outputs)?;
         let spend = outputs.spend();
         // A panic leaves the state half merged: the run ends here, and the store still has the whole one.
-        let merged = self.merged(outputs);
+        let merged = match outputs {
+            Outputs::Lone(mut output) => self.merged(Gave::Lone(&mut output)),
+            Outputs::Crowd(outputs) => self.merged(Gave::Crowd(outputs)),
+        };
         // A conflict is found before anything is written: the state is still that of the checkpoint.
         if let (Ok(Err(Unmerged::Conflict(_) | Unmerged::Undeclared(..))), Some(held)) = (&merged, held) {
             self.hold(held).await;
@@ -126,16 +134,6 @@ impl<S: State> Driver<S> {
     pub(super) fn is_start(&self) -> bool {
         let start = self.shared.parts.topology.start();
         self.tasks.first().is_some_and(|task| task.node == start)
-    }
-
-    /// The tasks that follow from START.
-    pub(super) fn follow_start(&mut self) -> Result<(), Unmerged> {
-        let parts = Arc::clone(&self.shared.parts);
-        let mut departure = Departure::of(parts.topology.start());
-        self.route(&self.shared.state, &mut departure)?;
-        let now = self.end_time(&[]);
-        plan_lone(&parts.topology, &mut departure, &mut self.waiting, now, &mut self.tasks);
-        Ok(())
     }
 
     /// Tells the state after a step that has changed it.
@@ -334,7 +332,7 @@ impl<S: State> Driver<S> {
 
     pub(crate) fn mark(&self, status: RunStatus, error: Option<String>) -> RunMark {
         RunMark {
-            run: self.shared.run.run,
+            run: self.shared.run.run_id(),
             graph: self.shared.parts.topology.graph.clone(),
             status,
             error,
@@ -347,153 +345,6 @@ impl<S: State> Driver<S> {
         };
         self.settle().await?;
         handle.move_head(handle.commit(&self.shared.run.key, commit).await?);
-        Ok(())
-    }
-
-    /// The same as [`merge_and_plan`](Self::merge_and_plan) for one task, without its lists: most steps have one.
-    pub(super) fn merge_lone(&mut self, mut output: Output<S>, doing: &Cell<Doing>) -> Result<(), Unmerged> {
-        let Some(node) = self.tasks.first().map(|task| task.node) else {
-            return Ok(());
-        };
-        // A handler's ways on are followed instead of the failed node's, which has run all the same.
-        let by = output.by.unwrap_or(node);
-        self.cover(by, &output);
-        if let Some(field) = self.shared.parts.undeclared(by, &output.update) {
-            return Err(Unmerged::Undeclared(0, by, field));
-        }
-        let mut departure = std::mem::take(&mut self.departure);
-        let topology = &self.shared.parts.topology;
-        if output.by.is_some() {
-            self.waiting.rearm(topology, &std::iter::once(node));
-        }
-        departure.node = by;
-        let routes = &topology.exits(by).routes;
-        for targets in output.routes().filter_map(|route| routes.get(route)) {
-            departure.chosen.extend_from_slice(targets);
-        }
-        lead(topology, output.take_goto(), &mut departure)
-            .map_err(|target| Unmerged::Target(Leader::Task(0), target))?;
-        Arc::make_mut(&mut self.shared.state).apply(output.update, &mut self.changes);
-        doing.set(Doing::LeadingOn(0));
-        self.route(&self.shared.state, &mut departure)?;
-        let now = self.end_time(&[]);
-        let topology = &self.shared.parts.topology;
-        plan_lone(topology, &mut departure, &mut self.waiting, now, &mut self.tasks);
-        self.departure = departure;
-        Ok(())
-    }
-
-    pub(super) fn merge_and_plan(&mut self, outputs: Vec<Output<S>>, doing: &Cell<Doing>) -> Result<(), Unmerged> {
-        let parts = Arc::clone(&self.shared.parts);
-        let fields = S::fields(&parts.shape);
-        let crowd = outputs.len() > 1;
-        let now = self.end_time(&outputs);
-        let mut departures: Vec<Departure<Payload>> = Vec::with_capacity(outputs.len());
-        let mut updates = Vec::with_capacity(outputs.len());
-        for (at, (task, mut output)) in self.tasks.iter().zip(outputs).enumerate() {
-            let by = output.by.unwrap_or(task.node);
-            self.cover(by, &output);
-            if let Some(field) = parts.undeclared(by, &output.update) {
-                return Err(Unmerged::Undeclared(at, by, field));
-            }
-            let mut departure = Departure::of(by);
-            if output.by.is_some() {
-                self.waiting.rearm(&parts.topology, &std::iter::once(task.node));
-            }
-            let exits = parts.topology.exits(by);
-            for targets in output.routes().filter_map(|route| exits.routes.get(route)) {
-                departure.chosen.extend_from_slice(targets);
-            }
-            lead(&parts.topology, output.take_goto(), &mut departure)
-                .map_err(|target| Unmerged::Target(Leader::Task(at), target))?;
-            departure.cancelled = output.cancelled.is_some();
-            if crowd && exits.is_conditional() && !departure.cancelled {
-                // Routing sees the state at the step's start plus the task's own update, not its siblings'.
-                let mut own = S::clone(&self.shared.state);
-                doing.set(Doing::Merging(at));
-                own.apply(output.update.clone(), &mut Changes::default());
-                doing.set(Doing::LeadingOn(at));
-                self.route(&own, &mut departure)?;
-            }
-            departures.push(departure);
-            updates.push(output.update);
-        }
-        merge(
-            Arc::make_mut(&mut self.shared.state),
-            fields,
-            updates,
-            &mut self.changes,
-            |at| doing.set(Doing::Merging(at)),
-        )
-        .map_err(Unmerged::Conflict)?;
-        if let [departure] = departures.as_mut_slice()
-            && !departure.cancelled
-        {
-            doing.set(Doing::LeadingOn(0));
-            self.route(&self.shared.state, departure)?;
-        }
-        self.tasks = plan(&parts.topology, departures, &mut self.waiting, now);
-        Ok(())
-    }
-
-    /// Marks, for a test that asks, that a node has given its output.
-    fn cover(&self, node: usize, output: &Output<S>) {
-        if let Some(ways) = self
-            .shared
-            .run
-            .setting
-            .ways
-            .as_ref()
-            .filter(|_| output.cancelled.is_none())
-        {
-            ways.leave(node, output.routes());
-        }
-    }
-
-    /// Where branches and fan-outs lead from `state`.
-    pub(crate) fn route(&self, state: &S, departure: &mut Departure<Payload>) -> Result<(), Unmerged> {
-        let parts = &self.shared.parts;
-        let topology = &parts.topology;
-        let exits = topology.exits(departure.node);
-        let node = departure.node;
-        let unknown = |target| {
-            let at = self.tasks.iter().position(|task| task.node == node);
-            Unmerged::Target(at.map_or(Leader::Place(node), Leader::Task), target)
-        };
-        for at in &exits.branches {
-            match parts.branches.get(*at) {
-                Some(Branch::Routes(choose)) => {
-                    let table = topology.branches.get(*at);
-                    let route = choose(state);
-                    if let Some(ways) = &self.shared.run.setting.ways {
-                        ways.take(*at, route);
-                    }
-                    if let Some(targets) = table.and_then(|table| table.get(route)) {
-                        departure.chosen.extend_from_slice(targets);
-                    }
-                }
-                Some(Branch::Named(name)) => {
-                    let led = name(state).and_then(|gotos| lead(topology, gotos, departure));
-                    led.map_err(unknown)?;
-                }
-                None => {}
-            }
-        }
-        for at in &exits.fan_outs {
-            let (Some(fan_out), Some(worker)) = (parts.fan_outs.get(*at), topology.fan_outs.get(*at)) else {
-                continue;
-            };
-            let payloads = (fan_out.spread)(state);
-            if let Some(ways) = &self.shared.run.setting.ways {
-                ways.send(*at, payloads.len());
-            }
-            if payloads.is_empty() {
-                departure.idle.push(*worker);
-            }
-            departure
-                .sends
-                .extend(payloads.into_iter().map(|payload| (*worker, payload)));
-        }
         Ok(())
     }
 
@@ -537,20 +388,4 @@ impl<S: State> Driver<S> {
             },
         }
     }
-}
-
-/// Leads on to places by name.
-pub(super) fn lead(
-    topology: &Topology,
-    gotos: Vec<Goto>,
-    departure: &mut Departure<Payload>,
-) -> Result<(), UnknownTarget> {
-    for Goto { to, payload } in gotos {
-        let node = topology.find(&to).ok_or_else(|| UnknownTarget(to.into_owned()))?;
-        match payload {
-            None => departure.chosen.push(node),
-            Some(payload) => departure.sends.push((node, payload)),
-        }
-    }
-    Ok(())
 }

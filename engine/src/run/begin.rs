@@ -23,7 +23,6 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointSource, Commit, RecordKind, RunStatus, Seq, TaskRecord},
     dynamic::Compat,
     graph::Payload,
-    id::RunId,
     state::{Changes, State},
 };
 
@@ -67,23 +66,15 @@ impl<S: State> Opening<S> {
                 )
             }
         };
-        let run = self.fresh_run();
+        let run = self.options.run;
         let outbox = self.options.outbox.clone();
         let mut driver = self.driver(state, step, run, Journal::default());
         driver.sizes = sizes;
         driver.changes = changes;
         driver.origin = origin;
         driver.parent = parent;
-        driver.may_pause = true;
-        guarded(|| driver.follow_start())
-            .map_err(|panic| driver.panicked("leading on from `START`", None, panic))?
-            .map_err(|unmerged| driver.unmerged(&unmerged))?;
-        let status = if driver.tasks.is_empty() {
-            RunStatus::Done
-        } else {
-            RunStatus::Running
-        };
-        let mark = driver.mark(status, None);
+        driver.admitted()?;
+        let mark = driver.mark(driver.admission(), None);
         driver.save(CheckpointSource::Input, Some(mark), outbox).await?;
         Ok(driver)
     }
@@ -121,7 +112,7 @@ impl<S: State> Opening<S> {
                 )
             }
         };
-        let run = self.fresh_run();
+        let run = self.options.run;
         let outbox = self.options.outbox.clone();
         let mut driver = self.driver(state, step, run, Journal::default());
         (driver.sizes, driver.changes) = (sizes, changes);
@@ -177,12 +168,6 @@ impl<S: State> Opening<S> {
         })
     }
 
-    fn fresh_run(&self) -> RunId {
-        self.options
-            .run
-            .unwrap_or_else(|| RunId::from(self.graph.setting.clock.id()))
-    }
-
     /// The checkpoint to grow from, if it was named.
     fn parent(&self, found: &Checkpoint) -> Option<Seq> {
         self.options.at.map(|_| found.info.seq)
@@ -214,10 +199,7 @@ impl<S: State> Opening<S> {
         if self.options.at.is_some() && !in_place {
             return self.rerun(&found, state, (tasks, waiting)).await;
         }
-        let run = found
-            .run
-            .as_ref()
-            .map_or_else(|| RunId::from(self.graph.setting.clock.id()), |mark| mark.run);
+        let run = found.run.as_ref().map(|mark| mark.run);
         let command = self.options.command.take();
         let mut records = found.records;
         let (unnamed, laid_out) = recorded::unnamed(parts.compat, &records, &answers, command.as_ref());
@@ -263,7 +245,7 @@ impl<S: State> Opening<S> {
         state: S,
         next: (Vec<Seed<Payload>>, Waiting),
     ) -> Result<Opened<S>, RunError> {
-        let (run, command) = (self.fresh_run(), self.options.command.take());
+        let (run, command) = (self.options.run, self.options.command.take());
         let parts = Arc::clone(&self.graph.parts);
         let mut changes = Changes::default();
         let state = recorded::with_commands(parts.compat, state, found, &mut changes)?;

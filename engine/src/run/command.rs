@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    barrier::lead,
     driver::Driver,
     error::RunError,
+    follow::lead,
     frontier::{Frontier, StoredTask},
     guard::guarded,
     plan::{Departure, Seed},

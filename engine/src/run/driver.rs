@@ -203,7 +203,7 @@ impl<S: State> Driver<S> {
     }
 
     /// What a run has come to that has no tasks left.
-    pub(crate) fn end(self) -> Outcome<S> {
+    pub(crate) fn end(self: Box<Self>) -> Outcome<S> {
         let compat = self.shared.parts.compat;
         let topology = &self.shared.parts.topology;
         let names = |nodes: Vec<usize>| {
@@ -220,7 +220,10 @@ impl<S: State> Driver<S> {
             })
             .collect();
         self.bill_outer();
-        let state = owned(self.shared.state);
+        let Self { shared, .. } = *self;
+        let Shared { run, state, .. } = shared;
+        drop(run);
+        let state = owned(state);
         if waiting.is_empty() || compat == Compat::Recorded {
             Outcome::Done(state)
         } else {

@@ -68,7 +68,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Resume(crate::Answers::None),
-            options: Box::new(options),
+            options: Some(Box::new(options)),
         };
         super::open::edit(run, Sink::Nobody, update, as_node).await
     }
@@ -215,7 +215,7 @@ impl<S: State> Opening<S> {
             .options
             .run
             .unwrap_or_else(|| RunId::from(self.graph.setting.clock.id()));
-        let mut driver = self.driver(state, step, run, Journal::default());
+        let mut driver = self.driver(state, step, Some(run), Journal::default());
         (driver.sizes, driver.parent, driver.waiting, driver.origin) = (sizes, parent, waiting, origin);
         let before = (parts.compat == Compat::Recorded).then(|| driver.waiting.clone());
         driver.write_as(node, update)?;

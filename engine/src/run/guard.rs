@@ -4,7 +4,7 @@
 use std::{cell::Cell, panic::AssertUnwindSafe};
 
 use super::{
-    barrier::{Outputs, Unmerged},
+    barrier::{Gave, Unmerged},
     behind::StoreHandle,
     driver::Driver,
     error::{NodePanic, RunError},
@@ -32,11 +32,11 @@ pub(super) enum Doing {
 
 impl<S: State> Driver<S> {
     /// Merges what the tasks gave and follows their ways on. A panic leaves the state half merged: the run ends then.
-    pub(super) fn merged(&mut self, outputs: Outputs<S>) -> Result<Result<(), Unmerged>, RunError> {
+    pub(super) fn merged(&mut self, gave: Gave<'_, S>) -> Result<Result<(), Unmerged>, RunError> {
         let doing = Cell::new(Doing::Merging(0));
-        let merged = guarded(|| match outputs {
-            Outputs::Lone(output) => self.merge_lone(output, &doing),
-            Outputs::Crowd(outputs) => self.merge_and_plan(outputs, &doing),
+        let merged = guarded(|| match gave {
+            Gave::Lone(output) => self.merge_lone(output, &doing),
+            Gave::Crowd(outputs) => self.merge_and_plan(outputs, &doing),
         });
         merged.map_err(|panic| {
             let (at, doing) = match doing.get() {

@@ -94,7 +94,7 @@ impl<E: Send + 'static> Call<'_, E> {
         setting.clock = Arc::clone(&outer.setting.clock);
         setting.busy = Arc::clone(&outer.setting.busy);
         let options = Options {
-            run: Some(if accumulates { self.own_run() } else { outer.run }),
+            run: Some(if accumulates { self.own_run() } else { outer.run_id() }),
             cancel: ctx.task.cancel_token().cloned().map(Cancel),
             reader_gone: outer.reader_gone.clone(),
             provided: outer.provided.clone(),
@@ -118,7 +118,7 @@ impl<E: Send + 'static> Call<'_, E> {
             graph,
             key: self.thread(),
             beginning,
-            options: Box::new(options),
+            options: Some(Box::new(options)),
         }
     }
 
@@ -149,7 +149,7 @@ impl<E: Send + 'static> Call<'_, E> {
             "{}\u{1f}{at}\u{1f}{}\u{1f}{node}\u{1f}{}",
             outer.key, task.step, self.key
         );
-        let step = Uuid::new_v5(&outer.run.as_uuid(), step.as_bytes());
+        let step = Uuid::new_v5(&outer.run_id().as_uuid(), step.as_bytes());
         let own = Uuid::new_v5(&step, task.id().as_bytes());
         let (high, low) = (step.as_u64_pair().0, own.as_u64_pair().1);
         RunId::from(Uuid::from_u64_pair(high, low))

@@ -1,7 +1,7 @@
 //! What the tasks of the current step have left behind: answers, effects, outputs; and the questions they ask now.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -28,7 +28,7 @@ pub(crate) struct Journal {
 
 #[derive(Default)]
 struct Inner {
-    records: HashMap<(String, RecordKind, String), Arc<[u8]>>,
+    records: BTreeMap<(String, RecordKind, String), Arc<[u8]>>,
     asked: Vec<(String, Question)>,
     /// An answer that no question was named for, and that whoever asks first may take: of recorded profiles only.
     unnamed: Option<Value>,

@@ -20,10 +20,10 @@ use crate::{
 
 /// A run within its layers.
 pub(crate) async fn drive<S: State>(driver: Box<Driver<S>>) -> Result<RunEnd<S>, RunError> {
-    let layers = Arc::clone(&driver.shared.run.setting.layers);
-    if layers.is_empty() {
+    if driver.shared.run.setting.layers.is_empty() {
         return driver.drive().await;
     }
+    let layers = Arc::clone(&driver.shared.run.setting.layers);
     let (info, place) = (run_info(&driver.shared), place(&driver));
     Box::pin(whole(&layers, Scope::Run(&info), place, driver.drive())).await
 }
@@ -89,7 +89,7 @@ fn run_info<S: State>(shared: &Shared<S>) -> RunInfo {
     RunInfo {
         graph: shared.parts.topology.graph.clone(),
         thread: shared.run.key.clone(),
-        run: shared.run.run,
+        run: shared.run.run_id(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a run opens: takes its thread and loads what there is, before anything is written.
 
-use std::sync::{Arc, atomic::AtomicI64};
+use std::sync::{Arc, OnceLock, atomic::AtomicI64};
 
 use tokio::time::Instant;
 
@@ -51,11 +51,13 @@ impl<S: State> Opened<S> {
 }
 
 /// A run about to open as its options say.
-pub(crate) fn prepare<S: State>(mut run: Run<S>) -> (Box<Opening<S>>, Beginning<S>) {
-    let sender = run.options.events.take();
-    run.options.reader_gone = sender.as_ref().and_then(|sender| sender.reader_gone.clone());
-    let sink = Sink::of(sender);
-    prepare_with(run, sink)
+pub(super) fn prepare<S: State>(mut run: Run<S>) -> (Box<Opening<S>>, Beginning<S>) {
+    let mut sender = None;
+    if let Some(options) = &mut run.options {
+        sender = options.events.take();
+        options.reader_gone = sender.as_ref().and_then(|sender| sender.reader_gone.clone());
+    }
+    prepare_with(run, Sink::of(sender))
 }
 
 /// The same of a run whose events go to `sink`. In a box, as everything here that is large or rare: what the future of a
@@ -67,6 +69,7 @@ pub(crate) fn prepare_with<S: State>(run: Run<S>, sink: Sink<S>) -> (Box<Opening
         beginning,
         options,
     } = run;
+    let options = options.unwrap_or_default();
     (Box::new(Opening::of(graph, key, options, sink)), beginning)
 }
 
@@ -100,7 +103,7 @@ pub(super) async fn edit<S: State>(
     update: S::Update,
     as_node: AsNode,
 ) -> Result<Seq, RunError> {
-    let mut opening = Box::new(Opening::of(run.graph, run.key, run.options, sink));
+    let mut opening = Box::new(Opening::of(run.graph, run.key, run.options.unwrap_or_default(), sink));
     if opening.graph.store.is_none() {
         return Err(opening.no_checkpointer());
     }
@@ -322,11 +325,18 @@ impl<S: State> Opening<S> {
         })
     }
 
-    pub(super) fn driver(self: Box<Self>, state: S, step: i64, run: RunId, journal: Journal) -> Box<Driver<S>> {
+    pub(super) fn driver(self: Box<Self>, state: S, step: i64, run: Option<RunId>, journal: Journal) -> Box<Driver<S>> {
         self.driver_at(Arc::new(state), step, run, journal)
     }
 
-    pub(super) fn driver_at(self: Box<Self>, state: Arc<S>, step: i64, run: RunId, journal: Journal) -> Box<Driver<S>> {
+    /// A run without an id draws one when it is asked for.
+    pub(super) fn driver_at(
+        self: Box<Self>,
+        state: Arc<S>,
+        step: i64,
+        run: Option<RunId>,
+        journal: Journal,
+    ) -> Box<Driver<S>> {
         let Self {
             graph,
             key,
@@ -336,55 +346,93 @@ impl<S: State> Opening<S> {
             hold,
             handle,
         } = *self;
-        let breakpoints = (graph.parts.breakpoints).unless_said(options.stop_before, options.stop_after);
-        let context = Arc::new(RunContext {
+        let ground = Ground {
+            graph,
             key,
-            run,
-            outer: options.outer,
-            compat: graph.parts.compat,
-            setting: graph.setting,
-            cancel: options.cancel.map(|Cancel(token)| token),
-            drain: options.drain,
-            meter: Meter::of(options.budget),
-            reader_gone: options.reader_gone,
+            sink,
             deadline,
-            step_limit: options.step_limit,
-            recording: options.recording.unwrap_or(graph.recording),
-            replay: options.replay,
-            provided: options.provided,
-            store: handle,
-            journal,
-            flights: Flights::default(),
-            limit: options.concurrency.map(RunLimit::new),
-            held: options.held,
-            cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
-            step: AtomicI64::new(step),
-        });
-        Box::new(Driver {
-            _writes: Writes::of(&context),
-            waiting: Waiting::new(&graph.parts.topology),
-            shared: Shared::of(graph.parts, context, state, sink, step),
-            tasks: Vec::new(),
-            account: Account::default(),
-            budget: options.budget,
-            steps_left: options.step_limit,
-            step_limit: options.step_limit,
-            time_limit: options.time_limit,
-            sizes: Sizes::default(),
-            changes: Changes::default(),
-            departure: Departure::default(),
-            ended_at: None,
-            kept: Vec::new(),
-            origin: None,
-            parent: None,
-            late: Late::default(),
-            has_records: false,
-            straight: false,
-            breakpoints,
-            may_pause: false,
-            _hold: hold,
-        })
+            hold,
+            handle,
+        };
+        driver_of(ground, *options, state, step, run, journal)
     }
+}
+
+/// What a driver is made of, beside its state and what the run's options say.
+pub(super) struct Ground<S: State> {
+    pub(super) graph: Graph<S>,
+    pub(super) key: ThreadKey,
+    pub(super) sink: Sink<S>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) hold: Option<Hold>,
+    pub(super) handle: Option<StoreHandle>,
+}
+
+#[inline]
+pub(super) fn driver_of<S: State>(
+    ground: Ground<S>,
+    options: Options<S>,
+    state: Arc<S>,
+    step: i64,
+    run: Option<RunId>,
+    journal: Journal,
+) -> Box<Driver<S>> {
+    let Ground {
+        graph,
+        key,
+        sink,
+        deadline,
+        hold,
+        handle,
+    } = ground;
+    let breakpoints = (graph.parts.breakpoints).unless_said(options.stop_before, options.stop_after);
+    let context = Arc::new(RunContext {
+        key,
+        id: run.map(OnceLock::from).unwrap_or_default(),
+        outer: options.outer,
+        compat: graph.parts.compat,
+        setting: graph.setting,
+        cancel: options.cancel.map(|Cancel(token)| token),
+        drain: options.drain,
+        meter: Meter::of(options.budget),
+        reader_gone: options.reader_gone,
+        deadline,
+        step_limit: options.step_limit,
+        recording: options.recording.unwrap_or(graph.recording),
+        replay: options.replay,
+        provided: options.provided,
+        store: handle,
+        journal,
+        flights: Flights::default(),
+        limit: options.concurrency.map(RunLimit::new),
+        held: options.held,
+        cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
+        step: AtomicI64::new(step),
+    });
+    Box::new(Driver {
+        _writes: Writes::of(&context),
+        waiting: Waiting::new(&graph.parts.topology),
+        shared: Shared::of(graph.parts, context, state, sink, step),
+        tasks: Vec::new(),
+        account: Account::default(),
+        budget: options.budget,
+        steps_left: options.step_limit,
+        step_limit: options.step_limit,
+        time_limit: options.time_limit,
+        sizes: Sizes::default(),
+        changes: Changes::default(),
+        departure: Departure::default(),
+        ended_at: None,
+        kept: Vec::new(),
+        origin: None,
+        parent: None,
+        late: Late::default(),
+        has_records: false,
+        straight: false,
+        breakpoints,
+        may_pause: false,
+        _hold: hold,
+    })
 }
 
 pub(crate) fn decode<S: State>(shape: &S::Shape, checkpoint: &Checkpoint) -> Result<S, RunError> {

@@ -182,9 +182,9 @@ impl<S: State> Driver<S> {
     pub(super) fn next_id(&mut self) -> Uuid {
         let run = &self.shared.run;
         let named = if run.key.namespace.is_root() {
-            run.run.as_uuid()
+            run.run_id().as_uuid()
         } else {
-            Uuid::new_v5(&run.run.as_uuid(), run.key.namespace.as_str().as_bytes())
+            Uuid::new_v5(&run.run_id().as_uuid(), run.key.namespace.as_str().as_bytes())
         };
         let epoch = run.store.as_ref().map_or(0, |handle| handle.epoch.0);
         self.late.saves = self.late.saves.wrapping_add(1);

@@ -14,10 +14,11 @@ use futures_util::FutureExt;
 use tokio::task::coop::poll_proceed;
 
 use super::{
-    barrier::Outputs,
+    barrier::Gave,
     behind::Durability,
     driver::{Driver, Ran},
     error::{NodePanic, RunError},
+    guard::guarded,
     plan::Seed,
     recording::Recording,
     settle::close,
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     checkpoint::{CheckpointSource, RunStatus},
-    graph::{Output, OutputFuture, Payload},
+    graph::{Output, Payload, Running},
     node::{Context, LazyContext, NodeError, TaskContext},
     state::State,
 };
@@ -46,7 +47,7 @@ pub(super) enum Way<S: State> {
 
 /// A node of which the short way knows no more.
 pub(super) enum Begun<S: State> {
-    Waits(OutputFuture<S>),
+    Waits(Running<S>),
     Ended(Result<Output<S>, NodeError>),
 }
 
@@ -81,14 +82,17 @@ impl<S: State> Driver<S> {
             self.count_step();
             self.beat();
             self.note_arrivals();
-            let output = match self.poll_lone(cx) {
-                Ok(output) => output,
+            let mut running = match self.poll_lone(cx) {
+                Ok(running) => running,
                 Err(begun) => return Poll::Ready(Way::Begun(begun)),
+            };
+            let Some(output) = running.output() else {
+                return Poll::Ready(Way::Begun(Begun::Ended(running.take())));
             };
             self.beat();
             let spend = self.tasks.first().and_then(|task| self.spent_by(task));
             let spend = spend.unwrap_or(output.spend);
-            let merged = self.merged(Outputs::Lone(output));
+            let merged = self.merged(Gave::Lone(output));
             if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
                 return Poll::Ready(Way::Failed(error));
             }
@@ -110,35 +114,41 @@ impl<S: State> Driver<S> {
     }
 
     /// Enters the step's only node and polls it once.
-    fn poll_lone(&self, cx: &mut Poller<'_>) -> Result<Output<S>, Begun<S>> {
+    fn poll_lone(&self, cx: &mut Poller<'_>) -> Result<Running<S>, Begun<S>> {
         let shared = &self.shared;
         let spec_of = |task: &Seed<Payload>| shared.parts.nodes.get(task.node);
         let (Some(task), Some(spec)) = (self.tasks.first(), self.tasks.first().and_then(spec_of)) else {
             return Err(Begun::Ended(Err(NodeError::terminal("the step has no task"))));
         };
         let payload = task.send.as_ref().map(|(_, payload)| payload);
-        let mut waits = None;
+        let mut entered = None;
         // The node's own code runs here, also before its first await.
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let context = || Context {
                 task: lone_context(shared, task),
                 emitter: shared.emitter.clone(),
             };
-            let mut running = (spec.call)(&shared.state, payload, LazyContext(&context));
-            let polled = running.as_mut().poll(cx);
-            if polled.is_pending() {
-                waits = Some(running);
-            }
-            polled
+            let running = entered.insert((spec.call)(&shared.state, payload, LazyContext(&context)));
+            running.go_on(cx)
         }));
-        match (polled, waits) {
-            (Ok(Poll::Ready(Ok(output))), _) if output.leave.is_none() && !shared.run.journal.has_asked() => Ok(output),
-            (Ok(Poll::Ready(result)), _) => Err(Begun::Ended(result)),
+        match (polled, entered) {
+            (Ok(Poll::Ready(Ok(()))), Some(mut running)) => {
+                let leaves = running.output().is_none_or(|output| output.leave.is_some());
+                if leaves || shared.run.journal.has_asked() {
+                    return Err(Begun::Ended(running.take()));
+                }
+                Ok(running)
+            }
+            (Ok(Poll::Ready(Err(error))), _) => Err(Begun::Ended(Err(error))),
             (Ok(Poll::Pending), Some(running)) => Err(Begun::Waits(running)),
-            (Ok(Poll::Pending), None) => Err(Begun::Ended(Err(NodeError::terminal("the node was lost")))),
-            (Err(panic), _) => Err(Begun::Ended(Err(NodeError::terminal(NodePanic {
-                message: panic_message(panic.as_ref()),
-            })))),
+            (Ok(_), None) => Err(Begun::Ended(Err(NodeError::terminal("the node was lost")))),
+            (Err(panic), entered) => {
+                // What the node holds may panic once more as it goes; the first panic is what is told.
+                let _told_already = guarded(|| drop(entered));
+                Err(Begun::Ended(Err(NodeError::terminal(NodePanic {
+                    message: panic_message(panic.as_ref()),
+                }))))
+            }
         }
     }
 
@@ -190,7 +200,7 @@ fn lone_context<S: State>(shared: &Shared<S>, task: &Seed<Payload>) -> TaskConte
 async fn wait<S: State>(
     shared: &Shared<S>,
     ctx: &TaskContext,
-    running: OutputFuture<S>,
+    running: Running<S>,
 ) -> Result<Result<Output<S>, NodeError>, End<S>> {
     let result = tokio::select! {
         biased;

@@ -14,12 +14,18 @@ impl Changes {
     #[inline]
     pub fn touch(&mut self, field: usize, mark: impl FnOnce() -> Mark) {
         if self.fields.insert(field) {
-            if self.marks.len() <= field {
-                self.marks.resize_with(field + 1, Mark::default);
-            }
-            if let Some(slot) = self.marks.get_mut(field) {
-                *slot = mark();
-            }
+            self.keep(field, mark());
+        }
+    }
+
+    /// A field without a place for its mark is one that is written as a whole: most need none.
+    #[inline]
+    fn keep(&mut self, field: usize, mark: Mark) {
+        if !mark.is_whole() && self.marks.len() <= field {
+            self.marks.resize_with(field + 1, Mark::default);
+        }
+        if let Some(slot) = self.marks.get_mut(field) {
+            *slot = mark;
         }
     }
 
@@ -42,10 +48,7 @@ impl Changes {
         for field in later.fields.iter() {
             let mark = later.marks.get_mut(field).map(std::mem::take).unwrap_or_default();
             if self.fields.insert(field) {
-                self.marks.resize_with(self.marks.len().max(field + 1), Mark::default);
-                if let Some(slot) = self.marks.get_mut(field) {
-                    *slot = mark;
-                }
+                self.keep(field, mark);
             } else if let Some(slot) = self.marks.get_mut(field) {
                 slot.absorb(mark);
             }

@@ -148,6 +148,12 @@ impl Mark {
         }
     }
 
+    /// Whether nothing is remembered.
+    #[inline]
+    pub(super) const fn is_whole(&self) -> bool {
+        matches!(self.0, Remembered::Nothing)
+    }
+
     /// Makes it the mark of this step and a later one together.
     pub(super) fn absorb(&mut self, later: Self) {
         let whole = match (&mut self.0, later.0) {

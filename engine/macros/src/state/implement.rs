@@ -132,7 +132,7 @@ fn apply(item: &Item) -> TokenStream {
         let merge = merge(position, field, &quote!(value));
         let overwrite = field.overwrite().map(|overwrite| {
             quote! {
-                if let ::core::option::Option::Some(value) = update.#overwrite {
+                if let ::core::option::Option::Some(value) = update.#overwrite.take() {
                     changes.set(#position);
                     self.#name = value;
                 } else
@@ -140,13 +140,17 @@ fn apply(item: &Item) -> TokenStream {
         });
         quote! {
             #overwrite
-            if let ::core::option::Option::Some(value) = update.#name {
+            if let ::core::option::Option::Some(value) = update.#name.take() {
                 #merge
             }
         }
     });
     quote! {
-        fn apply(&mut self, update: Self::Update, changes: &mut ::stepgraph::Changes) {
+        fn apply(&mut self, mut update: Self::Update, changes: &mut ::stepgraph::Changes) {
+            self.take_in(&mut update, changes);
+        }
+
+        fn take_in(&mut self, update: &mut Self::Update, changes: &mut ::stepgraph::Changes) {
             #(#merges)*
         }
     }

@@ -235,7 +235,7 @@ impl<S: State> Walk<S> {
             let handle = StoreHandle::new(sealed, Epoch(0), Some(before.info.seq), Durability::Sync);
             opening.handle = Some(handle);
         }
-        let mut driver = opening.driver_at(state, after.info.step, run, Journal::default());
+        let mut driver = opening.driver_at(state, after.info.step, Some(run), Journal::default());
         driver.shared.recorded_at = before.map(|before| before.info.created_at);
         driver.shared.begins_at = before.map_or(Uuid::nil(), |before| before.info.id);
         driver
