@@ -1,12 +1,13 @@
 //! Where time and ids come from.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 use uuid::{Builder, Uuid};
 
@@ -24,9 +25,25 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        thread_local! {
+            // A day is looked up in the calendar once.
+            static TODAY: Cell<(u64, NaiveDate)> = const { Cell::new((0, NaiveDate::MIN)) };
+        }
+        let since = since_epoch();
+        let (day, second) = (since.as_secs() / DAY_SECONDS, since.as_secs() % DAY_SECONDS);
+        let (known, mut date) = TODAY.get();
+        if known != day {
+            let days = Days::new(day);
+            date = DateTime::UNIX_EPOCH
+                .date_naive()
+                .checked_add_days(days)
+                .unwrap_or_default();
+            TODAY.set((day, date));
+        }
+        let second = u32::try_from(second).unwrap_or_default();
+        let time = NaiveTime::from_num_seconds_from_midnight_opt(second, since.subsec_nanos());
+        date.and_time(time.unwrap_or_default()).and_utc()
     }
 
     fn id(&self) -> Uuid {
@@ -36,19 +53,26 @@ impl Clock for SystemClock {
         }
         let mut random = [0; 10];
         RANDOM.with_borrow_mut(|rng| rng.fill_bytes(&mut random));
-        let (milliseconds, count) = tick(self.now());
+        let (milliseconds, count) = tick(since_epoch());
         let [high, low, ..] = &mut random;
         [*high, *low] = count.to_be_bytes();
         Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
     }
 }
 
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// The millisecond, and a number of 12 bits that grows within it: later ids sort behind earlier ones, as RFC 9562
 /// (6.2, method 1) has it. When the numbers of a millisecond are used up, those of the next follow.
-fn tick(now: DateTime<Utc>) -> (u64, u16) {
+fn tick(now: Duration) -> (u64, u16) {
     static LAST: AtomicU64 = AtomicU64::new(0);
     const BITS: u32 = 12;
-    let milliseconds = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    let milliseconds = u64::try_from(now.as_millis()).unwrap_or_default();
     let next = |last: u64| (milliseconds << BITS).max(last + 1);
     let before = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
     let tick = next(before.unwrap_or_default());
@@ -72,6 +96,15 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn the_time_is_that_of_the_calendar() {
+        for _ in 0..2 {
+            let (before, now) = (since_epoch(), SystemClock.now());
+            let said = u64::try_from(now.timestamp_micros()).unwrap();
+            assert!((before.as_micros()..=since_epoch().as_micros()).contains(&u128::from(said)));
+        }
+    }
 
     #[test]
     fn ids_are_of_version_7_and_never_the_same() {

@@ -15,13 +15,20 @@ const PARTS: usize = 32;
 
 /// Values by thread. A thread with all its namespaces lies in one part.
 pub(crate) struct Table<T> {
-    parts: [Mutex<HashTable<Row<T>>>; PARTS],
+    parts: [Mutex<Rows<T>>; PARTS],
     hasher: DefaultHashBuilder,
+}
+
+struct Rows<T> {
+    table: HashTable<Row<T>>,
+    /// How many rows were ever put in.
+    count: u64,
 }
 
 /// A key is hashed once, and a part that grows hashes none again.
 struct Row<T> {
     hash: u64,
+    number: u64,
     key: ThreadKey,
     value: T,
 }
@@ -34,12 +41,24 @@ pub(crate) struct Place {
 }
 
 /// A part of a table, locked.
-pub(crate) struct Part<'a, T>(MutexGuard<'a, HashTable<Row<T>>>);
+pub(crate) struct Part<'a, T>(MutexGuard<'a, Rows<T>>);
+
+/// A row, found again without its key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowId {
+    place: Place,
+    number: u64,
+}
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
-            parts: std::array::from_fn(|_| Mutex::default()),
+            parts: std::array::from_fn(|_| {
+                Mutex::new(Rows {
+                    table: HashTable::new(),
+                    count: 0,
+                })
+            }),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -74,6 +93,11 @@ impl<T> Table<T> {
         Part(part.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The part that a row lies in.
+    pub(crate) fn lock_row(&self, id: RowId) -> Part<'_, T> {
+        self.lock(id.place)
+    }
+
     /// Every part, one after another.
     pub(crate) fn all(&self) -> impl Iterator<Item = Part<'_, T>> {
         let parts = self.parts.iter();
@@ -83,43 +107,57 @@ impl<T> Table<T> {
 
 impl<T> Part<'_, T> {
     pub(crate) fn get(&self, place: Place, key: &ThreadKey) -> Option<&T> {
-        self.0.find(place.hash, |row| row.key == *key).map(|row| &row.value)
-    }
-
-    pub(crate) fn get_mut(&mut self, place: Place, key: &ThreadKey) -> Option<&mut T> {
         self.0
-            .find_mut(place.hash, |row| row.key == *key)
-            .map(|row| &mut row.value)
+            .table
+            .find(place.hash, |row| row.key == *key)
+            .map(|row| &row.value)
     }
 
-    /// Puts a value where none is. Gives the one that lies there otherwise.
-    pub(crate) fn insert_new(&mut self, place: Place, key: &ThreadKey, value: impl FnOnce() -> T) -> Option<&mut T> {
-        match self.0.entry(place.hash, |row| row.key == *key, |row| row.hash) {
-            Found::Occupied(found) => Some(&mut found.into_mut().value),
+    /// Puts a value where none is. Gives the row, and the value that lies there otherwise.
+    pub(crate) fn insert_new(
+        &mut self,
+        place: Place,
+        key: &ThreadKey,
+        value: impl FnOnce() -> T,
+    ) -> (RowId, Option<&mut T>) {
+        let Rows { table, count } = &mut *self.0;
+        match table.entry(place.hash, |row| row.key == *key, |row| row.hash) {
+            Found::Occupied(found) => {
+                let row = found.into_mut();
+                let number = row.number;
+                (RowId { place, number }, Some(&mut row.value))
+            }
             Found::Vacant(room) => {
+                *count += 1;
+                let number = *count;
                 room.insert(Row {
                     hash: place.hash,
+                    number,
                     key: key.clone(),
                     value: value(),
                 });
-                None
+                (RowId { place, number }, None)
             }
         }
     }
 
-    pub(crate) fn remove(&mut self, place: Place, key: &ThreadKey) {
-        if let Ok(found) = self.0.find_entry(place.hash, |row| row.key == *key) {
+    /// Takes a row out, unless it is to stay.
+    pub(crate) fn remove_unless(&mut self, id: RowId, stays: impl FnOnce(&mut T) -> bool) {
+        let found = self.0.table.find_entry(id.place.hash, |row| row.number == id.number);
+        if let Ok(mut found) = found
+            && !stays(&mut found.get_mut().value)
+        {
             found.remove();
         }
     }
 
     /// Takes out what `goes` says.
     pub(crate) fn take(&mut self, goes: impl Fn(&ThreadKey) -> bool) -> Vec<T> {
-        let taken = self.0.extract_if(|row| goes(&row.key));
+        let taken = self.0.table.extract_if(|row| goes(&row.key));
         taken.map(|row| row.value).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ThreadKey, &T)> {
-        self.0.iter().map(|row| (&row.key, &row.value))
+        self.0.table.iter().map(|row| (&row.key, &row.value))
     }
 }

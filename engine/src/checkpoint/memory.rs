@@ -267,8 +267,8 @@ impl AtOnce for Memory {
         let own = {
             let mut part = self.threads.lock(place);
             let new = Arc::<Own>::default();
-            let known = part.insert_new(place, key, || Arc::clone(&new));
-            known.map(|known| Arc::clone(known)).unwrap_or(new)
+            let (_, known) = part.insert_new(place, key, || Arc::clone(&new));
+            known.map_or(new, |known| Arc::clone(known))
         };
         Ok((self.take(&own), own))
     }

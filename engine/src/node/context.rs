@@ -120,6 +120,7 @@ pub(crate) struct RunContext {
 
 impl RunContext {
     /// The run's name.
+    #[inline]
     pub(crate) fn run_id(&self) -> RunId {
         *self.id.get_or_init(|| RunId::from(self.setting.clock.id()))
     }

@@ -117,6 +117,7 @@ impl StoreHandle {
     }
 
     /// The thread itself, where a checkpoint may be written without waiting for anything.
+    #[inline]
     pub(super) fn at_once(&self) -> Option<&dyn Line> {
         self.line.as_deref().filter(|_| self.behind.is_none())
     }
@@ -129,12 +130,14 @@ impl StoreHandle {
         }
     }
 
+    #[inline]
     pub(crate) fn head(&self) -> Option<Seq> {
         Some(self.head.load(Ordering::Acquire))
             .filter(|head| *head > 0)
             .map(Seq)
     }
 
+    #[inline]
     pub(super) fn move_head(&self, head: Option<Seq>) {
         self.head.store(head.map_or(0, |Seq(seq)| seq), Ordering::Release);
     }
@@ -189,6 +192,7 @@ pub(super) fn unsaved(message: &str) -> RunError {
 
 impl RunContext {
     /// Whether its checkpoints are held back.
+    #[inline]
     pub(super) fn holds_back(&self) -> bool {
         self.store
             .as_ref()
@@ -238,6 +242,7 @@ pub(crate) struct Writes(Arc<RunContext>);
 
 impl Writes {
     /// `None` where everything is written at once.
+    #[inline]
     pub(super) fn of(run: &Arc<RunContext>) -> Option<Self> {
         let behind = run.store.as_ref().is_some_and(|handle| handle.behind.is_some());
         behind.then(|| Self(Arc::clone(run)))

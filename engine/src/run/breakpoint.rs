@@ -38,10 +38,17 @@ impl Nodes {
 
 impl Breakpoints {
     /// Those of a run: the graph's own where it does not say otherwise.
+    #[inline]
     pub(super) fn unless_said(&self, before: Option<Nodes>, after: Option<Nodes>) -> Self {
+        // Most graphs have none.
+        let or_own = |said: Option<Nodes>, own: &Nodes| match said {
+            None if own.0.is_empty() => Nodes::default(),
+            None => own.clone(),
+            Some(said) => said,
+        };
         Self {
-            before: before.unwrap_or_else(|| self.before.clone()),
-            after: after.unwrap_or_else(|| self.after.clone()),
+            before: or_own(before, &self.before),
+            after: or_own(after, &self.after),
         }
     }
 

@@ -285,6 +285,7 @@ impl Account {
     }
 
     /// Whether there is nothing to keep.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -305,6 +306,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
+    #[inline]
     pub(super) fn of(budget: Option<Budget>) -> Self {
         Self {
             budget: Mutex::new(budget),

@@ -6,7 +6,7 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use crate::{
     id::ThreadKey,
-    table::{Place, Table},
+    table::{RowId, Table},
 };
 
 /// What to do when a thread already has a run.
@@ -34,8 +34,7 @@ struct Line {
 /// A thread's turn; gives it on when dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    key: ThreadKey,
-    place: Place,
+    line: RowId,
     busy: Arc<Busy>,
     has: Has,
 }
@@ -54,19 +53,18 @@ impl Busy {
     /// The thread's turn, if nobody has it.
     pub(crate) fn hold_free(self: &Arc<Self>, key: &ThreadKey) -> Option<Hold> {
         let place = self.0.place(key);
-        let hold = |has| Hold {
-            key: key.clone(),
-            place,
+        let (line, has) = match self.0.lock(place).insert_new(place, key, Line::default) {
+            (row, None) => (row, Has::First),
+            (row, Some(line)) => {
+                let queue = line.queue.as_ref()?;
+                (row, Has::Turn(Arc::clone(queue).try_lock_owned().ok()?))
+            }
+        };
+        Some(Hold {
+            line,
             busy: Arc::clone(self),
             has,
-        };
-        match self.0.lock(place).insert_new(place, key, Line::default) {
-            None => Some(hold(Has::First)),
-            Some(line) => {
-                let turn = line.queue.as_ref().map(|queue| Arc::clone(queue).try_lock_owned());
-                turn?.ok().map(|turn| hold(Has::Turn(turn)))
-            }
-        }
+        })
     }
 
     pub(crate) async fn hold(self: &Arc<Self>, key: &ThreadKey, policy: OnBusy) -> Option<Hold> {
@@ -78,21 +76,19 @@ impl Busy {
 
     async fn wait(self: &Arc<Self>, key: &ThreadKey) -> Hold {
         let place = self.0.place(key);
+        let (line, queue) = match self.0.lock(place).insert_new(place, key, Line::default) {
+            (row, None) => (row, None),
+            (row, Some(line)) => (row, Some(line.join())),
+        };
         // Made before waiting, so that a dropped wait cleans up as well.
         let mut hold = Hold {
-            key: key.clone(),
-            place,
+            line,
             busy: Arc::clone(self),
-            has: Has::Place,
+            has: if queue.is_some() { Has::Place } else { Has::First },
         };
-        let queue = match self.0.lock(place).insert_new(place, key, Line::default) {
-            None => {
-                hold.has = Has::First;
-                return hold;
-            }
-            Some(line) => line.join(),
-        };
-        hold.has = Has::Turn(queue.lock_owned().await);
+        if let Some(queue) = queue {
+            hold.has = Has::Turn(queue.lock_owned().await);
+        }
         hold
     }
 }
@@ -111,17 +107,14 @@ impl Line {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut part = self.busy.0.lock(self.place);
-        let Some(line) = part.get_mut(self.place, &self.key) else {
-            return;
-        };
-        match std::mem::replace(&mut self.has, Has::Place) {
-            Has::First => drop(line.first.take()),
-            Has::Place => {}
-            Has::Turn(turn) => drop(turn),
-        }
-        if line.queue.as_ref().is_none_or(|queue| Arc::strong_count(queue) == 1) {
-            part.remove(self.place, &self.key);
-        }
+        let has = std::mem::replace(&mut self.has, Has::Place);
+        self.busy.0.lock_row(self.line).remove_unless(self.line, |line| {
+            match has {
+                Has::First => drop(line.first.take()),
+                Has::Place => {}
+                Has::Turn(turn) => drop(turn),
+            }
+            line.queue.as_ref().is_some_and(|queue| Arc::strong_count(queue) > 1)
+        });
     }
 }

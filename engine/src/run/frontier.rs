@@ -40,6 +40,7 @@ pub(crate) struct PlainFrontiers(OnceLock<Box<[Written]>>);
 type Written = OnceLock<Arc<[u8]>>;
 
 impl PlainFrontiers {
+    #[inline]
     fn slot(&self, topology: &Topology, node: Option<usize>) -> Option<&Written> {
         let nodes = topology.names().len();
         let slots = self.0.get_or_init(|| (0..=nodes).map(|_| OnceLock::new()).collect());

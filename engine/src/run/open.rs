@@ -413,7 +413,8 @@ pub(super) fn driver_of<S: State>(
         _writes: Writes::of(&context),
         waiting: Waiting::new(&graph.parts.topology),
         shared: Shared::of(graph.parts, context, state, sink, step),
-        tasks: Vec::new(),
+        // Most steps have one.
+        tasks: Vec::with_capacity(1),
         account: Account::default(),
         budget: options.budget,
         steps_left: options.step_limit,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Beginning, Journal, Options, Run,
-    behind::StoreHandle,
+    behind::{Durability, StoreHandle},
     driver::Driver,
     error::RunError,
     event::Sink,
@@ -17,6 +17,7 @@ use crate::{
     checkpoint::{CheckpointSource, RunStatus},
     dynamic::Compat,
     graph::Graph,
+    id::RunId,
     state::State,
 };
 
@@ -35,7 +36,8 @@ pub(super) fn begin<S: State>(run: Run<S>) -> Result<Begun<S>, RunError> {
     if run.options.is_some() || !is_plain(&run.graph) || !matches!(run.beginning, Beginning::Input(_)) {
         return Ok(not(run));
     }
-    let (mut hold, mut handle) = (None, None);
+    let (mut hold, mut handle, mut id) = (None, None, None);
+    let mut run = run;
     if let Some(store) = &run.graph.store {
         hold = store.at_once().and_then(|_| run.graph.setting.busy.hold_free(&run.key));
         let claimed = match store.at_once().filter(|_| hold.is_some()) {
@@ -46,8 +48,10 @@ pub(super) fn begin<S: State>(run: Run<S>) -> Result<Begun<S>, RunError> {
             drop(hold);
             return Ok(not(run));
         };
-        let durability = Options::<S>::default().durability;
-        handle = Some(StoreHandle::new(Arc::clone(store), epoch, None, durability).with_line(Some(line)));
+        // Its first checkpoint names it.
+        id = Some(RunId::from(run.graph.setting.clock.id()));
+        let store = run.graph.store.take();
+        handle = store.map(|store| StoreHandle::new(store, epoch, None, Durability::Sync).with_line(Some(line)));
     }
     let Run {
         graph, key, beginning, ..
@@ -73,7 +77,7 @@ pub(super) fn begin<S: State>(run: Run<S>) -> Result<Begun<S>, RunError> {
         hold,
         handle,
     };
-    let mut driver = driver_of(ground, Options::default(), Arc::new(state), 0, None, Journal::default());
+    let mut driver = driver_of(ground, Options::default(), Arc::new(state), 0, id, Journal::default());
     driver.admitted()?;
     if driver.shared.run.store.is_none() {
         driver.forget_step();

@@ -140,9 +140,11 @@ fn encoded(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), StateError>) -> Resul
 }
 
 /// The time as exact as stores keep it, so that tasks which are entered again see the same.
+#[inline]
 pub(super) fn to_microseconds(time: DateTime<Utc>) -> DateTime<Utc> {
-    let exact = time.nanosecond() / 1_000 * 1_000;
-    time.with_nanosecond(exact).unwrap_or(time)
+    let plain = time.naive_utc();
+    let exact = plain.with_nanosecond(plain.nanosecond() / 1_000 * 1_000);
+    exact.unwrap_or(plain).and_utc()
 }
 
 /// How a checkpoint is told, but for its number.

@@ -120,6 +120,7 @@ impl StoredJoin {
 }
 
 impl Waiting {
+    #[inline]
     pub(crate) fn new(topology: &Topology) -> Self {
         let nobody = |join: &Join| Progress {
             arrived: vec![false; join.sources.len()],
@@ -132,6 +133,7 @@ impl Waiting {
     }
 
     /// Whether nothing can be waiting: the graph has no joins, and no deferred node was triggered.
+    #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.joins.is_empty() && self.deferred.is_empty()
     }

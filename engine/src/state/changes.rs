@@ -39,6 +39,7 @@ impl Changes {
     }
 
     /// The mark of a field, for notes on what is about to be written.
+    #[inline]
     pub fn mark(&mut self, field: usize) -> Option<&mut Mark> {
         self.marks.get_mut(field)
     }
@@ -57,6 +58,7 @@ impl Changes {
     }
 
     /// The touched fields and their marks, lowest position first.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Mark)> + '_ {
         self.fields
             .iter()

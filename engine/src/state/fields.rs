@@ -101,6 +101,7 @@ impl FieldSet {
     }
 
     /// The fields, lowest position first.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         std::iter::once(self.first)
             .chain(self.rest.iter().copied())
