@@ -3,6 +3,8 @@
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) mod decode;
 pub(crate) mod names;
+#[cfg(feature = "sqlite")]
+pub(crate) mod parts;
 
 use stepgraph::{CheckpointError, ThreadKey, checkpoint::Seq};
 
@@ -43,6 +45,9 @@ pub(crate) fn no_checkpoint(key: &ThreadKey, seq: Seq) -> CheckpointError {
 pub(crate) const fn is_refusal(error: &CheckpointError) -> bool {
     matches!(
         error,
-        CheckpointError::Conflict { .. } | CheckpointError::Fenced { .. } | CheckpointError::NoCheckpoint { .. }
+        CheckpointError::Conflict { .. }
+            | CheckpointError::Fenced { .. }
+            | CheckpointError::NoCheckpoint { .. }
+            | CheckpointError::InUse { .. }
     )
 }

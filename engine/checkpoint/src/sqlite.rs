@@ -1,8 +1,11 @@
 //! Checkpoints in one SQLite file.
 
+mod barrier;
 mod failure;
+mod group;
 mod options;
 mod read;
+mod thin;
 mod write;
 mod writer;
 
@@ -15,13 +18,15 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions},
 };
 use stepgraph::{
-    CheckpointError, Checkpointer, Namespace, ThreadKey,
-    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability},
+    CheckpointError, Checkpointer, Namespace, TenantId, ThreadId, ThreadKey,
+    checkpoint::{
+        At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability, Tag, Thinning,
+    },
 };
 use uuid::Uuid;
 
 pub use self::options::SqliteOptions;
-use self::writer::Writer;
+use self::{barrier::Barrier, writer::Writer};
 use crate::Durability;
 
 /// Other parts of a program may keep tables and migrations of their own in the same file.
@@ -163,7 +168,7 @@ impl Checkpointer for Sqlite {
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
         let mut turn = self.writer.turn().await?;
         let epoch = write::claim(turn.connection(), key).await;
-        turn.end(epoch).await
+        turn.committed(epoch)
     }
 
     async fn commit(
@@ -173,6 +178,18 @@ impl Checkpointer for Sqlite {
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
+        let is_barrier = Barrier::is(&commit);
+        let commit = match commit {
+            Commit {
+                checkpoint: Some(new),
+                run,
+                ..
+            } if is_barrier => {
+                let barrier = Barrier::new(key, epoch, expected, new, run);
+                return self.writer.commit(barrier).await;
+            }
+            other => other,
+        };
         let mut turn = self.writer.turn().await?;
         let written = write::commit(turn.connection(), key, epoch, expected, commit).await;
         turn.close(written).await
@@ -218,5 +235,29 @@ impl Checkpointer for Sqlite {
         let mut turn = self.writer.turn().await?;
         let gone = write::acknowledge(turn.connection(), key, message).await;
         turn.end(gone).await
+    }
+    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
+        let mut turn = self.writer.turn().await?;
+        let tagged = thin::tag(turn.connection(), key, name, at).await;
+        turn.end(tagged).await
+    }
+
+    async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
+        thin::tags(&self.readers, key).await
+    }
+
+    async fn threads(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ThreadId>,
+        limit: u32,
+    ) -> Result<Vec<ThreadId>, CheckpointError> {
+        thin::threads(&self.readers, tenant, after, limit).await
+    }
+
+    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        let mut turn = self.writer.turn().await?;
+        let thinned = thin::thin(turn.connection(), key, thinning).await;
+        turn.end(thinned).await
     }
 }

@@ -19,17 +19,13 @@ async fn sqlite_holds_to_every_fact() {
 
     let folder = tempfile::tempdir().unwrap();
     let count = AtomicU32::new(0);
-    // Thinning comes to this store with its next layout of rows.
-    let thinning: Vec<_> = conformance::retention_names()
-        .map(|name| (name, "not thinned yet"))
-        .collect();
     let make = async || {
         let file = format!("{}.db", count.fetch_add(1, Ordering::Relaxed));
         // What waits for the disk and what does not differ only after a power loss, which no fact can ask for.
         let options = SqliteOptions::default().durability(Durability::Normal);
         Sqlite::open_with(folder.path().join(file), options).await.unwrap()
     };
-    let report = conformance::check_except(make, &thinning).await;
+    let report = conformance::check(make).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
 }

@@ -319,10 +319,10 @@ async fn a_file_of_a_later_release_is_refused() {
 #[tokio::test]
 async fn rows_that_make_no_sense_are_named_and_not_guessed() {
     let damages = [
-        "UPDATE checkpoints SET source = 'nonsense'",
-        "UPDATE checkpoints SET created_at = 9223372036854775807",
-        "UPDATE checkpoints SET id = x'00'",
-        "UPDATE checkpoints SET state_version = -1",
+        "UPDATE checkpoint_rows SET created_at = 9223372036854775807",
+        "UPDATE checkpoint_rows SET id = x'00'",
+        "UPDATE checkpoint_rows SET state_version = -1",
+        "UPDATE checkpoint_rows SET kind = 2, payload = x'ff000000'",
         "UPDATE checkpoint_records SET kind = 'nonsense'",
         "UPDATE checkpoint_threads SET status = 'nonsense'",
     ];
@@ -350,12 +350,13 @@ async fn deleting_leaves_no_row_of_the_thread_whatever_the_pool_says_of_foreign_
     let epoch = begun(&store, &key).await;
     store.commit(&key, epoch, Some(Seq(1)), everything(2)).await.unwrap();
     store.branch(&key, epoch, Seq(1), "retry").await.unwrap();
+    store.tag(&key, "kept", Some(Seq(1))).await.unwrap();
     let rows = "SELECT (SELECT count(*) FROM checkpoint_threads), (SELECT count(*) FROM checkpoints), \
                 (SELECT count(*) FROM checkpoint_records), (SELECT count(*) FROM checkpoint_branches), \
-                (SELECT count(*) FROM checkpoint_outbox)";
-    let before: (i64, i64, i64, i64, i64) = sqlx::query_as(rows).fetch_one(&pool).await.unwrap();
-    assert_eq!(before, (1, 2, 1, 2, 1));
+                (SELECT count(*) FROM checkpoint_outbox), (SELECT count(*) FROM checkpoint_tags)";
+    let before: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(rows).fetch_one(&pool).await.unwrap();
+    assert_eq!(before, (1, 2, 1, 2, 1, 1));
     store.delete(&key).await.unwrap();
-    let after: (i64, i64, i64, i64, i64) = sqlx::query_as(rows).fetch_one(&pool).await.unwrap();
-    assert_eq!(after, (0, 0, 0, 0, 0));
+    let after: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(rows).fetch_one(&pool).await.unwrap();
+    assert_eq!(after, (0, 0, 0, 0, 0, 0));
 }

@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stepgraph::{
-    Checkpointer, TenantId, ThreadId, ThreadKey,
+    CheckpointError, Checkpointer, TenantId, ThreadId, ThreadKey,
     checkpoint::{
-        At, CheckpointSource, Commit, NewCheckpoint, Page, Payload, RecordKind, RunMark, RunStatus, TaskRecord,
+        At, CheckpointSource, Commit, NewCheckpoint, Page, Payload, RecordKind, RunMark, RunStatus, Seq, TaskRecord,
     },
 };
 use stepgraph_checkpoint::{Sqlite, SqliteOptions};
@@ -54,7 +54,7 @@ fn delta(number: i64) -> NewCheckpoint {
 }
 
 #[tokio::test]
-async fn a_commit_takes_two_calls_and_a_read_two() {
+async fn a_commit_takes_one_call_and_a_read_one() {
     tracing::subscriber::set_global_default(Counter).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::default().readers_max(1);
@@ -77,7 +77,7 @@ async fn a_commit_takes_two_calls_and_a_read_two() {
         };
         let (written, count) = calls(store.commit(&key, epoch, head, commit)).await;
         head = written.unwrap();
-        assert_eq!(count, 2, "a commit of a checkpoint and a run");
+        assert_eq!(count, 1, "a commit of a checkpoint and a run");
     }
     let record = |task: &str| TaskRecord {
         task: task.to_owned(),
@@ -97,9 +97,54 @@ async fn a_commit_takes_two_calls_and_a_read_two() {
         let (found, count) = calls(store.get(&key, at)).await;
         let found = found.unwrap().unwrap();
         assert_eq!((found.parts.len(), found.records.len()), (100, 2));
-        assert_eq!(count, 2, "a chain of a hundred with its records");
+        assert_eq!(count, 1, "a chain of a hundred with its records");
     }
+    together(&store).await;
     assert_eq!(calls(store.list(&key, Page::default())).await.1, 1, "a history");
     assert_eq!(calls(store.unfinished("graph", 10)).await.1, 1, "the unfinished");
     assert_eq!(calls(store.delete(&key)).await.1, 2, "a deletion");
+}
+
+/// Commits that meet share a transaction: 64 of them, of which one is refused and the caller of another has gone.
+async fn together(store: &Sqlite) {
+    const THREADS: usize = 64;
+    let mut held = Vec::new();
+    for number in 0..THREADS {
+        let name = ThreadId::new(format!("t{number}")).unwrap();
+        let key = ThreadKey::new(TenantId::authenticated("acme").unwrap(), name);
+        let epoch = store.claim(&key).await.unwrap();
+        held.push((key, epoch));
+    }
+    // The first is claimed anew, so that its commit is fenced off.
+    store.claim(&held[0].0).await.unwrap();
+    let commit = || Commit {
+        checkpoint: Some(delta(0)),
+        ..Commit::default()
+    };
+    let (outcomes, count) = calls(async {
+        let mut gone = Box::pin(store.commit(&held[1].0, held[1].1, None, commit()));
+        let commits = held.iter().enumerate().filter(|(number, _)| *number != 1);
+        let mut rest = Box::pin(futures_util::future::join_all(
+            commits.map(|(_, (key, epoch))| store.commit(key, *epoch, None, commit())),
+        ));
+        // Both are begun: the one has the turn, the others wait. Then its caller goes away.
+        assert!(futures_util::poll!(&mut gone).is_pending());
+        assert!(futures_util::poll!(&mut rest).is_pending());
+        drop(gone);
+        rest.await
+    })
+    .await;
+
+    assert!(
+        matches!(outcomes[0], Err(CheckpointError::Fenced { .. })),
+        "{:?}",
+        outcomes[0]
+    );
+    for outcome in &outcomes[1..] {
+        assert_eq!(outcome.as_ref().unwrap(), &Some(Seq(1)));
+    }
+    assert!(count < THREADS / 2, "{count} calls for {THREADS} commits");
+    for (key, _) in &held[2..] {
+        assert_eq!(store.get(key, At::Head).await.unwrap().unwrap().info.seq, Seq(1));
+    }
 }

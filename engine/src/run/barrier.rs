@@ -35,7 +35,7 @@ impl Sizes {
 
     /// A new snapshot is due when reading the deltas costs as much as reading the snapshot.
     pub(super) const fn snapshot_due(self) -> bool {
-        self.snapshot == 0 || (self.deltas > self.snapshot && self.deltas > Self::DELTAS_MIN)
+        self.snapshot == 0 || (self.deltas > 2 * self.snapshot && self.deltas > Self::DELTAS_MIN)
     }
 }
 

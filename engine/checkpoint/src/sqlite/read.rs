@@ -1,13 +1,13 @@
 //! The statements that only look.
 
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 use stepgraph::{
     CheckpointError, Namespace, TenantId, ThreadId, ThreadKey,
     checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page},
 };
 
 use super::{about, failure};
-use crate::row::{decode::Columns, stored, stored_seq};
+use crate::row::{decode::Columns, parts, stored, stored_seq};
 
 macro_rules! facts {
     ($rest:literal) => {
@@ -21,76 +21,81 @@ macro_rules! facts {
     };
 }
 
-const AT_HEAD: &str = facts!("c.seq = t.head");
-const AT_SEQ: &str = facts!("c.seq = ?4");
-const AT_ID: &str = facts!("c.id = ?4 ORDER BY c.seq LIMIT 1");
 const NEWEST: &str = facts!("?4 IS NULL ORDER BY c.seq DESC LIMIT ?5");
 const BEFORE: &str = facts!("c.seq < ?4 ORDER BY c.seq DESC LIMIT ?5");
 
-/// The payloads from the checkpoint up to its nearest snapshot, by parents and so never through another branch; then
-/// the records.
-const PARTS_AND_RECORDS: &str = "
-WITH RECURSIVE
-    this (thread) AS (
-        SELECT number FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3
-    ),
-    line (thread, seq, parent, snapshot) AS (
-        SELECT c.thread, c.seq, c.parent, c.snapshot
-        FROM this JOIN checkpoints c ON c.thread = this.thread AND c.seq = ?4
-        UNION ALL
-        SELECT c.thread, c.seq, c.parent, c.snapshot
-        FROM line JOIN checkpoints c ON c.thread = line.thread AND c.seq = line.parent
-        WHERE line.snapshot = 0
-    )
-SELECT c.payload, c.seq, NULL, NULL, NULL
-FROM line CROSS JOIN checkpoints c ON c.thread = line.thread AND c.seq = line.seq
-UNION ALL
-SELECT r.body, NULL, r.task, r.kind, r.key
-FROM this CROSS JOIN checkpoint_records r ON r.thread = this.thread AND r.seq = ?4";
-
-/// Two queries in one read transaction, so that both see the same moment.
-pub(super) async fn get(pool: &SqlitePool, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
-    let mut moment = pool.begin().await.map_err(failure::on(key))?;
-    let facts = match at {
-        At::Head => about(AT_HEAD, key),
-        At::Seq(seq) => about(AT_SEQ, key).bind(stored(seq.0)),
-        At::Id(id) => about(AT_ID, key).bind(id),
+/// A checkpoint in one query, and so at one moment: first its facts, then the payloads from it up to its nearest snapshot,
+/// by parents and so never through another branch, then its records. The columns are those of `facts!`, and three more.
+macro_rules! whole {
+    ($place:literal) => {
+        concat!(
+            "WITH RECURSIVE this AS MATERIALIZED (SELECT number, head, run, graph, status, error FROM checkpoint_threads ",
+            "WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3), ",
+            "place (thread, seq) AS MATERIALIZED (",
+            $place,
+            "), line (thread, seq, parent, kind) AS (",
+            "SELECT c.thread, c.seq, c.parent, c.kind FROM place p JOIN checkpoint_rows c ON c.thread = p.thread AND c.seq = p.seq ",
+            "UNION ALL ",
+            "SELECT c.thread, c.seq, c.parent, c.kind ",
+            "FROM line JOIN checkpoint_rows c ON c.thread = line.thread AND c.seq = line.seq - line.parent ",
+            "WHERE line.kind = 0 AND line.parent > 0) ",
+            "SELECT c.seq, c.parent, c.id, c.step, c.source, c.run, c.frontier, c.fingerprint, c.state_version, c.created_at, ",
+            "t.run, t.graph, t.status, t.error, 0, NULL, NULL ",
+            "FROM this t CROSS JOIN place p JOIN checkpoints c ON c.thread = p.thread AND c.seq = p.seq ",
+            "UNION ALL ",
+            "SELECT line.seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, c.payload, c.kind ",
+            "FROM line CROSS JOIN checkpoint_rows c ON c.thread = line.thread AND c.seq = line.seq ",
+            "UNION ALL ",
+            "SELECT r.task, r.kind, r.key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, r.body, NULL ",
+            "FROM place p CROSS JOIN checkpoint_records r ON r.thread = p.thread AND r.seq = p.seq"
+        )
     };
-    let found = facts.fetch_optional(&mut *moment).await.map_err(failure::on(key))?;
-    let checkpoint = match found {
-        Some(row) => Some(whole(&mut moment, key, &row).await?),
-        None => None,
-    };
-    moment.rollback().await.map_err(failure::on(key))?;
-    Ok(checkpoint)
 }
 
-async fn whole(
-    connection: &mut SqliteConnection,
-    key: &ThreadKey,
-    facts: &SqliteRow,
-) -> Result<Checkpoint, CheckpointError> {
-    let facts = columns(key, facts);
-    let info = facts.info()?;
-    let query = about(PARTS_AND_RECORDS, key).bind(stored(info.seq.0));
-    let rows = query.fetch_all(connection).await.map_err(failure::on(key))?;
-    let (mut parts, mut records) = (Vec::new(), Vec::new());
+const WHOLE_AT_HEAD: &str = whole!("SELECT number, head FROM this WHERE head IS NOT NULL");
+const WHOLE_AT_SEQ: &str = whole!("SELECT number, ?4 FROM this");
+const WHOLE_AT_ID: &str = whole!(
+    "SELECT c.thread, c.seq FROM this t JOIN checkpoints c ON c.thread = t.number WHERE c.id = ?4 ORDER BY c.seq LIMIT 1"
+);
+
+/// Which of the three a row is.
+const TURN: usize = 14;
+const BODY: usize = 15;
+const KIND: usize = 16;
+
+pub(super) async fn get(pool: &SqlitePool, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
+    let query = match at {
+        At::Head => about(WHOLE_AT_HEAD, key),
+        At::Seq(seq) => about(WHOLE_AT_SEQ, key).bind(stored(seq.0)),
+        At::Id(id) => about(WHOLE_AT_ID, key).bind(id),
+    };
+    let rows = query.fetch_all(pool).await.map_err(failure::on(key))?;
+    let (mut facts, mut parts, mut records) = (None, Vec::new(), Vec::new());
     for row in &rows {
         let columns = columns(key, row);
-        match columns.get::<Option<i64>>(1)? {
-            Some(seq) => parts.push((seq, columns.bytes(0)?)),
-            None => records.push(columns.record(2, columns.bytes(0)?)?),
+        match columns.get::<i64>(TURN)? {
+            0 => facts = Some((columns.info()?, columns.run_mark(10)?)),
+            1 => parts.push((columns.get::<i64>(0)?, columns.get::<i64>(KIND)?, columns.bytes(BODY)?)),
+            _ => records.push(columns.record(0, columns.bytes(BODY)?)?),
         }
     }
+    let Some((info, run)) = facts else { return Ok(None) };
     // A parent is always older than its child.
-    parts.sort_unstable_by_key(|(seq, _)| *seq);
+    parts.sort_unstable_by_key(|(seq, _, _)| *seq);
+    let mut whole = Vec::with_capacity(parts.len());
+    for (_, kind, body) in parts {
+        match kind {
+            parts::KIND => whole.extend(parts::read(key, &body)?),
+            _ => whole.push(body),
+        }
+    }
     records.sort_unstable_by(|a, b| (&a.task, a.kind, &a.key).cmp(&(&b.task, b.kind, &b.key)));
-    Ok(Checkpoint {
+    Ok(Some(Checkpoint {
         info,
-        parts: parts.into_iter().map(|(_, body)| body).collect(),
+        parts: whole,
         records,
-        run: facts.run_mark(10)?,
-    })
+        run,
+    }))
 }
 
 fn columns<'r>(

@@ -7,24 +7,26 @@
 use sqlx::{Row, SqliteConnection};
 use stepgraph::{
     CheckpointError, ThreadKey,
-    checkpoint::{Commit, Epoch, NewCheckpoint, OutboxMessage, Payload, Seq, TaskRecord},
+    checkpoint::{Commit, Epoch, NewCheckpoint, OutboxMessage, Seq, TaskRecord},
 };
 use uuid::Uuid;
 
-use super::{
-    Statement, about, failure,
-    writer::{closing, opening},
-};
+use super::{Statement, about, barrier, failure, writer::opening};
 use crate::row::{names, no_checkpoint, stored, stored_seq};
 
 pub(super) async fn claim(connection: &mut SqliteConnection, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
-    const NEXT_EPOCH: &str = opening!("UPDATE checkpoint_epochs SET last = last + 1 RETURNING last");
-    const CLAIM: &str = "INSERT INTO checkpoint_threads (tenant, thread, namespace, epoch) VALUES (?1, ?2, ?3, ?4) \
-                         ON CONFLICT (tenant, thread, namespace) DO UPDATE SET epoch = excluded.epoch";
-    let row = sqlx::query(NEXT_EPOCH).fetch_one(&mut *connection).await;
-    let epoch: i64 = row.and_then(|row| row.try_get(0)).map_err(failure::on(key))?;
-    let claimed = about(CLAIM, key).bind(epoch).execute(connection).await;
-    claimed.map_err(failure::on(key))?;
+    // The number that is drawn is the newest epoch of all, so the row can read it back.
+    const CLAIM: &str = "BEGIN IMMEDIATE; UPDATE checkpoint_epochs SET last = last + 1; \
+                         INSERT INTO checkpoint_threads (tenant, thread, namespace, epoch) \
+                         SELECT ?1, ?2, ?3, last FROM checkpoint_epochs WHERE true \
+                         ON CONFLICT (tenant, thread, namespace) DO UPDATE SET epoch = excluded.epoch \
+                         RETURNING epoch; COMMIT";
+    let rows = about(CLAIM, key)
+        .fetch_all(connection)
+        .await
+        .map_err(failure::on(key))?;
+    let epoch = rows.first().map(|row| row.try_get::<i64, _>(0));
+    let epoch = epoch.transpose().map_err(failure::on(key))?.unwrap_or_default();
     Ok(Epoch(epoch.unsigned_abs()))
 }
 
@@ -52,7 +54,7 @@ pub(super) async fn commit(
         find(connection, key, held.thread, parent).await?;
     }
     let last = match commit.checkpoint {
-        Some(new) => checkpoint(&held, commit.parent.or(expected), new),
+        Some(new) => checkpoint(key, commit.parent.or(expected), &new),
         None => sqlx::query("COMMIT"),
     };
     let newest = held.head.map(|seq| stored_seq(key, seq)).transpose()?;
@@ -60,13 +62,13 @@ pub(super) async fn commit(
 }
 
 /// Refuses a checkpoint that the thread does not have.
-async fn find(
+pub(super) async fn find(
     connection: &mut SqliteConnection,
     key: &ThreadKey,
     thread: i64,
     seq: Seq,
 ) -> Result<(), CheckpointError> {
-    const LOOK: &str = "SELECT 1 FROM checkpoints WHERE thread = ?1 AND seq = ?2";
+    const LOOK: &str = "SELECT 1 FROM checkpoint_rows WHERE thread = ?1 AND seq = ?2";
     let look = sqlx::query(LOOK).bind(thread).bind(stored(seq.0));
     let found = look.fetch_optional(connection).await.map_err(failure::on(key))?;
     found.map(|_| ()).ok_or_else(|| no_checkpoint(key, seq))
@@ -76,7 +78,6 @@ async fn find(
 struct Held {
     thread: i64,
     head: Option<i64>,
-    run: Option<Uuid>,
 }
 
 macro_rules! if_held {
@@ -85,7 +86,7 @@ macro_rules! if_held {
             "UPDATE checkpoint_threads SET ",
             $set,
             " WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS ?5",
-            " RETURNING number, head, run"
+            " RETURNING number, head"
         )
     };
 }
@@ -100,7 +101,7 @@ async fn hold(
     commit: &Commit,
 ) -> Result<Option<Held>, CheckpointError> {
     const LOOK: &str = opening!(
-        "SELECT number, head, run FROM checkpoint_threads ",
+        "SELECT number, head FROM checkpoint_threads ",
         "WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 AND head IS ?5"
     );
     const ADVANCE: &str = if_held!("last = last + 1, head = last + 1");
@@ -128,14 +129,13 @@ async fn hold(
         Ok(Held {
             thread: row.try_get(0)?,
             head: row.try_get(1)?,
-            run: row.try_get(2)?,
         })
     });
     held.transpose().map_err(failure::on(key))
 }
 
 /// Why a thread was not as its writer expected.
-async fn refusal(
+pub(super) async fn refusal(
     connection: &mut SqliteConnection,
     key: &ThreadKey,
     epoch: Epoch,
@@ -158,26 +158,24 @@ async fn refusal(
     })
 }
 
+/// Whether a checkpoint has this name.
+pub(super) async fn is_named(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    seq: Seq,
+    id: Uuid,
+) -> Result<bool, CheckpointError> {
+    const NAMED: &str = "SELECT c.id = ?5 FROM checkpoint_threads t JOIN checkpoints c ON c.thread = t.number \
+                         WHERE t.tenant = ?1 AND t.thread = ?2 AND t.namespace = ?3 AND c.seq = ?4";
+    let query = about(NAMED, key).bind(stored(seq.0)).bind(id);
+    let row = query.fetch_optional(connection).await.map_err(failure::on(key))?;
+    row.map_or(Ok(false), |row| row.try_get(0).map_err(failure::on(key)))
+}
+
 /// The statement that writes a checkpoint as the new head, and commits.
-fn checkpoint(held: &Held, parent: Option<Seq>, new: NewCheckpoint) -> Statement {
-    const INSERT: &str = closing!(
-        "INSERT INTO checkpoints (thread, seq, parent, id, step, source, run, snapshot, fingerprint, state_version, ",
-        "created_at, frontier, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
-    );
-    sqlx::query(INSERT)
-        .bind(held.thread)
-        .bind(held.head)
-        .bind(parent.map(|seq| stored(seq.0)))
-        .bind(new.id)
-        .bind(new.step)
-        .bind(names::source(new.source))
-        .bind(held.run)
-        .bind(matches!(new.payload, Payload::Snapshot(_)))
-        .bind(new.fingerprint)
-        .bind(new.state_version)
-        .bind(new.created_at.timestamp_micros())
-        .bind(new.frontier)
-        .bind(new.payload.bytes().clone())
+fn checkpoint(key: &ThreadKey, parent: Option<Seq>, new: &NewCheckpoint) -> Statement {
+    let query = about(barrier::insertion(), key).bind(parent.map(|seq| stored(seq.0)));
+    barrier::with_checkpoint(query, new)
 }
 
 async fn write_record(
@@ -234,7 +232,7 @@ pub(super) async fn branch(
     );
     const MOVE: &str = "UPDATE checkpoint_threads SET head = ?5, branch = ?6 \
                         WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3 AND epoch = ?4 \
-                        AND EXISTS (SELECT 1 FROM checkpoints c WHERE c.thread = number AND c.seq = ?5) \
+                        AND EXISTS (SELECT 1 FROM checkpoint_rows c WHERE c.thread = number AND c.seq = ?5) \
                         RETURNING number";
     const NAME: &str = "INSERT INTO checkpoint_branches (thread, name, seq) VALUES (?1, ?2, ?3) \
                         ON CONFLICT (thread, name) DO UPDATE SET seq = excluded.seq";

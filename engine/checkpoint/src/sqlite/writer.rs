@@ -1,14 +1,13 @@
 //! The one way by which anything is written.
 //!
 //! SQLite has one writer at a time. Inside this process the turns stand in a fair queue, which is quicker and juster
-//! than its busy handler; that is left for other processes. Committing several waiting turns with one flush to the disk
-//! would be done here and nowhere else.
+//! than its busy handler; that is left for other processes. Commits that wait share a turn: see [`super::group`].
 
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use stepgraph::CheckpointError;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Statement, failure};
+use super::{Statement, failure, group::Waiting};
 use crate::row::is_refusal;
 
 /// Holds the connection for writing while nobody writes.
@@ -16,6 +15,7 @@ use crate::row::is_refusal;
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     idle: Mutex<Option<SqliteConnection>>,
+    waiting: Waiting,
 }
 
 impl Writer {
@@ -23,7 +23,12 @@ impl Writer {
         Self {
             options,
             idle: Mutex::new(Some(connection)),
+            waiting: Waiting::default(),
         }
+    }
+
+    pub(super) const fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// Waits for its turn. The first statement has to be one made with [`opening!`].
@@ -45,12 +50,6 @@ macro_rules! opening {
 }
 pub(super) use opening;
 
-/// The last statement of a transaction, joined with its `COMMIT` for the same reason.
-macro_rules! closing {
-    ($($sql:expr),+) => { concat!($($sql),+, "; COMMIT") };
-}
-pub(super) use closing;
-
 /// A turn at writing: one transaction.
 ///
 /// # Cancel safety
@@ -68,12 +67,32 @@ impl Turn<'_> {
         &mut self.connection
     }
 
+    /// Ends after work that has committed by itself.
+    pub(super) fn leave(self) {
+        let Self { mut idle, connection } = self;
+        *idle = Some(connection);
+    }
+
+    /// Takes another connection, which takes back whatever was not committed on this one.
+    pub(super) async fn reconnect(&mut self, writer: &Writer) -> Result<(), CheckpointError> {
+        self.connection = writer.options.connect().await.map_err(failure::anywhere)?;
+        Ok(())
+    }
+
+    /// Ends after work that has committed by itself, or has failed and left the connection in doubt.
+    pub(super) fn committed<T>(self, work: Result<T, CheckpointError>) -> Result<T, CheckpointError> {
+        if work.is_ok() {
+            self.leave();
+        }
+        work
+    }
+
     /// Makes the work last if it succeeded, and takes it back if it did not.
     pub(super) async fn end<T>(self, work: Result<T, CheckpointError>) -> Result<T, CheckpointError> {
         self.close(work.map(|value| (value, sqlx::query("COMMIT")))).await
     }
 
-    /// The same, by a last statement made with [`closing!`]. After a failure of the store itself nothing is known of
+    /// The same, by a last statement that commits. After a failure of the store itself nothing is known of
     /// the connection, so it is closed, which takes the work back too.
     pub(super) async fn close<T>(
         mut self,
