@@ -105,6 +105,7 @@ async fn a_commit_takes_one_call_and_a_read_one() {
     assert_eq!(calls(store.delete(&key)).await.1, 2, "a deletion");
 }
 
+#[expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 /// Commits that meet share a transaction: 64 of them, of which one is refused and the caller of another has gone.
 async fn together(store: &Sqlite) {
     const THREADS: usize = 64;
