@@ -69,7 +69,7 @@
 //! | something around every node: traces, times, a refusal | [`Layer`], [`Tracing`], [`Timing`] |
 //! | no more at once than something can bear | [`Run::concurrency`], [`Policy::concurrency`], [`Limiter`] |
 //! | to change a state or a graph that threads live on | [`State`] (`version`, `from`), [`GraphBuilder::renamed`], [`Versions`] |
-//! | to keep only the newest, and forget a tenant, where the store can (so far [`Memory`]) | [`checkpoint::thin`], [`Checkpointer::erase`] |
+//! | to keep only the newest, and forget a tenant, where the store can ([`Memory`], PostgreSQL, Redis) | [`checkpoint::thin`], [`Checkpointer::erase`] |
 //! | to see what a thread was at any checkpoint, and go on from there | [`Graph::state`], [`Graph::history`], [`Graph::select`], [`Graph::rerun_from`], [`Graph::fork`] |
 //! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
 //! | a drawing, or what a tool can read | [`Graph::mermaid`], [`Graph::dot`], [`Graph::ascii`], [`Graph::to_json`] |

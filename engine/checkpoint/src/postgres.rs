@@ -4,6 +4,7 @@ mod failure;
 mod options;
 mod read;
 mod text;
+mod thinning;
 mod write;
 
 use std::str::FromStr as _;
@@ -16,8 +17,10 @@ use sqlx::{
     query::Query,
 };
 use stepgraph::{
-    CheckpointError, Checkpointer, Namespace, ThreadKey,
-    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability},
+    CheckpointError, Checkpointer, Namespace, TenantId, ThreadId, ThreadKey,
+    checkpoint::{
+        At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq, StoreDurability, Tag, Thinning,
+    },
 };
 use uuid::Uuid;
 
@@ -254,5 +257,26 @@ impl Checkpointer for Postgres {
 
     async fn acknowledge(&self, key: &ThreadKey, message: Uuid) -> Result<(), CheckpointError> {
         steady!(self, connection => write::acknowledge(connection, key, message))
+    }
+
+    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
+        steady!(self, connection => thinning::tag(connection, key, name, at))
+    }
+
+    async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
+        steady!(self, connection => read::tags(connection, key))
+    }
+
+    async fn threads(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ThreadId>,
+        limit: u32,
+    ) -> Result<Vec<ThreadId>, CheckpointError> {
+        steady!(self, connection => read::threads(connection, tenant, after, limit))
+    }
+
+    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        steady!(self, connection => thinning::thin(connection, key, &thinning))
     }
 }

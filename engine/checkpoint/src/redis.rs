@@ -9,10 +9,10 @@ mod script;
 use async_trait::async_trait;
 use redis::{AsyncTypedCommands as _, Client, FromRedisValue, ScriptInvocation, Value, aio::ConnectionManager};
 use stepgraph::{
-    CheckpointError, Checkpointer, Namespace, ThreadKey,
+    CheckpointError, Checkpointer, InvalidId, Namespace, TenantId, ThreadId, ThreadKey,
     checkpoint::{
         At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Payload, RunMark, Seq,
-        StoreDurability,
+        StoreDurability, Tag, Thinning,
     },
 };
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use self::script::{about, about_none, root};
 use crate::row::{corrupt, names, no_checkpoint, unavailable};
 
 /// Of the layout of the keys. A server that holds a later one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Keeps checkpoints in Redis (6 or later): each commit is one script, which the server runs whole and alone, and one way to
 /// it and back. All calls share one connection, which is made again when it is lost; a call that was on it is made once more,
@@ -186,6 +186,10 @@ fn outcome(key: &ThreadKey, expected: Option<Seq>, said: &[String]) -> Result<Op
     match said.first().map(String::as_str) {
         Some("ok") => Ok(found),
         Some("fenced") => Err(CheckpointError::Fenced { key: key.clone() }),
+        Some("used") => Err(CheckpointError::InUse {
+            key: key.clone(),
+            seq: found.unwrap_or(Seq(0)),
+        }),
         Some("missing") => Err(no_checkpoint(key, found.unwrap_or(Seq(0)))),
         _ => Err(CheckpointError::Conflict {
             key: key.clone(),
@@ -356,6 +360,56 @@ impl Checkpointer for Redis {
         let mut call = about(&script::ACKNOWLEDGE, &self.prefix, key);
         let _: String = self.call(call.arg(message.as_bytes().as_slice())).await?;
         Ok(())
+    }
+
+    async fn tag(&self, key: &ThreadKey, name: &str, at: Option<Seq>) -> Result<(), CheckpointError> {
+        let mut call = about(&script::TAG, &self.prefix, key);
+        let said: Vec<String> = self.call(call.arg(name).arg(number(at))).await?;
+        outcome(key, None, &said).map(drop)
+    }
+
+    async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
+        let tags = self.full("tags", key);
+        let stored: Vec<(String, String)> = steady!(connection = self => redis::cmd("HGETALL")
+            .arg(&tags)
+            .query_async(&mut connection))?;
+        let tag = |(name, at): (String, String)| {
+            let seq = seq(key, &at)?.ok_or_else(|| corrupt(key, format!("a tag `{name}` without a checkpoint")))?;
+            Ok(Tag { name, seq })
+        };
+        let mut tags: Vec<Tag> = stored.into_iter().map(tag).collect::<Result<_, CheckpointError>>()?;
+        tags.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(tags)
+    }
+
+    async fn threads(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ThreadId>,
+        limit: u32,
+    ) -> Result<Vec<ThreadId>, CheckpointError> {
+        let threads = self.key("threads", tenant.as_str());
+        let after = after.map_or_else(|| "-".to_owned(), |after| format!("({}", after.as_str()));
+        let limit = limit.try_into().unwrap_or(isize::MAX);
+        let names = steady!(connection = self => connection.zrangebylex_limit(&threads, &after, "+", 0, limit))?;
+        let unreadable = |error: InvalidId| unavailable(error.to_string(), Some(Box::new(error)));
+        names
+            .into_iter()
+            .map(|name| ThreadId::new(name).map_err(unreadable))
+            .collect()
+    }
+
+    async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        let mut call = about(&script::THIN, &self.prefix, key);
+        call.arg(thinning.removed.len());
+        for seq in &thinning.removed {
+            call.arg(seq.0);
+        }
+        for (seq, parts) in &thinning.rebased {
+            call.arg(seq.0).arg(code::whole(parts));
+        }
+        let said: Vec<String> = self.call(&call).await?;
+        outcome(key, None, &said).map(drop)
     }
 }
 

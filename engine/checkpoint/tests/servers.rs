@@ -7,4 +7,5 @@ mod live {
     mod ground;
     mod postgres;
     mod redis;
+    mod thinning;
 }

@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, postgres::PgRow};
 use stepgraph::{
     CheckpointError, InvalidId, Namespace, TenantId, ThreadId, ThreadKey,
-    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page, RunMark},
+    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page, RunMark, Tag},
 };
 
 use super::{about, failure, text};
@@ -22,21 +22,23 @@ macro_rules! facts {
 macro_rules! whole {
     ($at:literal) => {
         concat!(
-            "WITH RECURSIVE this AS (SELECT t.number, t.run AS newest, t.graph, t.status, t.error, c.snapshot, c.payload, ",
+            "WITH RECURSIVE this AS (SELECT t.number, t.run AS newest, t.graph, t.status, t.error, c.snapshot, c.payload, c.parts, ",
             facts!(),
             " FROM checkpoint_threads t JOIN checkpoints c ON c.thread = t.number ",
             "WHERE t.tenant = $1 AND t.thread = $2 AND t.namespace = $3 AND ",
             $at,
-            "), line (number, seq, parent, snapshot, payload) AS (",
-            "SELECT number, seq, parent, snapshot, payload FROM this UNION ALL ",
-            "SELECT line.number, c.seq, c.parent, c.snapshot, c.payload FROM line CROSS JOIN LATERAL (",
+            "), line (number, seq, parent, snapshot, payload, parts) AS (",
+            "SELECT number, seq, parent, snapshot, payload, parts FROM this UNION ALL ",
+            "SELECT line.number, c.seq, c.parent, c.snapshot, c.payload, c.parts FROM line CROSS JOIN LATERAL (",
             "SELECT * FROM checkpoints p WHERE p.thread = line.number AND p.seq = line.parent LIMIT 1) c ",
             "WHERE NOT line.snapshot) ",
             "SELECT ",
             facts!(),
             ", c.newest, c.graph, c.status, c.error, NULL::BYTEA, NULL, NULL, NULL FROM this c UNION ALL ",
             "SELECT seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, payload, NULL, NULL, NULL ",
-            "FROM line UNION ALL ",
+            "FROM line WHERE parts IS NULL UNION ALL ",
+            "SELECT seq, p.place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, p.part, NULL, NULL, NULL ",
+            "FROM line CROSS JOIN LATERAL unnest(line.parts) WITH ORDINALITY AS p (part, place) UNION ALL ",
             "SELECT r.seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ",
             "r.body, r.task, r.kind, r.key ",
             "FROM this JOIN checkpoint_records r ON r.thread = this.number AND r.seq = this.seq"
@@ -44,6 +46,8 @@ macro_rules! whole {
     };
 }
 
+/// Of a part: which one it is of those that its row holds.
+const PLACE: usize = 1;
 const NEWEST_RUN: usize = 10;
 const BODY: usize = 14;
 const TASK: usize = 15;
@@ -76,7 +80,8 @@ pub(super) async fn get(
         if columns.get::<Option<&[u8]>>(BODY)?.is_none() {
             facts = Some((columns.info()?, columns.run_mark(NEWEST_RUN)?));
         } else if columns.get::<Option<&str>>(TASK)?.is_none() {
-            parts.push((columns.get::<i64>(0)?, columns.bytes(BODY)?));
+            let place = (columns.get::<i64>(0)?, columns.get::<Option<i64>>(PLACE)?);
+            parts.push((place, columns.bytes(BODY)?));
         } else {
             let mut record = columns.record(TASK, columns.bytes(BODY)?)?;
             record.task = text::read(record.task);
@@ -85,7 +90,7 @@ pub(super) async fn get(
         }
     }
     // A parent is always older than its child.
-    parts.sort_unstable_by_key(|(seq, _)| *seq);
+    parts.sort_unstable_by_key(|(place, _)| *place);
     records.sort_unstable_by(|a, b| (&a.task, a.kind, &a.key).cmp(&(&b.task, b.kind, &b.key)));
     Ok(facts.map(|(info, run)| Checkpoint {
         info,
@@ -152,6 +157,40 @@ pub(super) async fn inner(
     let rows = query.fetch_all(connection).await.map_err(failure::on(key))?;
     let namespace = |row| Ok(Namespace::from_stored(&text::read(columns(key, row).get(0)?)));
     rows.iter().map(namespace).collect()
+}
+
+pub(super) async fn tags(connection: &mut PgConnection, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
+    const TAGS: &str = "SELECT g.name, g.seq FROM checkpoint_threads t JOIN checkpoint_tags g ON g.thread = t.number \
+                        WHERE t.tenant = $1 AND t.thread = $2 AND t.namespace = $3 ORDER BY g.name";
+    let rows = about(TAGS, key).fetch_all(connection).await;
+    let tag = |row| {
+        let columns = columns(key, row);
+        Ok(Tag {
+            name: text::read(columns.get(0)?),
+            seq: stored_seq(key, columns.get(1)?)?,
+        })
+    };
+    rows.map_err(failure::on(key))?.iter().map(tag).collect()
+}
+
+pub(super) async fn threads(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    after: Option<&ThreadId>,
+    limit: u32,
+) -> Result<Vec<ThreadId>, CheckpointError> {
+    const THREADS: &str = "SELECT DISTINCT thread FROM checkpoint_threads \
+                           WHERE tenant = $1 AND thread > $2 ORDER BY thread LIMIT $3";
+    let query = sqlx::query_scalar(THREADS)
+        .bind(tenant.as_str())
+        .bind(after.map_or("", ThreadId::as_str))
+        .bind(i64::from(limit));
+    let names: Vec<String> = query.fetch_all(connection).await.map_err(failure::anywhere)?;
+    let unreadable = |error: InvalidId| unavailable(error.to_string(), Some(Box::new(error)));
+    names
+        .into_iter()
+        .map(|name| ThreadId::new(name).map_err(unreadable))
+        .collect()
 }
 
 pub(super) async fn unfinished(

@@ -17,7 +17,7 @@ use stepgraph::{
 use uuid::Uuid;
 
 use super::{Attempt, Statement, about, failure, text};
-use crate::row::{names, no_checkpoint, stored, stored_seq};
+use crate::row::{names, no_checkpoint, stored, stored_seq, unavailable};
 
 /// The epoch is drawn while the thread's row is locked, so that the later claim gets the higher number. It waits for the
 /// disk even where commits do not: a number that a crash of the server takes back would be given to a second owner.
@@ -81,7 +81,9 @@ macro_rules! mark {
     };
 }
 
-/// The run's columns keep their values where $6 is null; an index that they stand in is then left alone.
+/// The run's columns keep their values where $6 is null; an index that they stand in is then left alone. A parent that is
+/// named must be there: where the row was waited for, `s` and `c` are as they were before, `t` is not, and only while nothing
+/// was thinned meanwhile do they agree.
 macro_rules! advance {
     () => {
         concat!(
@@ -89,7 +91,8 @@ macro_rules! advance {
             "run = coalesce($6, t.run), graph = coalesce($7, t.graph), status = coalesce($8, t.status), ",
             "error = CASE WHEN $6::UUID IS NULL THEN t.error ELSE $9 END WHERE ",
             as_expected!(),
-            " AND ($10::BIGINT IS NULL OR EXISTS (SELECT FROM checkpoints c WHERE c.thread = t.number AND c.seq = $10)) ",
+            " AND ($10::BIGINT IS NULL OR EXISTS (SELECT FROM checkpoint_threads s JOIN checkpoints c ON c.thread = s.number ",
+            "WHERE s.number = t.number AND s.thinnings = t.thinnings AND c.seq = $10)) ",
             "RETURNING t.number, t.head, t.run), ",
             "new AS (INSERT INTO checkpoints (thread, seq, run, parent, id, step, source, snapshot, fingerprint, ",
             "state_version, created_at, frontier, payload) ",
@@ -151,16 +154,45 @@ const ADVANCE_MORE: &str = concat!(
     give_head!()
 );
 
+/// How often a commit is made that was refused only because the thread was thinned while it waited.
+const THINNED_MEANWHILE_MAX: u32 = 4;
+
 pub(super) async fn commit(
     connection: &mut PgConnection,
     fence: Fence<'_>,
     commit: &Commit,
     attempt: Attempt,
 ) -> Result<Option<Seq>, CheckpointError> {
+    for _ in 1..THINNED_MEANWHILE_MAX {
+        match once(connection, fence, commit, attempt).await? {
+            Outcome::Written(head) => return Ok(head),
+            Outcome::ThinnedMeanwhile => {}
+        }
+    }
+    match once(connection, fence, commit, attempt).await? {
+        Outcome::Written(head) => Ok(head),
+        Outcome::ThinnedMeanwhile => {
+            let message = format!("thread {} is thinned again and again; try later", fence.key);
+            Err(unavailable(message, None))
+        }
+    }
+}
+
+enum Outcome {
+    Written(Option<Seq>),
+    ThinnedMeanwhile,
+}
+
+async fn once(
+    connection: &mut PgConnection,
+    fence: Fence<'_>,
+    commit: &Commit,
+    attempt: Attempt,
+) -> Result<Outcome, CheckpointError> {
     let Fence { key, epoch, expected } = fence;
     // Records need a checkpoint to hang on; why the commit is refused without one is found below.
     let hangs = expected.is_some() || commit.records.is_empty();
-    if hangs {
+    if hangs && parent_of_nothing_is_there(connection, key, commit).await? {
         let more = !commit.records.is_empty() || !commit.outbox.is_empty();
         let sql = match (&commit.checkpoint, &commit.run, more) {
             (None, None, false) => LOOK,
@@ -182,7 +214,8 @@ pub(super) async fn commit(
         let rows = query.fetch_all(&mut *connection).await.map_err(failure::on(key))?;
         if !rows.is_empty() {
             let head: Option<i64> = first(key, &rows)?;
-            return head.map(|seq| stored_seq(key, seq)).transpose();
+            let head = head.map(|seq| stored_seq(key, seq)).transpose()?;
+            return Ok(Outcome::Written(head));
         }
     }
     refusal(connection, fence, commit, attempt).await
@@ -248,18 +281,40 @@ fn with_messages<'q>(query: Statement<'q>, outbox: &'q [OutboxMessage]) -> State
     query.bind(ids).bind(topics).bind(bodies)
 }
 
+/// The parent of a new checkpoint is looked for where that is written. Without one nothing can stand on it, but it is to be
+/// there all the same.
+async fn parent_of_nothing_is_there(
+    connection: &mut PgConnection,
+    key: &ThreadKey,
+    commit: &Commit,
+) -> Result<bool, CheckpointError> {
+    const THERE: &str = "SELECT c.seq FROM checkpoint_threads t JOIN checkpoints c ON c.thread = t.number \
+                         WHERE t.tenant = $1 AND t.thread = $2 AND t.namespace = $3 AND c.seq = $4";
+    let Some(parent) = commit.parent.filter(|_| commit.checkpoint.is_none()) else {
+        return Ok(true);
+    };
+    let query = about(THERE, key).bind(stored(parent.0));
+    let rows = query.fetch_all(connection).await.map_err(failure::on(key))?;
+    Ok(!rows.is_empty())
+}
+
 /// Why a thread was not as its writer expected: or, on a second attempt, that the first has written everything after all.
 async fn refusal(
     connection: &mut PgConnection,
     fence: Fence<'_>,
     commit: &Commit,
     attempt: Attempt,
-) -> Result<Option<Seq>, CheckpointError> {
-    const STANDING: &str = "SELECT t.head, c.id FROM checkpoint_threads t \
+) -> Result<Outcome, CheckpointError> {
+    const STANDING: &str = "SELECT t.head, c.id, \
+                            EXISTS (SELECT FROM checkpoints p WHERE p.thread = t.number AND p.seq = $5) FROM checkpoint_threads t \
                             LEFT JOIN checkpoints c ON c.thread = t.number AND c.seq = t.head \
                             WHERE t.tenant = $1 AND t.thread = $2 AND t.namespace = $3 AND t.epoch = $4";
     let Fence { key, epoch, expected } = fence;
-    let rows = about(STANDING, key).bind(stored(epoch.0)).fetch_all(connection).await;
+    let rows = about(STANDING, key)
+        .bind(stored(epoch.0))
+        .bind(commit.parent.map(|seq| stored(seq.0)))
+        .fetch_all(connection)
+        .await;
     let rows = rows.map_err(failure::on(key))?;
     let Some(row) = rows.first() else {
         return Err(CheckpointError::Fenced { key: key.clone() });
@@ -269,7 +324,12 @@ async fn refusal(
     let found = head.map(|head| stored_seq(key, head)).transpose()?;
     let own = commit.checkpoint.as_ref().map(|new| new.id);
     if attempt == Attempt::Second && own.is_some() && own == id && found != expected {
-        return Ok(found);
+        return Ok(Outcome::Written(found));
+    }
+    let parent_is_there: bool = sqlx::Row::try_get(row, 2).map_err(failure::on(key))?;
+    let hangs = expected.is_some() || commit.records.is_empty();
+    if found == expected && parent_is_there && hangs {
+        return Ok(Outcome::ThinnedMeanwhile);
     }
     Err(match commit.parent {
         _ if found != expected => CheckpointError::Conflict {
@@ -295,26 +355,23 @@ pub(super) async fn branch(
     from: Seq,
     name: &str,
 ) -> Result<(), CheckpointError> {
-    const HOLD: &str = "SELECT t.number, EXISTS (SELECT FROM checkpoints c WHERE c.thread = t.number AND c.seq = $5) \
-                        FROM checkpoint_threads t \
+    const HOLD: &str = "SELECT t.number FROM checkpoint_threads t \
                         WHERE t.tenant = $1 AND t.thread = $2 AND t.namespace = $3 AND t.epoch = $4 FOR NO KEY UPDATE";
     const LEAVE: &str = "INSERT INTO checkpoint_branches (thread, name, seq) \
                          SELECT number, branch, head FROM checkpoint_threads WHERE number = $1 AND head IS NOT NULL \
                          ON CONFLICT (thread, name) DO UPDATE SET seq = excluded.seq";
-    const NAME: &str = "INSERT INTO checkpoint_branches (thread, name, seq) VALUES ($1, $2, $3) \
+    const NAME: &str = "INSERT INTO checkpoint_branches (thread, name, seq) \
+                        SELECT c.thread, $2, c.seq FROM checkpoints c WHERE c.thread = $1 AND c.seq = $3 \
                         ON CONFLICT (thread, name) DO UPDATE SET seq = excluded.seq";
     const MOVE: &str = "UPDATE checkpoint_threads SET head = $3, branch = $2 WHERE number = $1";
     let failed = failure::on(key);
     let mut turn = connection.begin().await.map_err(&failed)?;
-    let hold = about(HOLD, key).bind(stored(epoch.0)).bind(stored(from.0));
+    let hold = about(HOLD, key).bind(stored(epoch.0));
     let rows = hold.fetch_all(&mut *turn).await.map_err(&failed)?;
     let Some(row) = rows.first() else {
         return Err(CheckpointError::Fenced { key: key.clone() });
     };
     let thread: i64 = sqlx::Row::try_get(row, 0).map_err(&failed)?;
-    if !sqlx::Row::try_get::<bool, _>(row, 1).map_err(&failed)? {
-        return Err(no_checkpoint(key, from));
-    }
     sqlx::query(LEAVE)
         .bind(thread)
         .execute(&mut *turn)
@@ -325,7 +382,10 @@ pub(super) async fn branch(
             .bind(thread)
             .bind(text::written(name))
             .bind(stored(from.0));
-        query.execute(&mut *turn).await.map_err(&failed)?;
+        let done = query.execute(&mut *turn).await.map_err(&failed)?;
+        if done.rows_affected() == 0 {
+            return Err(no_checkpoint(key, from));
+        }
     }
     turn.commit().await.map_err(failed)
 }

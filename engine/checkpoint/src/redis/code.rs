@@ -121,6 +121,19 @@ pub(super) fn record_of_name(key: &ThreadKey, name: &[u8], body: &[u8]) -> Resul
     })
 }
 
+/// The payload of a checkpoint that stands on none: how long its parts are, then the parts.
+pub(super) fn whole(parts: &[Arc<[u8]>]) -> Vec<u8> {
+    let mut payload = b"W\n".to_vec();
+    for part in parts {
+        payload.extend(format!("{},", part.len()).into_bytes());
+    }
+    payload.push(b'\n');
+    for part in parts {
+        payload.extend_from_slice(part);
+    }
+    payload
+}
+
 /// The id and the full name of a thread, as this store itself has written them: the tenant was authenticated then.
 pub(super) fn id_and_thread(member: &[u8]) -> Result<(Uuid, ThreadKey), CheckpointError> {
     let unreadable = || unavailable("a list of the store names no thread; restore a backup".to_owned(), None);

@@ -23,6 +23,8 @@ scripts! {
     DELETE = "scripts/delete.lua",
     GET = "scripts/get.lua",
     OUTBOX = "scripts/outbox.lua",
+    TAG = "scripts/tag.lua",
+    THIN = "scripts/thin.lua",
     VERSION = "scripts/version.lua",
 }
 

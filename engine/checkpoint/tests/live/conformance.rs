@@ -4,13 +4,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use stepgraph_checkpoint::{Durability, Postgres, PostgresOptions, Redis, RedisOptions, conformance};
 
-/// Thinning comes to these stores with their next layout of rows.
-fn thinning() -> Vec<(&'static str, &'static str)> {
-    conformance::retention_names()
-        .map(|name| (name, "not thinned yet"))
-        .collect()
-}
-
 #[tokio::test]
 async fn postgres_holds_to_every_fact() {
     let url = stepgraph_live::Postgres::shared().unwrap().database().await.unwrap();
@@ -22,7 +15,7 @@ async fn postgres_holds_to_every_fact() {
             .schema(format!("fact{}", count.fetch_add(1, Ordering::Relaxed)));
         Postgres::open_with(&url, options).await.unwrap()
     };
-    let report = conformance::check_except(make, &thinning()).await;
+    let report = conformance::check(make).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
 }
@@ -36,7 +29,7 @@ async fn redis_holds_to_every_fact() {
         let options = RedisOptions::default().prefix(prefix);
         Redis::open_with(&url, &options).await.unwrap()
     };
-    let report = conformance::check_except(make, &thinning()).await;
+    let report = conformance::check(make).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
 }

@@ -10,7 +10,7 @@ for _, namespace in ipairs(redis.call('ZRANGE', inside, 0, -1)) do
         local length = tonumber(string.sub(waiting[at + 1], 1, comma - 1))
         redis.call('ZREM', topic(string.sub(waiting[at + 1], comma + 1, comma + length)), waiting[at] .. of)
     end
-    for _, kind in ipairs({'thread', 'infos', 'payloads', 'ids', 'branches', 'outbox'}) do
+    for _, kind in ipairs({'thread', 'infos', 'payloads', 'ids', 'branches', 'tags', 'outbox'}) do
         redis.call('DEL', P .. kind .. ':' .. of)
     end
 end

@@ -10,6 +10,19 @@ while true do
     local stored = redis.call('HGET', payloads, next)
     if not stored then return {'corrupt', next} end
     local line = string.find(stored, '\n', 1, true)
+    if string.sub(stored, 1, 1) == 'W' then
+        local list = string.find(stored, '\n', line + 1, true)
+        local to = #stored
+        local lengths = {}
+        for length in string.gmatch(string.sub(stored, line + 1, list - 1), '%d+') do
+            lengths[#lengths + 1] = tonumber(length)
+        end
+        for at = #lengths, 1, -1 do
+            parts[#parts + 1] = string.sub(stored, to - lengths[at] + 1, to)
+            to = to - lengths[at]
+        end
+        break
+    end
     parts[#parts + 1] = string.sub(stored, line + 1)
     next = string.sub(stored, 2, line - 1)
     if string.sub(stored, 1, 1) == 'S' or next == '' then break end

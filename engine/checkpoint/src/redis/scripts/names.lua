@@ -4,9 +4,11 @@ local P, T, N = ARGV[1], ARGV[2], ARGV[3]
 local full = T .. '/' .. N
 local thread = P .. 'thread:' .. full       -- hash: epoch, last, head, branch, run, graph, status, error
 local infos = P .. 'infos:' .. full         -- sorted set by number: seq,parent,length of run,run and info
-local payloads = P .. 'payloads:' .. full   -- hash by number: S or D, parent, line feed, bytes
+local payloads = P .. 'payloads:' .. full   -- hash by number: S or D, parent, line feed, bytes; or W, line feed, and for each
+                                            -- part from the oldest its length and a comma, then a line feed and all of them
 local ids = P .. 'ids:' .. full             -- hash by id: number
 local branches = P .. 'branches:' .. full   -- hash by name: number
+local tags = P .. 'tags:' .. full           -- hash by name: number
 local outbox = P .. 'outbox:' .. full       -- hash by id: length of topic, comma, topic and body
 local function records(seq, of) return P .. 'records:' .. seq .. ':' .. (of or full) end -- hash by kind, length of task, task and key
 local inside = P .. 'inside:' .. T          -- sorted set: the thread's namespaces

@@ -1,0 +1,50 @@
+-- 4 how many checkpoints go, then their numbers; for each that is rebased its number and its payload.
+local count = tonumber(ARGV[4])
+local goes, rebased, oldest = {}, {}, nil
+for at = 5, 4 + count do
+    goes[ARGV[at]] = true
+    if not oldest or tonumber(ARGV[at]) < oldest then oldest = tonumber(ARGV[at]) end
+end
+for at = 5 + count, #ARGV, 2 do rebased[ARGV[at]] = ARGV[at + 1] end
+
+-- The branch that the thread is on may stand among the others too, where it was left once.
+local now = redis.call('HMGET', thread, 'head', 'branch')
+if now[1] and goes[now[1]] then return {'used', now[1]} end
+for _, kind in ipairs({branches, tags}) do
+    local named = redis.call('HGETALL', kind)
+    for at = 1, #named, 2 do
+        local current = kind == branches and named[at] == (now[2] or 'main')
+        if goes[named[at + 1]] and not current then return {'used', named[at + 1]} end
+    end
+end
+-- A child is younger than its parent.
+if oldest then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', infos, '(' .. oldest, '+inf')) do
+        local seq, parent = string.match(member, '^(%d+),(%d*),')
+        if goes[parent] and not goes[seq] and not rebased[seq] then return {'used', parent} end
+    end
+end
+
+-- All is decided. What needs room is written first: a server without memory refuses that, and nothing is gone then.
+for seq, payload in pairs(rebased) do
+    local member = redis.call('ZRANGEBYSCORE', infos, seq, seq)[1]
+    if member and not goes[seq] then
+        redis.call('HSET', payloads, seq, payload)
+        redis.call('ZREM', infos, member)
+        redis.call('ZADD', infos, seq, (string.gsub(member, '^(%d+),%d*,', '%1,,', 1)))
+    end
+end
+for seq in pairs(goes) do
+    local member = redis.call('ZRANGEBYSCORE', infos, seq, seq)[1]
+    if member then
+        local length, from = string.match(member, '^%d+,%d*,(%d+),()')
+        -- The server's own reader of MessagePack knows no bytes: the word `id`, and 16 of them.
+        local _, before = string.find(member, '\162id\196\16', from + length, true)
+        local id = before and string.sub(member, before + 1, before + 16)
+        if id and redis.call('HGET', ids, id) == seq then redis.call('HDEL', ids, id) end
+        redis.call('ZREM', infos, member)
+    end
+    redis.call('HDEL', payloads, seq)
+    redis.call('DEL', records(seq))
+end
+return {'ok', ''}
