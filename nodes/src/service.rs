@@ -2,33 +2,41 @@
 //!
 //! | trait | embedded implementation (no server, no key) |
 //! |---|---|
-//! | [`VectorStore`] | `embedded::SqliteVectors` |
+//! | [`VectorStore`] | [`embedded::SqliteVectors`] |
 //! | [`Embedder`] | none: sparse search alone is the default |
 //! | [`ChatModel`] | [`embedded::Extractive`], [`embedded::Scripted`] |
 //! | [`Clients`], [`Documents`], [`ChatLog`], [`Feedbacks`], [`UsageBook`], [`Threads`], [`TenantData`] | [`embedded::SqliteRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
+//!
+//! [`redis::RedisCache`] serves [`Cache`] from a Redis that several processes share, and [`FallbackCache`] goes on without
+//! it. [`CachedVectors`] and [`CachedEmbedder`] keep what was found and embedded in either.
 //!
 //! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`.
 //!
 //! Every call that touches a tenant's data takes the [`TenantId`](stepgraph::TenantId) first. Errors are [`ServiceError`]: they say whether
 //! trying again can help, never which HTTP status to send.
 
+mod cached;
 mod chat;
 pub mod embedded;
 mod error;
+mod fallback;
 pub mod openai;
 mod records;
+pub mod redis;
 mod secret;
 mod threads;
 pub mod tls;
 mod vectors;
 
+pub use cached::{CachedEmbedder, CachedVectors};
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
 pub use error::ServiceError;
+pub use fallback::FallbackCache;
 pub use records::{
-    BillingEvent, Cache, ChatLog, ChatTurn, Client, ClientSettings, ClientStatus, Clients, Cost, Document, DocumentId,
-    DocumentPage, DocumentStatus, Documents, Erased, ExportedRow, Feedback, Feedbacks, FileType, Rating, Records,
-    Source, Staged, TenantData, Tier, UsageBook, UsageDay, UsageHour,
+    BillingEvent, Cache, CacheState, ChatLog, ChatTurn, Client, ClientSettings, ClientStatus, Clients, Cost, Counted,
+    Document, DocumentId, DocumentPage, DocumentStatus, Documents, Erased, ExportedRow, Feedback, Feedbacks, FileType,
+    Rating, Records, Source, Staged, TenantData, Tier, UsageBook, UsageDay, UsageHour,
 };
 pub use secret::Secret;
 pub use threads::{ThreadChange, ThreadRecord, Threads};

@@ -125,6 +125,8 @@ pub struct Settings {
     pub port: u16,
     /// Where threads are kept; in the data folder if nowhere else.
     pub checkpoints: Option<CheckpointServer>,
+    /// The Redis of short-lived values and counters; this process's own memory where there is none.
+    pub redis: Option<Secret>,
     /// Which model answers.
     pub model: ModelChoice,
     /// Where models other than the embedded ones are found.
@@ -208,6 +210,7 @@ impl Settings {
             host: reader.text(variable::HOST).unwrap_or_else(|| "127.0.0.1".to_owned()),
             port: reader.parsed(variable::PORT, parse_port).unwrap_or(port_default),
             checkpoints: reader.parsed(variable::CHECKPOINTS_URL, CheckpointServer::parse),
+            redis: reader.parsed(variable::REDIS_URL, parse_redis),
             embedding: read_embedding(reader, provider.is_some()),
             model,
             provider,
@@ -324,6 +327,13 @@ fn dimension_of(model: &str) -> Option<u32> {
 fn parse_port(text: &str) -> Result<u16, String> {
     text.parse()
         .map_err(|_| "is not a port: use 0 to 65535, 0 for a free one".to_owned())
+}
+
+fn parse_redis(text: &str) -> Result<Secret, String> {
+    match text.split_once("://").map(|(scheme, _)| scheme) {
+        Some("redis" | "rediss" | "redis+unix") => Ok(Secret::new(text)),
+        _ => Err("is not the address of a Redis: write it as redis://host:6379/, or rediss:// for TLS".to_owned()),
+    }
 }
 
 fn parse_dimension(text: &str) -> Result<u32, String> {

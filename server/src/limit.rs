@@ -132,7 +132,7 @@ pub(crate) const fn documents_max(limits: &Limits, tier: Tier) -> u64 {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use stepgraph_nodes::service::ServiceError;
+    use stepgraph_nodes::service::{CacheState, Counted, ServiceError};
 
     use super::*;
 
@@ -157,8 +157,20 @@ mod tests {
             Err(away())
         }
 
-        async fn increment(&self, _: &TenantId, _: &str, _: Duration) -> Result<u64, ServiceError> {
+        async fn count(&self, _: &TenantId, _: &str, _: Duration, _: Option<u64>) -> Result<Counted, ServiceError> {
             Err(away())
+        }
+
+        async fn generation(&self, _: &TenantId) -> Result<uuid::Uuid, ServiceError> {
+            Err(away())
+        }
+
+        async fn renew(&self, _: &TenantId) -> Result<(), ServiceError> {
+            Err(away())
+        }
+
+        async fn state(&self) -> CacheState {
+            CacheState::Away
         }
     }
 

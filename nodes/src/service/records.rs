@@ -9,7 +9,7 @@ mod usage;
 
 use std::{fmt, sync::Arc};
 
-pub use cache::Cache;
+pub use cache::{Cache, CacheState, Counted};
 pub use chat_log::{ChatLog, ChatTurn, Feedback, Feedbacks, Rating, Source};
 pub use clients::{Client, ClientSettings, ClientStatus, Clients, Tier};
 pub(crate) use clients::{is_key, new_key};

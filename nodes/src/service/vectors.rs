@@ -74,6 +74,11 @@ pub fn point_id(tenant: &TenantId, document: &DocumentId, chunk_index: u32) -> U
 /// Stores and searches chunks. Every call stays inside one tenant.
 #[async_trait]
 pub trait VectorStore: Send + Sync + 'static {
+    /// Where the chunks are, for people: `embedded`, or the name of a kind of server.
+    fn provider(&self) -> &'static str {
+        "embedded"
+    }
+
     /// Fixes language and embedding of the tenant's knowledge base at the first call and returns what holds.
     /// A different embedding later is [`ServiceError::Mismatch`]; a different language is ignored in favour of the
     /// stored one, since all documents must be stemmed alike.

@@ -50,13 +50,14 @@ impl Installation {
     /// A database cannot be opened or is of another version, or a provider's settings cannot be used.
     pub async fn open(folder: DataFolder, settings: &Settings) -> Result<Self, AppError> {
         let database = open_database(&folder.records()).await?;
+        let cache = services::cache(settings)?;
         Ok(Self {
             checkpoint_server: settings.checkpoints.clone(),
             records: services::records(settings, &database).await?,
-            vectors: services::vectors(settings, &folder).await?,
-            cache: services::cache(settings).await?,
+            vectors: services::vectors(settings, &folder, &cache).await?,
             models: Arc::new(Models::new(settings)?),
-            embedder: super::models::embedder(settings)?,
+            embedder: services::embedder(settings, &cache)?,
+            cache,
             pdf: pdf_worker()?,
             folder: Arc::new(folder),
             database,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use sqlx::SqlitePool;
 use stepgraph_nodes::service::{
-    Cache, Records, VectorStore,
+    Cache, CachedEmbedder, CachedVectors, Embedder, FallbackCache, Records, VectorStore,
     embedded::{MokaCache, SqliteRecords, SqliteVectors},
+    redis::RedisCache,
 };
 
 use super::{AppError, DataFolder};
@@ -16,13 +17,26 @@ pub(super) async fn records(_settings: &Settings, database: &SqlitePool) -> Resu
     Ok(Records::of(SqliteRecords::open(database.clone()).await?))
 }
 
-/// Chunks and their search.
-pub(super) async fn vectors(_settings: &Settings, folder: &DataFolder) -> Result<Arc<dyn VectorStore>, AppError> {
-    Ok(Arc::new(SqliteVectors::open(folder.vectors()).await?))
+/// Chunks and their search; what was found is kept for a while.
+pub(super) async fn vectors(
+    _settings: &Settings,
+    folder: &DataFolder,
+    cache: &Arc<dyn Cache>,
+) -> Result<Arc<dyn VectorStore>, AppError> {
+    let vectors = SqliteVectors::open(folder.vectors()).await?;
+    Ok(Arc::new(CachedVectors::new(Arc::new(vectors), Arc::clone(cache))))
 }
 
-/// Short-lived values and counters.
-#[expect(clippy::unused_async, reason = "a cache on a server is connected to")]
-pub(super) async fn cache(_settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
-    Ok(Arc::new(MokaCache::new()))
+/// The embedding model, where one is configured; the vectors of questions are kept for a while.
+pub(super) fn embedder(settings: &Settings, cache: &Arc<dyn Cache>) -> Result<Option<Arc<dyn Embedder>>, AppError> {
+    let embedder = super::models::embedder(settings)?;
+    Ok(embedder.map(|embedder| Arc::new(CachedEmbedder::new(embedder, Arc::clone(cache))) as _))
+}
+
+/// Short-lived values and counters. A Redis need not be there yet: it is used when it comes.
+pub(super) fn cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
+    Ok(match &settings.redis {
+        Some(address) => Arc::new(FallbackCache::new(Arc::new(RedisCache::new(address)?))),
+        None => Arc::new(MokaCache::new()),
+    })
 }

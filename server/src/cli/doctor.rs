@@ -8,7 +8,7 @@ use serde_json::json;
 use stepgraph::TenantId;
 use stepgraph_nodes::{
     parse::parse_bytes,
-    service::{ChatModel as _, Purpose},
+    service::{CacheState, ChatModel as _, Purpose},
 };
 
 use super::{
@@ -179,6 +179,16 @@ async fn services(settings: &Settings) -> Vec<Check> {
         checks.push(Check::of("checkpoints", kept, |_| {
             "on the server of STEPGRAPH_CHECKPOINTS_URL".to_owned()
         }));
+    }
+    if settings.redis.is_some() {
+        checks.push(match installation.cache.state().await {
+            CacheState::Away => Check::new(
+                "redis",
+                State::Failed,
+                "the server that REDIS_URL names does not answer: start it, or unset REDIS_URL; until then each process counts and caches by itself",
+            ),
+            CacheState::Answering | CacheState::Embedded => Check::new("redis", State::Ok, "answering"),
+        });
     }
     if let Some(embedder) = &installation.embedder {
         checks.push(match TenantId::authenticated("doctor") {

@@ -140,6 +140,7 @@ fn no_secret_is_printed_by_any_settings() {
         .collect();
     let secret = |name| match name {
         super::variable::CHECKPOINTS_URL => "postgres://user:hush-hush@host/database",
+        super::variable::REDIS_URL => "redis://user:hush-hush@host/",
         _ => "hush-hush",
     };
     let environment: Vec<_> = secrets

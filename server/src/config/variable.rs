@@ -60,6 +60,8 @@ pub const HOST: &str = "HOST";
 pub const PORT: &str = "PORT";
 /// Where threads are kept.
 pub const CHECKPOINTS_URL: &str = "STEPGRAPH_CHECKPOINTS_URL";
+/// The shared cache.
+pub const REDIS_URL: &str = "REDIS_URL";
 /// One model for everybody.
 pub const MODEL: &str = "STEPGRAPH_MODEL";
 /// The key of the OpenAI-compatible provider.
@@ -105,6 +107,12 @@ pub const VARIABLES: &[Variable] = &[
         CHECKPOINTS_URL,
         "postgres://stepgraph:...@localhost/stepgraph",
         "Where threads are kept, if not in the data folder: a PostgreSQL, or a Redis with appendfsync always (rediss:// for TLS)",
+    ),
+    secret(
+        PLACE,
+        REDIS_URL,
+        "redis://localhost:6379/",
+        "A Redis for counters and short-lived values, shared by several servers (rediss:// for TLS); unset: each process has its own",
     ),
     plain(
         MODELS,
@@ -178,12 +186,6 @@ pub const VARIABLES: &[Variable] = &[
         "postgres://...",
         "A shared PostgreSQL",
         "this build keeps its records in the data folder: unset it (threads alone can go to a PostgreSQL, by STEPGRAPH_CHECKPOINTS_URL)",
-    ),
-    refused(
-        "REDIS_URL",
-        "redis://...",
-        "A shared Redis",
-        "this build caches and counts in its own process: unset it (threads alone can go to a Redis, by STEPGRAPH_CHECKPOINTS_URL)",
     ),
     refused(
         "QDRANT_URL",

@@ -7,7 +7,7 @@ use chrono::SecondsFormat;
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::{Value, json};
-use stepgraph_nodes::service::ServiceError;
+use stepgraph_nodes::service::{CacheState, ServiceError};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
@@ -37,6 +37,7 @@ pub(crate) struct HealthCheck(Mutex<Option<(Instant, Found)>>);
 struct Found {
     records: bool,
     vectors: bool,
+    cache: CacheState,
     queue: Option<u64>,
     models: Vec<(&'static str, bool)>,
 }
@@ -61,10 +62,10 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Val
         "version": VERSION,
         "queueSize": found.queue.unwrap_or_default(),
         "queueCapacity": app.backend.dispatch.capacity(),
-        "services": {"qdrant": found.vectors, "redis": true, "anthropic": anthropic, "openai": openai},
+        "services": {"qdrant": found.vectors, "redis": found.cache != CacheState::Away, "anthropic": anthropic, "openai": openai},
         "details": {
-            "qdrant": "embedded",
-            "redis": "embedded",
+            "qdrant": found.vectors_detail(app.backend.vectors.provider()),
+            "redis": found.cache_detail(),
             "anthropic": anthropic_detail,
             "openai": openai_detail,
             "database": if found.records { "embedded" } else { "not answering" },
@@ -93,15 +94,17 @@ impl Found {
             .models
             .iter()
             .map(async |model| (model.provider(), answers(model.ping()).await));
-        let (records, vectors, queue, models) = tokio::join!(
+        let (records, vectors, cache, queue, models) = tokio::join!(
             answers(backend.documents.ping()),
             answers(backend.vectors.ping()),
+            tokio::time::timeout(PING_LIMIT, backend.cache.state()),
             tokio::time::timeout(PING_LIMIT, backend.dispatch.waiting()),
             join_all(models),
         );
         Self {
             records,
             vectors,
+            cache: cache.unwrap_or(CacheState::Away),
             queue: queue.ok().and_then(Result::ok),
             models,
         }
@@ -110,10 +113,28 @@ impl Found {
     /// Without records there is no tenant to serve; without the rest, answers are worse or fewer.
     fn status(&self) -> Status {
         let all_models = self.models.iter().all(|(_, answers)| *answers);
-        match (self.records, self.vectors && self.queue.is_some() && all_models) {
+        let all_stores = self.vectors && self.cache != CacheState::Away && self.queue.is_some();
+        match (self.records, all_stores && all_models) {
             (false, _) => Status::Unhealthy,
             (true, false) => Status::Degraded,
             (true, true) => Status::Healthy,
+        }
+    }
+
+    /// An embedded store is named as such.
+    fn vectors_detail(&self, provider: &'static str) -> &'static str {
+        match (self.vectors, provider) {
+            (true, "embedded") => "embedded",
+            (true, _) => "answering",
+            (false, _) => "not answering",
+        }
+    }
+
+    fn cache_detail(&self) -> &'static str {
+        match self.cache {
+            CacheState::Embedded => "embedded",
+            CacheState::Answering => "answering",
+            CacheState::Away => "not answering: each process counts and caches by itself",
         }
     }
 

@@ -8,8 +8,9 @@ use std::{
 use async_trait::async_trait;
 use moka::{Expiry, future, ops::compute::Op};
 use stepgraph::TenantId;
+use uuid::Uuid;
 
-use crate::service::{Cache, ServiceError};
+use crate::service::{Cache, CacheState, Counted, ServiceError};
 
 /// Bytes of keys and values that a cache holds unless told otherwise.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -17,14 +18,19 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Most counters that live at once. More than there are tenants with a running hour, so that none is pushed out.
 const COUNTERS_MAX: u64 = 1_000_000;
 
+/// Most tenants whose generation is known at once. One that is pushed out gets a new generation, and so nothing old.
+const GENERATIONS_MAX: u64 = 100_000;
+
 /// What every key begins with: no value is ever found without its tenant.
 type Key = (TenantId, Box<str>);
 
 /// [`Cache`] over moka. Values and counters are apart: values make room for each other, counters never make room for
 /// values, since a lost counter would lift a limit.
+#[derive(Clone)]
 pub struct MokaCache {
     values: future::Cache<Key, Value>,
     counters: future::Cache<Key, Counter>,
+    generations: future::Cache<TenantId, Uuid>,
 }
 
 impl MokaCache {
@@ -50,6 +56,7 @@ impl MokaCache {
                 .max_capacity(COUNTERS_MAX)
                 .expire_after(OwnTtl)
                 .build(),
+            generations: future::Cache::new(GENERATIONS_MAX),
         }
     }
 }
@@ -65,6 +72,7 @@ impl fmt::Debug for MokaCache {
         f.debug_struct("MokaCache")
             .field("values", &self.values.entry_count())
             .field("counters", &self.counters.entry_count())
+            .field("generations", &self.generations.entry_count())
             .finish()
     }
 }
@@ -86,19 +94,53 @@ impl Cache for MokaCache {
         Ok(())
     }
 
-    async fn increment(&self, tenant: &TenantId, key: &str, ttl: Duration) -> Result<u64, ServiceError> {
+    async fn count(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        ttl: Duration,
+        cap: Option<u64>,
+    ) -> Result<Counted, ServiceError> {
+        let mut accepted = true;
         let counted = self
             .counters
             .entry((tenant.clone(), key.into()))
             .and_compute_with(async |entry| {
-                Op::Put(match entry {
-                    Some(entry) => entry.into_value().next(),
-                    None => Counter { count: 1, ttl },
-                })
+                let counter = entry.map(moka::Entry::into_value);
+                accepted = cap.is_none_or(|cap| counter.map_or(0, |counter| counter.count) < cap);
+                match (accepted, counter) {
+                    (false, _) => Op::Nop,
+                    (true, Some(counter)) => Op::Put(counter.next()),
+                    (true, None) => Op::Put(Counter::new(ttl)),
+                }
             })
             .await
             .into_entry();
-        Ok(counted.map_or(1, |entry| entry.into_value().count))
+        Ok(counted.map(moka::Entry::into_value).map_or(
+            Counted {
+                count: 0,
+                expires_in: ttl,
+                accepted,
+            },
+            |counter| Counted {
+                count: counter.count,
+                expires_in: counter.left(),
+                accepted,
+            },
+        ))
+    }
+
+    async fn generation(&self, tenant: &TenantId) -> Result<Uuid, ServiceError> {
+        Ok(self.generations.get_with_by_ref(tenant, async { Uuid::new_v4() }).await)
+    }
+
+    async fn renew(&self, tenant: &TenantId) -> Result<(), ServiceError> {
+        self.generations.insert(tenant.clone(), Uuid::new_v4()).await;
+        Ok(())
+    }
+
+    async fn state(&self) -> CacheState {
+        CacheState::Embedded
     }
 }
 
@@ -112,14 +154,28 @@ struct Value {
 struct Counter {
     count: u64,
     ttl: Duration,
+    ends: tokio::time::Instant,
 }
 
 impl Counter {
+    fn new(ttl: Duration) -> Self {
+        let now = tokio::time::Instant::now();
+        Self {
+            count: 1,
+            ttl,
+            ends: now.checked_add(ttl).unwrap_or(now),
+        }
+    }
+
     const fn next(self) -> Self {
         Self {
             count: self.count.saturating_add(1),
-            ttl: self.ttl,
+            ..self
         }
+    }
+
+    fn left(self) -> Duration {
+        self.ends.saturating_duration_since(tokio::time::Instant::now())
     }
 }
 
