@@ -5,11 +5,19 @@ mod support {
     pub(crate) mod threads;
 }
 
-use std::{future::ready, sync::Arc};
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use chrono::{DateTime, Utc};
 
 use serde::{Deserialize, Serialize};
 use stepgraph::{
-    END, Graph, Memory, OnBusy, RunError, START, State, Sum,
+    Clock, Context, END, Graph, Memory, OnBusy, RunError, START, State, Sum,
     checkpoint::{At, CheckpointError, Checkpointer, Commit, Epoch, OutboxMessage},
 };
 use support::threads::thread;
@@ -134,4 +142,45 @@ async fn what_is_saved_at_once_is_there_and_follows_what_was_there() {
             .zip(listed.iter().skip(1))
             .all(|(new, old)| new.parent == Some(old.seq))
     );
+}
+
+/// Counts the ids that were drawn.
+#[derive(Debug, Clone, Default)]
+struct Drawn(Arc<AtomicU64>);
+
+impl Clock for Drawn {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+
+    fn id(&self) -> uuid::Uuid {
+        uuid::Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::SeqCst)) + 1)
+    }
+}
+
+#[tokio::test]
+async fn a_run_draws_one_id_once_somebody_asks_for_it_or_it_is_kept() {
+    for (asks, kept, drawn) in [(false, false, 0), (true, false, 1), (false, true, 1), (true, true, 1)] {
+        let mut g = Graph::<Count>::builder("count");
+        let node = g.node("node", move |_: Arc<Count>, ctx: Context<()>| {
+            ready(Ok(Count::update().n(u64::from(!asks || ctx.run_id() == ctx.run_id()))))
+        });
+        g.edge(START, node).edge(node, END);
+        let clock = Drawn::default();
+        let mut graph = g.build().unwrap().clock(clock.clone());
+        if kept {
+            graph = graph.checkpointer(Memory::new());
+        }
+        let state = graph
+            .run(&thread("t"), CountInput::new())
+            .await
+            .unwrap()
+            .done()
+            .unwrap();
+        assert_eq!(
+            (state.n, clock.0.load(Ordering::SeqCst)),
+            (1, drawn),
+            "asks: {asks}, kept: {kept}"
+        );
+    }
 }

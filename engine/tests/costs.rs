@@ -154,6 +154,37 @@ fn a_step_allocates_little() {
     assert!(kept <= 3, "{kept} allocations a step with the store in memory");
 }
 
+/// Allocations of a run of one step, without those of its thread's name and of the runtime.
+fn allocations_a_run(kept: bool) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let store = kept.then(|| Arc::new(Memory::new()));
+    let mut graph = chain(1);
+    if let Some(store) = store {
+        graph = graph.shared_checkpointer(store);
+    }
+    let mut threads: Vec<_> = (0..99).map(|at| thread(&format!("t{at}"))).collect();
+    let mut run = || {
+        let thread = threads.pop().unwrap();
+        let measured = allocation_counter::measure(|| {
+            runtime
+                .block_on(async { graph.run(&thread, ChainInput::new()).await })
+                .unwrap();
+        });
+        measured.count_total
+    };
+    // Some make room in the tables of threads as well.
+    (0..99).map(|_| run()).min().unwrap()
+}
+
+#[test]
+fn a_run_allocates_little() {
+    let _turn = TURN.blocking_lock();
+    let (alone, kept) = (allocations_a_run(false), allocations_a_run(true));
+    println!("allocations a run of one step: {alone} without a store, {kept} with the one in memory");
+    assert!(alone <= 6, "{alone} allocations a run without a store");
+    assert!(kept <= 10, "{kept} allocations a run with the store in memory");
+}
+
 #[test]
 fn that_a_node_says_what_it_writes_costs_no_allocation() {
     let _turn = TURN.blocking_lock();
