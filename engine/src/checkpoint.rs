@@ -379,6 +379,25 @@ pub trait Checkpointer: Send + Sync + 'static {
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError>;
 
+    /// Takes a thread and writes to it: how a run on a new thread begins. Refused with [`CheckpointError::Conflict`] if
+    /// `expected` is not its head. Returns the claim's epoch and the head after the commit. A store that can do it in one
+    /// transaction saves the run one; by itself it does one after the other, and leaves the claim where the commit is
+    /// refused.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any await, it has written everything, nothing, or the claim alone.
+    async fn begin(
+        &self,
+        key: &ThreadKey,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<(Epoch, Option<Seq>), CheckpointError> {
+        let epoch = self.claim(key).await?;
+        let head = self.commit(key, epoch, expected, commit).await?;
+        Ok((epoch, head))
+    }
+
     /// Reads a checkpoint in at most two queries, or `None` if the thread has none there.
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError>;
 

@@ -171,6 +171,25 @@ impl Checkpointer for Sqlite {
         turn.committed(epoch)
     }
 
+    async fn begin(
+        &self,
+        key: &ThreadKey,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<(Epoch, Option<Seq>), CheckpointError> {
+        if let (None, true, Some(new), Some(mark)) = (expected, Barrier::is(&commit), &commit.checkpoint, &commit.run) {
+            let barrier = Barrier::beginning(key, new.clone(), mark.clone());
+            let begun = self.writer.commit(barrier).await?;
+            if begun.1.is_some() {
+                return Ok(begun);
+            }
+        }
+        // The thread is there, or the commit says more than most.
+        let epoch = self.claim(key).await?;
+        let head = self.commit(key, epoch, expected, commit).await?;
+        Ok((epoch, head))
+    }
+
     async fn commit(
         &self,
         key: &ThreadKey,
@@ -186,7 +205,7 @@ impl Checkpointer for Sqlite {
                 ..
             } if is_barrier => {
                 let barrier = Barrier::new(key, epoch, expected, new, run);
-                return self.writer.commit(barrier).await;
+                return self.writer.commit(barrier).await.map(|(_, head)| head);
             }
             other => other,
         };

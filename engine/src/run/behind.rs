@@ -8,7 +8,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -46,7 +46,10 @@ pub(crate) struct StoreHandle {
     pub(crate) store: Arc<dyn Checkpointer>,
     /// The thread itself, in a store that never waits.
     line: Option<Arc<dyn Line>>,
+    /// The claim under which the run began; 0 if its first commit was to claim the thread.
     pub(crate) epoch: Epoch,
+    /// What that first commit has claimed.
+    begun: Option<OnceLock<Epoch>>,
     /// Number of the newest checkpoint, 0 for none. Written by the driver, or by the write it has started.
     head: AtomicU64,
     pub(crate) durability: Durability,
@@ -104,9 +107,18 @@ impl StoreHandle {
             store,
             line: None,
             epoch,
+            begun: None,
             head: AtomicU64::new(head.map_or(0, |Seq(seq)| seq)),
             durability,
             behind,
+        }
+    }
+
+    /// A hold on a thread that is not there yet: the first commit takes it.
+    pub(super) fn unclaimed(store: Arc<dyn Checkpointer>, durability: Durability) -> Self {
+        Self {
+            begun: Some(OnceLock::new()),
+            ..Self::new(store, Epoch(0), None, durability)
         }
     }
 
@@ -124,10 +136,20 @@ impl StoreHandle {
 
     /// Writes to the thread under the run's claim, behind the head that the run knows.
     pub(crate) async fn commit(&self, key: &ThreadKey, commit: Commit) -> Result<Option<Seq>, CheckpointError> {
-        match &self.line {
-            Some(line) => line.commit(key, self.epoch, self.head(), commit),
-            None => self.store.commit(key, self.epoch, self.head(), commit).await,
-        }
+        let epoch = match (&self.line, &self.begun) {
+            (Some(line), _) => return line.commit(key, self.epoch, self.head(), commit),
+            (None, None) => self.epoch,
+            (None, Some(begun)) => {
+                let Some(epoch) = begun.get() else {
+                    // The admission, which the run waits for before anything else is written.
+                    let (epoch, head) = self.store.begin(key, self.head(), commit).await?;
+                    let _ = begun.set(epoch);
+                    return Ok(head);
+                };
+                *epoch
+            }
+        };
+        self.store.commit(key, epoch, self.head(), commit).await
     }
 
     #[inline]

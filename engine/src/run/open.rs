@@ -197,6 +197,11 @@ impl<S: State> Opening<S> {
         if let Some(head) = head.as_ref().filter(|_| keeps_on && self.options.at.is_none()) {
             self.choose_version(head)?;
         }
+        if head.is_none() && !keeps_on && self.options.at.is_none() && store.at_once().is_none() {
+            // The admission claims a new thread: if another takes it meanwhile, it conflicts.
+            self.handle = Some(StoreHandle::unclaimed(store, self.options.durability));
+            return Ok(Taken::Found(None));
+        }
         let (epoch, line) = match store.at_once() {
             Some(quick) => quick.claim(&self.key).map(|(epoch, line)| (epoch, Some(line)))?,
             None => (store.claim(&self.key).await?, None),

@@ -26,6 +26,17 @@ const MARK_VALUES: usize = 4;
 /// Commits that one call can hold, in each shape. SQLite takes 32,766 values in a call; more commits are more calls.
 pub(super) const SIZES: [usize; 4] = [1, 4, 16, 64];
 
+/// How a commit is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shape {
+    /// A checkpoint alone: the columns of the run are left as they are, since they stand in an index.
+    Plain,
+    /// With how far the run has come.
+    Marked,
+    /// With that, and the thread is made and claimed.
+    Begun,
+}
+
 /// A commit of one checkpoint.
 #[derive(Debug)]
 pub(super) struct Barrier {
@@ -34,6 +45,7 @@ pub(super) struct Barrier {
     pub(super) expected: Option<Seq>,
     new: NewCheckpoint,
     mark: Option<RunMark>,
+    begins: bool,
 }
 
 impl Barrier {
@@ -55,12 +67,24 @@ impl Barrier {
             expected,
             new,
             mark,
+            begins: false,
         }
     }
 
-    /// Whether it changes how far the run has come. Those that do not leave the columns alone, which stand in an index.
-    pub(super) const fn is_marked(&self) -> bool {
-        self.mark.is_some()
+    /// The first commit of a thread, which makes and claims it.
+    pub(super) fn beginning(key: &ThreadKey, new: NewCheckpoint, mark: RunMark) -> Self {
+        Self {
+            begins: true,
+            ..Self::new(key, Epoch(0), None, new, Some(mark))
+        }
+    }
+
+    pub(super) const fn shape(&self) -> Shape {
+        match (self.begins, &self.mark) {
+            (true, _) => Shape::Begun,
+            (false, Some(_)) => Shape::Marked,
+            (false, None) => Shape::Plain,
+        }
     }
 
     /// The name of the new checkpoint.
@@ -69,15 +93,16 @@ impl Barrier {
     }
 }
 
-/// Writes commits of one shape, as many as one of [`SIZES`], and gives the new head of each that was not refused.
+/// Writes commits of one shape, as many as one of [`SIZES`], and gives of each that was not refused the new head, or the
+/// epoch where it has begun a thread.
 /// `opens` and `closes` say whether they begin and end the transaction.
 pub(super) async fn write(
     connection: &mut SqliteConnection,
     barriers: &[&Barrier],
     (opens, closes): (bool, bool),
 ) -> Result<Vec<Option<i64>>, CheckpointError> {
-    let is_marked = barriers.first().is_some_and(|barrier| barrier.is_marked());
-    let mut query = sqlx::query(text(barriers.len(), is_marked, opens, closes));
+    let shape = barriers.first().map_or(Shape::Plain, |barrier| barrier.shape());
+    let mut query = sqlx::query(text(barriers.len(), shape, opens, closes));
     for barrier in barriers {
         query = bound(query, barrier);
     }
@@ -94,26 +119,33 @@ pub(super) async fn write(
 }
 
 /// The statements for so many commits of a shape. They are made once.
-fn text(count: usize, is_marked: bool, opens: bool, closes: bool) -> &'static str {
+fn text(count: usize, shape: Shape, opens: bool, closes: bool) -> &'static str {
     static TEXTS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-        let shapes = SIZES.iter().flat_map(|count| [(*count, false), (*count, true)]);
-        let ends = |(count, marked)| {
+        let shapes = SIZES
+            .iter()
+            .flat_map(|count| [Shape::Plain, Shape::Marked, Shape::Begun].map(|shape| (*count, shape)));
+        let ends = |(count, shape)| {
             [(true, true), (true, false), (false, true), (false, false)]
-                .map(|(opens, closes)| joined(count, marked, opens, closes))
+                .map(|(opens, closes)| joined(count, shape, opens, closes))
         };
         shapes.flat_map(ends).collect()
     });
     let size = SIZES.iter().position(|size| *size == count).unwrap_or_default();
-    let at = size * 8 + usize::from(is_marked) * 4 + usize::from(!opens) * 2 + usize::from(!closes);
+    let shape = match shape {
+        Shape::Plain => 0,
+        Shape::Marked => 4,
+        Shape::Begun => 8,
+    };
+    let at = size * 12 + shape + usize::from(!opens) * 2 + usize::from(!closes);
     TEXTS.get(at).copied().unwrap_or_default()
 }
 
-fn joined(count: usize, is_marked: bool, opens: bool, closes: bool) -> &'static str {
+fn joined(count: usize, shape: Shape, opens: bool, closes: bool) -> &'static str {
     let mut text = String::from(if opens { "BEGIN IMMEDIATE; " } else { "" });
-    let values = VALUES + if is_marked { MARK_VALUES } else { 0 };
+    let values = VALUES + if shape == Shape::Plain { 0 } else { MARK_VALUES };
     for at in 0..count {
         // Writing to a string cannot fail.
-        let _ = one(&mut text, at, at * values, is_marked);
+        let _ = one(&mut text, at, at * values, shape);
     }
     if closes {
         text.push_str("COMMIT");
@@ -123,15 +155,26 @@ fn joined(count: usize, is_marked: bool, opens: bool, closes: bool) -> &'static 
 
 /// The statements of one commit; its values are numbered from `before` + 1 on. They are those of a thread's row, then those
 /// of a checkpoint, then those of a run's mark: see [`bound`].
-fn one(text: &mut String, at: usize, before: usize, is_marked: bool) -> std::fmt::Result {
+fn one(text: &mut String, at: usize, before: usize, shape: Shape) -> std::fmt::Result {
     let value = |number: usize| format!("${}", before + number);
     let [tenant, thread, namespace, epoch, expected] = [1, 2, 3, 4, 5].map(value);
     let held = format!("t.tenant = {tenant} AND t.thread = {thread} AND t.namespace = {namespace}");
-    let mark = if is_marked {
-        let [run, graph, status, error] = [15, 16, 17, 18].map(value);
-        format!(", run = {run}, graph = {graph}, status = {status}, error = {error}")
-    } else {
-        String::new()
+    let [run, graph, status, error] = [15, 16, 17, 18].map(value);
+    let mark = match shape {
+        Shape::Plain => String::new(),
+        Shape::Marked => format!(", run = {run}, graph = {graph}, status = {status}, error = {error}"),
+        Shape::Begun => {
+            write!(
+                text,
+                "UPDATE checkpoint_epochs SET last = last + 1; \
+                 INSERT INTO checkpoint_threads \
+                 (tenant, thread, namespace, epoch, last, head, run, graph, status, error) \
+                 SELECT {tenant}, {thread}, {namespace}, last, 1, 1, {run}, {graph}, {status}, {error} \
+                 FROM checkpoint_epochs WHERE true \
+                 ON CONFLICT (tenant, thread, namespace) DO NOTHING RETURNING {at}, epoch; "
+            )?;
+            return insert(text, &held, &expected, before + 5, "changes() = 1");
+        }
     };
     write!(
         text,

@@ -13,11 +13,14 @@ use std::{
 };
 
 use sqlx::SqliteConnection;
-use stepgraph::{CheckpointError, checkpoint::Seq};
+use stepgraph::{
+    CheckpointError,
+    checkpoint::{Epoch, Seq},
+};
 use tokio::sync::oneshot;
 
 use super::{
-    barrier::{self, Barrier, SIZES},
+    barrier::{self, Barrier, SIZES, Shape},
     failure, write,
     writer::{Turn, Writer},
 };
@@ -39,7 +42,8 @@ struct Job {
     done: Mutex<Option<oneshot::Sender<Outcome>>>,
 }
 
-type Outcome = Result<Option<Seq>, CheckpointError>;
+/// The epoch and the head. A beginning without one has found the thread made already, and has done nothing.
+type Outcome = Result<(Epoch, Option<Seq>), CheckpointError>;
 
 /// Takes the commit out of those that wait when its caller has heard of it, or is gone.
 struct Place<'w> {
@@ -141,14 +145,15 @@ impl Writer {
     }
 }
 
-/// Writes all of them in one transaction and gives the new head of each that was not refused.
+/// Writes all of them in one transaction and gives of each that was not refused the new head, or the epoch where it has
+/// begun a thread.
 async fn written(connection: &mut SqliteConnection, group: &[Arc<Job>]) -> Result<Vec<Option<i64>>, CheckpointError> {
     let mut order: Vec<usize> = (0..group.len()).collect();
     let job = |at: &usize| group.get(*at);
-    order.sort_by_key(|at| job(at).is_some_and(|job| job.barrier.is_marked()));
-    let marked_from = order.partition_point(|at| job(at).is_some_and(|job| !job.barrier.is_marked()));
-    let (plain, marked) = order.split_at(marked_from);
-    let calls: Vec<&[usize]> = sized(plain).chain(sized(marked)).collect();
+    let shape = |at: &usize| job(at).map(|job| job.barrier.shape());
+    order.sort_by_key(shape);
+    let alike = order.chunk_by(|a, b| shape(a) == shape(b));
+    let calls: Vec<&[usize]> = alike.flat_map(sized).collect();
     let mut heads = vec![None; group.len()];
     for (number, call) in calls.iter().enumerate() {
         let barriers: Vec<&Barrier> = call.iter().filter_map(job).map(|job| &job.barrier).collect();
@@ -178,15 +183,23 @@ async fn told(connection: &mut SqliteConnection, job: &Job, head: Option<i64>, w
     let Barrier {
         key, epoch, expected, ..
     } = &job.barrier;
+    if job.barrier.shape() == Shape::Begun {
+        let begun = match head {
+            Some(epoch) => Some(Epoch(epoch.unsigned_abs())),
+            None if was_tried => write::begun(connection, key, job.barrier.id()).await?,
+            None => None,
+        };
+        return Ok((begun.unwrap_or(Epoch(0)), begun.map(|_| Seq(1))));
+    }
     if let Some(head) = head {
-        return stored_seq(key, head).map(Some);
+        return Ok((*epoch, Some(stored_seq(key, head)?)));
     }
     let refusal = write::refusal(connection, key, *epoch, *expected).await?;
     if was_tried
         && let CheckpointError::Conflict { found: Some(found), .. } = &refusal
         && write::is_named(connection, key, *found, job.barrier.id()).await?
     {
-        return Ok(Some(*found));
+        return Ok((*epoch, Some(*found)));
     }
     Err(refusal)
 }

@@ -172,6 +172,21 @@ pub(super) async fn is_named(
     row.map_or(Ok(false), |row| row.try_get(0).map_err(failure::on(key)))
 }
 
+/// The epoch of a thread that stands at its first checkpoint, which has this name.
+pub(super) async fn begun(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    id: Uuid,
+) -> Result<Option<Epoch>, CheckpointError> {
+    const BEGUN: &str = "SELECT t.epoch FROM checkpoint_threads t JOIN checkpoints c ON c.thread = t.number \
+                         WHERE t.tenant = ?1 AND t.thread = ?2 AND t.namespace = ?3 \
+                         AND t.head = 1 AND c.seq = 1 AND c.id = ?4";
+    let row = about(BEGUN, key).bind(id).fetch_optional(connection).await;
+    let epoch = row.map_err(failure::on(key))?.map(|row| row.try_get::<i64, _>(0));
+    let epoch = epoch.transpose().map_err(failure::on(key))?;
+    Ok(epoch.map(|epoch| Epoch(epoch.unsigned_abs())))
+}
+
 /// The statement that writes a checkpoint as the new head, and commits.
 fn checkpoint(key: &ThreadKey, parent: Option<Seq>, new: &NewCheckpoint) -> Statement {
     let query = about(barrier::insertion(), key).bind(parent.map(|seq| stored(seq.0)));

@@ -94,11 +94,7 @@ pub(super) async fn delete(
 }
 
 /// Refuses chunks that the knowledge base cannot hold.
-pub(in crate::service) fn check(
-    base: &KnowledgeBase,
-    document: &DocumentId,
-    chunks: &[Chunk],
-) -> Result<(), ServiceError> {
+fn check(base: &KnowledgeBase, document: &DocumentId, chunks: &[Chunk]) -> Result<(), ServiceError> {
     let expected = base.embedding.as_ref().map(|(_, length)| *length);
     let mut indices = HashSet::new();
     for chunk in chunks {
