@@ -21,6 +21,7 @@ use stepgraph_nodes::{
     domains::Domains,
     generate::{self, ChatSettings},
     prompt::{PromptLimits, Scope},
+    retrieve::RetrieveLimits,
     service::{ChatModel as _, Client, Clients, ServiceError},
 };
 use tokio::time::Instant;
@@ -122,6 +123,7 @@ impl GraphChat {
         };
         let run = run
             .provide(settings)
+            .provide(Self::search_limits(&command.client))
             .on_busy(OnBusy::Wait)
             .on_pending(OnPending::Discard);
         finish(run, events, cancel).await
@@ -144,17 +146,36 @@ impl GraphChat {
     }
 
     pub(super) fn settings(&self, client: &Client, budget: Duration) -> Result<ChatSettings, ChatError> {
+        let own = &client.settings;
+        let limits = PromptLimits::default();
         Ok(ChatSettings {
             name: self.models.of(client).map_err(ChatError::Model)?,
             model: Arc::clone(&self.models) as _,
-            system_prompt: client.settings.system_prompt.clone(),
-            scope: Scope::Documents,
-            prompt: PromptLimits::default(),
-            link_hosts: Domains::new(&client.settings.allowed_domains),
-            completion_tokens_max: COMPLETION_TOKENS_MAX,
-            temperature: TEMPERATURE,
+            system_prompt: own.system_prompt.clone(),
+            scope: if own.answer_only_from_documents {
+                Scope::Documents
+            } else {
+                Scope::Open
+            },
+            prompt: PromptLimits {
+                history_tokens_max: own.memory_tokens.map_or(limits.history_tokens_max, u64::from),
+                ..limits
+            },
+            link_hosts: Domains::new(&own.allowed_domains),
+            completion_tokens_max: own.max_tokens.unwrap_or(COMPLETION_TOKENS_MAX),
+            temperature: own.temperature.unwrap_or(TEMPERATURE),
             answer_by: Instant::now() + budget,
         })
+    }
+
+    /// How much is looked for, and what counts as found, as the tenant has it.
+    pub(super) fn search_limits(client: &Client) -> RetrieveLimits {
+        let limits = RetrieveLimits::default();
+        RetrieveLimits {
+            passages_max: client.settings.search_limit.unwrap_or(limits.passages_max),
+            score_min: client.settings.score_threshold,
+            ..limits
+        }
     }
 
     /// What an earlier run of the same id has left on the thread.
@@ -181,6 +202,7 @@ impl GraphChat {
         self.graph
             .resume(thread)
             .provide(settings)
+            .provide(Self::search_limits(&client))
             .on_busy(OnBusy::Wait)
             .await?;
         Ok(())

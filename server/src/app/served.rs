@@ -36,7 +36,7 @@ impl GraphChat {
                     ChatError::Model(error) => Refusal(ApiError::service(&error)),
                     other => Refusal::unavailable(other.to_string()),
                 })?;
-                Ok(run.provide(settings))
+                Ok(run.provide(settings).provide(Self::search_limits(&client)))
             }
         })
     }
