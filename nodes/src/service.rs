@@ -8,7 +8,7 @@
 //! | [`Clients`], [`Documents`], [`ChatLog`], [`Feedbacks`], [`UsageBook`], [`Threads`], [`TenantData`] | [`embedded::SqliteRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
 //!
-//! [`redis::RedisCache`] serves [`Cache`] from a Redis that several processes share, and [`FallbackCache`] goes on without
+//! [`qdrant::QdrantVectors`] serves [`VectorStore`] from a Qdrant. [`redis::RedisCache`] serves [`Cache`] from a Redis that several processes share, and [`FallbackCache`] goes on without
 //! it. [`CachedVectors`] and [`CachedEmbedder`] keep what was found and embedded in either.
 //!
 //! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`.
@@ -22,6 +22,7 @@ pub mod embedded;
 mod error;
 mod fallback;
 pub mod openai;
+pub mod qdrant;
 mod records;
 pub mod redis;
 mod secret;

@@ -19,6 +19,8 @@ use variable::VARIABLES;
 pub const DATA_DEFAULT: &str = "stepgraph-data";
 /// The port where nobody names one.
 pub const PORT_DEFAULT: u16 = 8000;
+/// The collection where nobody names one.
+pub const COLLECTION_DEFAULT: &str = "chatconnect_documents";
 /// The settings file looked for in the data folder.
 pub const FILE_NAME: &str = "stepgraph.toml";
 
@@ -104,6 +106,17 @@ pub struct EmbeddingSettings {
     pub dimension: u32,
 }
 
+/// A Qdrant server and the collection on it.
+#[derive(Debug, Clone)]
+pub struct QdrantSettings {
+    /// Its gRPC address.
+    pub url: String,
+    /// Its key, where it wants one.
+    pub key: Option<Secret>,
+    /// The collection of all tenants' chunks.
+    pub collection: String,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -127,6 +140,8 @@ pub struct Settings {
     pub checkpoints: Option<CheckpointServer>,
     /// The Redis of short-lived values and counters; this process's own memory where there is none.
     pub redis: Option<Secret>,
+    /// The Qdrant of chunks; the data folder where there is none.
+    pub qdrant: Option<QdrantSettings>,
     /// Which model answers.
     pub model: ModelChoice,
     /// Where models other than the embedded ones are found.
@@ -210,6 +225,7 @@ impl Settings {
             host: reader.text(variable::HOST).unwrap_or_else(|| "127.0.0.1".to_owned()),
             port: reader.parsed(variable::PORT, parse_port).unwrap_or(port_default),
             checkpoints: reader.parsed(variable::CHECKPOINTS_URL, CheckpointServer::parse),
+            qdrant: read_qdrant(reader),
             redis: reader.parsed(variable::REDIS_URL, parse_redis),
             embedding: read_embedding(reader, provider.is_some()),
             model,
@@ -278,6 +294,28 @@ fn read_provider(reader: &mut Reader) -> Option<ProviderSettings> {
     Some(ProviderSettings {
         key,
         base_url: base_url.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
+    })
+}
+
+fn read_qdrant(reader: &mut Reader) -> Option<QdrantSettings> {
+    let url = reader.parsed(variable::QDRANT_URL, parse_url);
+    let key = reader.text(variable::QDRANT_API_KEY).map(Secret::new);
+    let collection = reader.text(variable::QDRANT_COLLECTION);
+    if url.is_none() {
+        let alone = "says nothing without QDRANT_URL: set that too, or unset it";
+        for (name, is_set) in [
+            (variable::QDRANT_API_KEY, key.is_some()),
+            (variable::QDRANT_COLLECTION, collection.is_some()),
+        ] {
+            if is_set {
+                reader.problem(name, alone);
+            }
+        }
+    }
+    Some(QdrantSettings {
+        url: url?,
+        key,
+        collection: collection.unwrap_or_else(|| COLLECTION_DEFAULT.to_owned()),
     })
 }
 

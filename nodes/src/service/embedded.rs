@@ -11,3 +11,4 @@ pub use extractive::{Extractive, NO_INFORMATION};
 pub use records::SqliteRecords;
 pub use scripted::Scripted;
 pub use vectors::SqliteVectors;
+pub(super) use vectors::{B, CHUNKS_TELLING, Indexed, K1, check_chunks, idf, unit, unprepared, wrong_vector};

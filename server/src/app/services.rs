@@ -6,6 +6,7 @@ use sqlx::SqlitePool;
 use stepgraph_nodes::service::{
     Cache, CachedEmbedder, CachedVectors, Embedder, FallbackCache, Records, VectorStore,
     embedded::{MokaCache, SqliteRecords, SqliteVectors},
+    qdrant::{QdrantOptions, QdrantVectors},
     redis::RedisCache,
 };
 
@@ -19,12 +20,24 @@ pub(super) async fn records(_settings: &Settings, database: &SqlitePool) -> Resu
 
 /// Chunks and their search; what was found is kept for a while.
 pub(super) async fn vectors(
-    _settings: &Settings,
+    settings: &Settings,
     folder: &DataFolder,
     cache: &Arc<dyn Cache>,
 ) -> Result<Arc<dyn VectorStore>, AppError> {
-    let vectors = SqliteVectors::open(folder.vectors()).await?;
-    Ok(Arc::new(CachedVectors::new(Arc::new(vectors), Arc::clone(cache))))
+    let vectors: Arc<dyn VectorStore> = match &settings.qdrant {
+        Some(server) => {
+            let embedding = settings.embedding.as_ref();
+            let options = QdrantOptions {
+                url: server.url.clone(),
+                api_key: server.key.clone(),
+                collection: server.collection.clone(),
+                embedding: embedding.map(|embedding| (embedding.model.clone(), embedding.dimension)),
+            };
+            Arc::new(QdrantVectors::open(options).await?)
+        }
+        None => Arc::new(SqliteVectors::open(folder.vectors()).await?),
+    };
+    Ok(Arc::new(CachedVectors::new(vectors, Arc::clone(cache))))
 }
 
 /// The embedding model, where one is configured; the vectors of questions are kept for a while.

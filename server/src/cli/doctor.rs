@@ -169,7 +169,12 @@ async fn services(settings: &Settings) -> Vec<Check> {
     };
     let mut checks = vec![
         sound("records", &installation.folder.records()).await,
-        sound("vectors", &installation.folder.vectors()).await,
+        match &settings.qdrant {
+            Some(server) => Check::of("qdrant", installation.vectors.ping().await, |()| {
+                format!("collection `{}`", server.collection)
+            }),
+            None => sound("vectors", &installation.folder.vectors()).await,
+        },
         Check::of("chat model", installation.models.ping().await, |()| {
             installation.models.describe()
         }),

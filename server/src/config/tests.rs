@@ -143,9 +143,12 @@ fn no_secret_is_printed_by_any_settings() {
         super::variable::REDIS_URL => "redis://user:hush-hush@host/",
         _ => "hush-hush",
     };
+    // A key alone says nothing.
+    let addresses = [(super::variable::QDRANT_URL, "http://host:6334")];
     let environment: Vec<_> = secrets
         .iter()
         .map(|variable| (variable.name, secret(variable.name)))
+        .chain(addresses)
         .collect();
     assert!(environment.len() >= 2);
 
@@ -153,6 +156,32 @@ fn no_secret_is_printed_by_any_settings() {
 
     assert!(format!("{settings:?} {settings:#?}").contains("***"));
     assert!(!format!("{settings:?} {settings:#?}").contains("hush"));
+}
+
+#[test]
+fn a_qdrant_needs_its_address_and_has_a_collection() {
+    let found = problems(&[("QDRANT_API_KEY", "k"), ("QDRANT_COLLECTION", "c")]);
+    assert!(
+        found.len() == 2 && found.iter().all(|problem| problem.contains("QDRANT_URL")),
+        "{found:?}"
+    );
+    assert!(problems(&[("QDRANT_URL", "host:6334")])[0].contains("QDRANT_URL"));
+
+    let qdrant = load(&Flags::default(), &[("QDRANT_URL", "http://host:6334")])
+        .unwrap()
+        .qdrant
+        .unwrap();
+    assert_eq!(
+        (qdrant.url.as_str(), qdrant.collection.as_str()),
+        ("http://host:6334", "chatconnect_documents")
+    );
+}
+
+#[test]
+fn a_redis_needs_an_address_of_its_kind() {
+    assert!(problems(&[("REDIS_URL", "localhost")])[0].contains("redis://host:6379/"));
+    let settings = load(&Flags::default(), &[("REDIS_URL", "redis://host/")]).unwrap();
+    assert_eq!(settings.redis.unwrap().expose(), "redis://host/");
 }
 
 #[test]

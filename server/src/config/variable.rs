@@ -62,6 +62,12 @@ pub const PORT: &str = "PORT";
 pub const CHECKPOINTS_URL: &str = "STEPGRAPH_CHECKPOINTS_URL";
 /// The shared cache.
 pub const REDIS_URL: &str = "REDIS_URL";
+/// The server of chunks.
+pub const QDRANT_URL: &str = "QDRANT_URL";
+/// Its key.
+pub const QDRANT_API_KEY: &str = "QDRANT_API_KEY";
+/// Its collection.
+pub const QDRANT_COLLECTION: &str = "QDRANT_COLLECTION";
 /// One model for everybody.
 pub const MODEL: &str = "STEPGRAPH_MODEL";
 /// The key of the OpenAI-compatible provider.
@@ -113,6 +119,24 @@ pub const VARIABLES: &[Variable] = &[
         REDIS_URL,
         "redis://localhost:6379/",
         "A Redis for counters and short-lived values, shared by several servers (rediss:// for TLS); unset: each process has its own",
+    ),
+    plain(
+        PLACE,
+        QDRANT_URL,
+        "http://localhost:6334",
+        "gRPC address of a Qdrant for the chunks of all tenants; unset: they are in the data folder",
+    ),
+    secret(
+        PLACE,
+        QDRANT_API_KEY,
+        "a-long-key",
+        "Key of that server, where it wants one",
+    ),
+    plain(
+        PLACE,
+        QDRANT_COLLECTION,
+        "chatconnect_documents",
+        "Its collection, made where there is none; its embedding model is fixed then",
     ),
     plain(
         MODELS,
@@ -186,24 +210,6 @@ pub const VARIABLES: &[Variable] = &[
         "postgres://...",
         "A shared PostgreSQL",
         "this build keeps its records in the data folder: unset it (threads alone can go to a PostgreSQL, by STEPGRAPH_CHECKPOINTS_URL)",
-    ),
-    refused(
-        "QDRANT_URL",
-        "http://localhost:6334",
-        "A Qdrant server",
-        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
-    ),
-    refused(
-        "QDRANT_API_KEY",
-        "...",
-        "Key of that server",
-        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
-    ),
-    refused(
-        "QDRANT_COLLECTION",
-        "chatconnect_documents",
-        "Its collection",
-        "this build keeps vectors in the data folder and has no Qdrant driver: unset it",
     ),
     refused(
         "ANTHROPIC_API_KEY",

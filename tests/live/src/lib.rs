@@ -1,4 +1,4 @@
-//! Private servers for tests: a PostgreSQL and a Redis that belong to one test process alone.
+//! Private servers for tests: a PostgreSQL, a Redis and a Qdrant that belong to one test process alone.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), stepgraph_live::LiveError> {
@@ -14,11 +14,13 @@
 
 mod postgres;
 mod process;
+mod qdrant;
 mod redis;
 mod tools;
 
 pub use self::{
     postgres::Postgres,
+    qdrant::Qdrant,
     redis::{Fsync, Redis},
     tools::{Origin, Tools},
 };

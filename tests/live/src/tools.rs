@@ -132,3 +132,39 @@ pub(crate) fn run(command: &mut Command) -> Result<Output, String> {
         Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim()))
     }
 }
+
+/// The root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A Python with these wheels in `target/tools`, which are installed, with all they need, if `module` is not there.
+pub(crate) fn python_with(name: &str, wheels: &[&str], module: &str) -> Result<PathBuf, LiveError> {
+    let tools = repository().join("target/tools");
+    std::fs::create_dir_all(&tools)?;
+    let tools = tools.canonicalize()?;
+    let turn = File::create(tools.join(format!("{name}.lock")))?;
+    turn.lock()?;
+    let place = tools.join(name);
+    let python = place.join("bin/python");
+    let has_module = || run(Command::new(&python).arg("-c").arg(format!("import {module}"))).is_ok();
+    if has_module() {
+        return Ok(python);
+    }
+    let missing = |why: String| {
+        LiveError::new(format!(
+            "missing: the wheels {} ({why})\nto install them:  python3 -m venv target/tools/{name} && target/tools/{name}/bin/pip install {}\nto do without:  ./test --no-live",
+            wheels.join(", "),
+            wheels.join(" "),
+        ))
+    };
+    run(Command::new("python3").args(["-m", "venv"]).arg(&place)).map_err(missing)?;
+    let mut pip = Command::new(place.join("bin/pip"));
+    pip.args(["install", "--quiet", "--only-binary", ":all:"]).args(wheels);
+    run(&mut pip).map_err(missing)?;
+    if has_module() {
+        Ok(python)
+    } else {
+        Err(missing("installed, and still not to be imported".to_owned()))
+    }
+}

@@ -33,6 +33,15 @@ use crate::{
     service::{Chunk, DocumentId, Hit, KnowledgeBase, ModelName, SearchQuery, ServiceError, VectorStore, point_id},
 };
 
+// What every store of chunks shares, wherever it keeps them.
+pub(in crate::service) use self::{
+    bm25::{B, CHUNKS_TELLING, K1, idf},
+    dense::unit,
+    indexed::Indexed,
+    read::wrong_vector,
+    write::check as check_chunks,
+};
+
 const SERVICE: &str = "vector store";
 
 /// How long a call waits for another process that writes, before it says so.
@@ -247,7 +256,7 @@ fn number<N: TryFrom<i64>>(stored: i64) -> Result<N, ServiceError> {
     N::try_from(stored).map_err(|_| corrupt(format!("the number {stored} is out of range")))
 }
 
-fn unprepared(tenant: &TenantId) -> ServiceError {
+pub(in crate::service) fn unprepared(tenant: &TenantId) -> ServiceError {
     refused(format!(
         "the knowledge base of `{tenant}` is not prepared: call `prepare` before the first document"
     ))

@@ -8,10 +8,10 @@ use super::postings::{self, BLOCK_SLOTS, Posting};
 /// How slowly repeated occurrences of a term stop counting. 1.5 is the middle of the customary 1.2 to 2.0: measured on
 /// three sets, abstracts judged by subject gain with each step up to 2.0 (nDCG@10 .376, .381, .387), and paragraphs
 /// that answer one question lose (.971, .970, .969 in English, .967, .966, .963 in Spanish).
-const K1: f64 = 1.5;
+pub(in crate::service) const K1: f64 = 1.5;
 
 /// How much a chunk's length counts against it; the customary value, and neither .65 nor .85 is better on all three.
-const B: f64 = 0.75;
+pub(in crate::service) const B: f64 = 0.75;
 
 /// Totals of the tenant alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +59,14 @@ pub(super) fn score(totals: Totals, wanted: &[Wanted]) -> Vec<Scored> {
 }
 
 /// Rarity of a term that `holders` of `chunks` chunks hold; above 0 even where all do.
-pub(super) fn idf(chunks: u64, holders: u64) -> f64 {
+pub(in crate::service) fn idf(chunks: u64, holders: u64) -> f64 {
     let (chunks, holders) = (real(chunks), real(holders));
     ((chunks - holders + 0.5) / (holders + 0.5) + 1.0).ln()
 }
 
 /// Chunks below which a tenant's counts say little of how rare a word is. With a single chunk every word it holds would
 /// count as common, and any other word of the question would outweigh the one that matters.
-const CHUNKS_TELLING: u64 = 50;
+pub(in crate::service) const CHUNKS_TELLING: u64 = 50;
 
 /// A score as it is shown and ranked by.
 #[expect(

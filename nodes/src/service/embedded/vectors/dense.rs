@@ -6,7 +6,7 @@ const LANES: usize = 8;
 
 /// The vector scaled to length one, so that a dot product is the cosine; `None` where it has no direction: a component
 /// is not finite, or all are zero.
-pub(super) fn unit(vector: &[f32]) -> Option<Vec<f32>> {
+pub(in crate::service) fn unit(vector: &[f32]) -> Option<Vec<f32>> {
     let length = vector
         .iter()
         .map(|component| f64::from(*component).powi(2))

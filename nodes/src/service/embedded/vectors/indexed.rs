@@ -6,18 +6,18 @@ use crate::{language::Analyzer, service::Chunk};
 
 /// A chunk's terms, counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Indexed {
+pub(in crate::service) struct Indexed {
     /// How many terms there are, repeated ones included.
-    pub(super) length: u32,
+    pub(in crate::service) length: u32,
     /// How often each occurs.
-    pub(super) terms: BTreeMap<String, u16>,
+    pub(in crate::service) terms: BTreeMap<String, u16>,
 }
 
 impl Indexed {
     /// The terms of title and text together. The title belongs to each chunk: one from the middle of a document is
     /// found by the document's name, and a word of the title weighs more where the text says it too. Measured, this is
     /// better than leaving titles out (nDCG@10 .002 to .009) and than counting only words that the text lacks.
-    pub(super) fn new(analyzer: &Analyzer, chunk: &Chunk) -> Self {
+    pub(in crate::service) fn new(analyzer: &Analyzer, chunk: &Chunk) -> Self {
         let mut terms: BTreeMap<String, u16> = BTreeMap::new();
         let mut length = 0_u32;
         for term in analyzer
@@ -33,7 +33,7 @@ impl Indexed {
     }
 
     /// The terms as they are kept beside the chunk; none holds a space.
-    pub(super) fn listed(&self) -> String {
+    pub(in crate::service) fn listed(&self) -> String {
         let terms: Vec<&str> = self.terms.keys().map(String::as_str).collect();
         terms.join(" ")
     }

@@ -91,14 +91,18 @@ fn distinct(terms: Vec<Term>) -> Vec<Term> {
 fn question_vector(tenant: &Tenant, vector: &[f32]) -> Result<Vec<f32>, ServiceError> {
     let expected = tenant.base.embedding.as_ref().map(|(_, length)| *length);
     if u32::try_from(vector.len()).ok() != expected {
-        let expected = expected.map_or_else(|| "none".to_owned(), |length| format!("{length} components"));
-        return Err(mismatch(&format!(
-            "the question's vector has {} components, the chunks have {expected}",
-            vector.len()
-        )));
+        return Err(wrong_vector(vector.len(), expected));
     }
     dense::unit(vector)
         .ok_or_else(|| refused("the question's vector has no direction: all zero, or not finite".to_owned()))
+}
+
+/// A question's vector of another length than the chunks have.
+pub(in crate::service) fn wrong_vector(length: usize, expected: Option<u32>) -> ServiceError {
+    let expected = expected.map_or_else(|| "none".to_owned(), |length| format!("{length} components"));
+    mismatch(&format!(
+        "the question's vector has {length} components, the chunks have {expected}"
+    ))
 }
 
 /// Where each term occurs; a term that occurs nowhere stays, with nothing.

@@ -94,7 +94,11 @@ pub(super) async fn delete(
 }
 
 /// Refuses chunks that the knowledge base cannot hold.
-fn check(base: &KnowledgeBase, document: &DocumentId, chunks: &[Chunk]) -> Result<(), ServiceError> {
+pub(in crate::service) fn check(
+    base: &KnowledgeBase,
+    document: &DocumentId,
+    chunks: &[Chunk],
+) -> Result<(), ServiceError> {
     let expected = base.embedding.as_ref().map(|(_, length)| *length);
     let mut indices = HashSet::new();
     for chunk in chunks {
