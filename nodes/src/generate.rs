@@ -14,8 +14,10 @@ use crate::{
     retrieve::ScoredPassage,
     screen::Screen,
     service::{
-        ChatModel, ChatRequest, FinishReason, Message, ModelName, Passage, Source, Usage, embedded::NO_INFORMATION,
+        Catalogue, ChatModel, ChatRequest, FinishReason, Message, ModelName, Passage, Source, Usage,
+        embedded::NO_INFORMATION,
     },
+    trace,
 };
 use draft::Draft;
 
@@ -36,8 +38,12 @@ pub struct ChatSettings {
     pub link_hosts: Domains,
     /// Most tokens of an answer.
     pub completion_tokens_max: u32,
-    /// 0 to 2.
-    pub temperature: f32,
+    /// 0 to 2; `None` leaves it to the model.
+    pub temperature: Option<f32>,
+    /// The model that answers while the first one cannot.
+    pub fallback: Option<ModelName>,
+    /// What models cost.
+    pub prices: Arc<Catalogue>,
     /// When the answer is ended with what there is. It counts from the question's acceptance, so that a wait for the
     /// session's turn is part of it.
     pub answer_by: Instant,
@@ -130,12 +136,15 @@ impl Node for Generate {
             passages,
             completion_tokens_max: settings.completion_tokens_max,
             temperature: settings.temperature,
+            answer_by: Some(settings.answer_by),
+            fallback: settings.fallback.clone(),
         };
         let ask_model = || {
             let screen = screen(&request, &settings.link_hosts);
             Draft::new(&settings, &scored, screen, ask.used).fill(&settings, request.clone(), &ctx)
         };
-        let answer: Answer = ctx.recorded("chat model", &request, ask_model).await?;
+        let asked = ctx.recorded("chat model", &request, ask_model);
+        let answer: Answer = trace::carried(&ctx, asked).await?;
         ctx.emit(Answering::Whole(answer.clone())).await;
         Ok(Answered {
             question: ask.question,

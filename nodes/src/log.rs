@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc};
 use stepgraph::{Context, Node, NodeError};
 
 use crate::{
-    generate::Answer,
+    generate::{Answer, ChatSettings},
     prompt::visible,
-    service::{ChatLog, ChatTurn, Cost, ServiceError},
+    service::{ChatLog, ChatTurn, ServiceError},
 };
 
 /// A question and its answer, to be logged.
@@ -74,6 +74,9 @@ impl Node for Log {
             model,
             finish_reason: _,
         } = answer;
+        // Where nobody knows the price, nothing is booked but the tokens.
+        let settings = ctx.provided::<ChatSettings>().ok();
+        let cost = settings.and_then(|settings| settings.prices.cost(&model, &usage));
         let turn = ChatTurn {
             run: ctx.run_id(),
             session,
@@ -84,7 +87,7 @@ impl Node for Log {
             usage,
             model,
             latency,
-            cost: Cost::default(),
+            cost: cost.unwrap_or_default(),
             overage: false,
             degraded,
             asked_at,

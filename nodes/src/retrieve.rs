@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use stepgraph::{Context, Node, NodeError, TenantId};
 
-use crate::service::{Embedder, Hit, Passage, Purpose, SearchQuery, ServiceError, VectorStore};
+use crate::{
+    service::{Embedder, Hit, Passage, Purpose, SearchQuery, ServiceError, VectorStore},
+    trace,
+};
 
 /// What to look for.
 #[derive(Debug, Clone)]
@@ -127,7 +130,8 @@ impl Node for Retrieve {
                 error.into_node_error()
             })
         };
-        let searched: Result<Vec<Hit>, NodeError> = ctx.recorded("search", &query.text, search).await;
+        let searched: Result<Vec<Hit>, NodeError> =
+            trace::carried(&ctx, ctx.recorded("search", &query.text, search)).await;
         let found = match searched {
             Ok(hits) => Found {
                 passages: supporting(limits, hits),

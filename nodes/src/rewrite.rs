@@ -12,6 +12,7 @@ use crate::{
     log::Silent,
     prompt::{self, Nonce},
     service::{ChatDelta, ChatRequest, Message, Role, ServiceError, Usage},
+    trace,
 };
 
 /// What the model is told. The conversation follows as messages, the question as the last of them.
@@ -70,7 +71,8 @@ impl Node for Rewrite {
                 error.into_node_error()
             })
         };
-        let written: Result<Standalone, NodeError> = ctx.recorded("chat model", &request, rewrite).await;
+        let asked = ctx.recorded("chat model", &request, rewrite);
+        let written: Result<Standalone, NodeError> = trace::carried(&ctx, asked).await;
         Ok(match written {
             Ok(standalone) if !standalone.question.is_empty() => standalone,
             Ok(nothing) => Standalone {
@@ -103,6 +105,8 @@ fn request(ask: &FollowUp, settings: &ChatSettings, nonce: Nonce) -> ChatRequest
         passages: Vec::new(),
         completion_tokens_max: QUESTION_TOKENS_MAX,
         temperature: settings.temperature,
+        answer_by: Some(settings.answer_by),
+        fallback: settings.fallback.clone(),
     }
 }
 

@@ -8,32 +8,42 @@
 //! | [`Clients`], [`Documents`], [`ChatLog`], [`Feedbacks`], [`UsageBook`], [`Threads`], [`TenantData`] | [`embedded::SqliteRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
 //!
-//! [`qdrant::QdrantVectors`] serves [`VectorStore`] from a Qdrant. [`redis::RedisCache`] serves [`Cache`] from a Redis that several processes share, and [`FallbackCache`] goes on without
-//! it. [`CachedVectors`] and [`CachedEmbedder`] keep what was found and embedded in either.
+//! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`, [`anthropic`] the
+//! first by that provider's own. [`resilience`] is the layer around them: time limits, tries, circuit breaker; a
+//! [`Catalogue`] knows what models can do and what they cost.
 //!
-//! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`.
+//! [`qdrant::QdrantVectors`] serves [`VectorStore`] from a Qdrant, [`redis::RedisCache`] serves [`Cache`] from a Redis that
+//! several processes share, and [`FallbackCache`] goes on without
+//! it. [`CachedVectors`] and [`CachedEmbedder`] keep what was found and embedded in either.
 //!
 //! Every call that touches a tenant's data takes the [`TenantId`](stepgraph::TenantId) first. Errors are [`ServiceError`]: they say whether
 //! trying again can help, never which HTTP status to send.
 
+pub mod anthropic;
 mod cached;
+mod catalogue;
 mod chat;
 pub mod embedded;
 mod error;
 mod fallback;
 pub mod openai;
+mod provider;
 pub mod qdrant;
 mod records;
 pub mod redis;
+pub mod resilience;
 mod secret;
 mod threads;
 pub mod tls;
 mod vectors;
 
 pub use cached::{CachedEmbedder, CachedVectors};
+pub use catalogue::{Catalogue, CatalogueError, ModelInfo, Prices};
 pub use chat::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ModelName, Passage, Role, Usage};
+use error::AskedToWait;
 pub use error::ServiceError;
 pub use fallback::FallbackCache;
+pub use provider::ProviderOptions;
 pub use records::{
     BillingEvent, Cache, CacheState, ChatLog, ChatTurn, Client, ClientSettings, ClientStatus, Clients, Cost, Counted,
     Document, DocumentId, DocumentPage, DocumentStatus, Documents, Erased, ExportedRow, Feedback, Feedbacks, FileType,

@@ -24,7 +24,7 @@ pub use error::AppError;
 pub use folder::{DataFolder, FREE_BYTES_MIN, free_bytes};
 pub use ingest::GraphIngest;
 pub use installation::{Installation, pdf_worker};
-pub use models::Models;
+pub use models::{ModelFinding, Models};
 
 /// How long a statement waits for another's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

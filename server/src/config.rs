@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use axum::http::Uri;
-use stepgraph_nodes::service::{ModelName, Secret};
+use stepgraph_nodes::service::{Catalogue, ModelName, Secret, anthropic};
 
 mod layer;
 pub mod variable;
@@ -88,7 +89,7 @@ impl CheckpointServer {
     }
 }
 
-/// A provider that speaks OpenAI's protocol.
+/// A provider of models.
 #[derive(Debug, Clone)]
 pub struct ProviderSettings {
     /// Its key; a local server may need none.
@@ -146,6 +147,10 @@ pub struct Settings {
     pub model: ModelChoice,
     /// Where models other than the embedded ones are found.
     pub provider: Option<ProviderSettings>,
+    /// Where Anthropic's models are found by its own protocol.
+    pub anthropic: Option<ProviderSettings>,
+    /// What is known of models: the program's own entries, and the operator's over them.
+    pub catalogue: Arc<Catalogue>,
     /// The model of the free tier.
     pub free_model: ModelName,
     /// The model of the paid tier.
@@ -210,14 +215,16 @@ impl Settings {
             .text(variable::MODEL)
             .map_or(ModelChoice::ByTenant, |text| ModelChoice::parse(&text));
         let provider = read_provider(reader);
-        if let (ModelChoice::Named(name), None) = (&model, &provider) {
+        let anthropic = read_anthropic(reader);
+        if let (ModelChoice::Named(name), None, None) = (&model, &provider, &anthropic) {
             reader.problem(
                 variable::MODEL,
                 format!(
-                    "unknown model `{name}`: use extractive or scripted, or set OPENAI_API_KEY or OPENAI_BASE_URL to reach a provider that has it"
+                    "unknown model `{name}`: use extractive or scripted, or set OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY to reach a provider that has it"
                 ),
             );
         }
+        let catalogue = read_catalogue(reader);
         Self {
             data: reader
                 .text(variable::DATA)
@@ -227,9 +234,11 @@ impl Settings {
             checkpoints: reader.parsed(variable::CHECKPOINTS_URL, CheckpointServer::parse),
             qdrant: read_qdrant(reader),
             redis: reader.parsed(variable::REDIS_URL, parse_redis),
-            embedding: read_embedding(reader, provider.is_some()),
+            embedding: read_embedding(reader, provider.is_some(), &catalogue),
             model,
             provider,
+            anthropic,
+            catalogue: Arc::new(catalogue),
             free_model: ModelName::new(
                 reader
                     .text(variable::FREE_MODEL)
@@ -319,7 +328,31 @@ fn read_qdrant(reader: &mut Reader) -> Option<QdrantSettings> {
     })
 }
 
-fn read_embedding(reader: &mut Reader, has_provider: bool) -> Option<EmbeddingSettings> {
+fn read_anthropic(reader: &mut Reader) -> Option<ProviderSettings> {
+    let key = reader.text(variable::ANTHROPIC_API_KEY).map(Secret::new);
+    let base_url = reader.parsed(variable::ANTHROPIC_BASE_URL, parse_url);
+    if key.is_none() && base_url.is_none() {
+        return None;
+    }
+    Some(ProviderSettings {
+        key,
+        base_url: base_url.unwrap_or_else(|| anthropic::BASE_URL.to_owned()),
+    })
+}
+
+fn read_catalogue(reader: &mut Reader) -> Catalogue {
+    let ours = Catalogue::builtin().unwrap_or_else(|error| {
+        reader.problem(variable::MODELS_FILE, format!("this build is broken: {error}"));
+        Catalogue::default()
+    });
+    let theirs = reader.parsed(variable::MODELS_FILE, |path| {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read ({error})"))?;
+        ours.clone().with(&text).map_err(|error| error.to_string())
+    });
+    theirs.unwrap_or(ours)
+}
+
+fn read_embedding(reader: &mut Reader, has_provider: bool, catalogue: &Catalogue) -> Option<EmbeddingSettings> {
     let model = reader.text(variable::EMBEDDING_MODEL);
     let dimension = reader.parsed(variable::EMBEDDING_DIMENSION, parse_dimension);
     match (model, dimension) {
@@ -339,26 +372,15 @@ fn read_embedding(reader: &mut Reader, has_provider: bool) -> Option<EmbeddingSe
             None
         }
         (Some(model), dimension) => {
-            let dimension = dimension.or_else(|| dimension_of(&model));
+            let model = ModelName::new(model);
+            let dimension = dimension.or_else(|| catalogue.get(&model)?.dimension);
             if dimension.is_none() {
                 let unknown =
                     "the length of the vectors of this model is not known here: set it as the provider documents it";
                 reader.problem(variable::EMBEDDING_DIMENSION, unknown);
             }
-            dimension.map(|dimension| EmbeddingSettings {
-                model: ModelName::new(model),
-                dimension,
-            })
+            dimension.map(|dimension| EmbeddingSettings { model, dimension })
         }
-    }
-}
-
-/// Vector lengths of the provider's own models, as it documents them.
-fn dimension_of(model: &str) -> Option<u32> {
-    match model {
-        "text-embedding-3-small" | "text-embedding-ada-002" => Some(1536),
-        "text-embedding-3-large" => Some(3072),
-        _ => None,
     }
 }
 

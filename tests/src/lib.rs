@@ -130,7 +130,9 @@ pub fn settings(model: Arc<dyn ChatModel>) -> ChatSettings {
         prompt: PromptLimits::default(),
         link_hosts: Domains::default(),
         completion_tokens_max: 500,
-        temperature: 0.0,
+        temperature: Some(0.0),
+        fallback: None,
+        prices: Arc::default(),
         answer_by: tokio::time::Instant::now() + Duration::from_secs(20),
     }
 }

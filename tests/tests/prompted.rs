@@ -72,7 +72,7 @@ impl ChatModel for Told {
             usage: Usage {
                 prompt_tokens: 10,
                 completion_tokens: 1,
-                cached_tokens: 0,
+                ..Usage::default()
             },
         }));
         Ok(Box::pin(stream::iter(deltas)))

@@ -9,7 +9,9 @@ use desk::{DeskEvent, desk};
 use stepgraph::TenantId;
 use stepgraph_checkpoint::Sqlite;
 use stepgraph_nodes::{
+    domains::Domains,
     generate::ChatSettings,
+    prompt::{PromptLimits, Scope},
     service::{
         Chunk, DocumentId, KnowledgeBase, ModelName, VectorStore,
         embedded::{Extractive, SqliteRecords, SqliteVectors},
@@ -55,8 +57,13 @@ fn settings() -> ChatSettings {
         model: Arc::new(Extractive::new()),
         name: ModelName::new("extractive"),
         system_prompt: None,
+        scope: Scope::Documents,
+        prompt: PromptLimits::default(),
+        link_hosts: Domains::default(),
         completion_tokens_max: 500,
-        temperature: 0.0,
+        temperature: None,
+        fallback: None,
+        prices: Arc::default(),
         answer_by: tokio::time::Instant::now() + Duration::from_secs(20),
     }
 }

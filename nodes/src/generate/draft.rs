@@ -76,7 +76,7 @@ impl<'a> Draft<'a> {
                     }
                     self.finish_reason = FinishReason::TimeBudget;
                     let completion_tokens = crate::tokens::count(&self.text);
-                    self.usage = Usage { prompt_tokens, completion_tokens, cached_tokens: 0 };
+                    self.usage = Usage { prompt_tokens, completion_tokens, is_estimated: true, ..Usage::default() };
                     break;
                 }
             };
@@ -101,6 +101,8 @@ impl<'a> Draft<'a> {
             }
             ChatDelta::Cited(passages) => self.cite(&passages),
             ChatDelta::Unsupported => self.sources.clear(),
+            ChatDelta::Working => {}
+            ChatDelta::AnsweredBy(model) => self.model = model,
             ChatDelta::Finish { reason, usage } => {
                 self.finish_reason = reason;
                 self.usage = usage;

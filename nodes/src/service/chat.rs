@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 use stepgraph::TenantId;
+use tokio::time::Instant;
 
 use super::{DocumentId, ServiceError};
+use crate::tokens;
 
 /// Name of a chat or embedding model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,8 +83,14 @@ pub struct ChatRequest {
     pub passages: Vec<Passage>,
     /// Most tokens the answer may have.
     pub completion_tokens_max: u32,
-    /// 0 to 2.
-    pub temperature: f32,
+    /// 0 to 2; `None` leaves it to the model, for those that take none.
+    pub temperature: Option<f32>,
+    /// When the caller gives up. No try begins that could not end before, so that there is time for what comes instead.
+    #[serde(skip)]
+    pub answer_by: Option<Instant>,
+    /// The model that answers while the first one cannot, by the tenant's own choice.
+    #[serde(skip)]
+    pub fallback: Option<ModelName>,
 }
 
 /// Tokens that a call used, as the model counts them.
@@ -94,6 +102,34 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// Tokens of the prompt that came from the provider's cache.
     pub cached_tokens: u64,
+    /// Tokens of the prompt that the provider has put into its cache, where it wants to be paid for that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
+    /// Whether the numbers were counted here, since the provider sent none.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub is_estimated: bool,
+}
+
+impl Usage {
+    /// What the prompt and the answer hold by our own count.
+    pub(crate) fn estimated(prompt: &[Message], answer: &str) -> Self {
+        Self {
+            prompt_tokens: tokens::count_prompt(prompt),
+            completion_tokens: tokens::count(answer),
+            is_estimated: true,
+            ..Self::default()
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_no(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Add for Usage {
@@ -104,6 +140,8 @@ impl Add for Usage {
             prompt_tokens: self.prompt_tokens.saturating_add(other.prompt_tokens),
             completion_tokens: self.completion_tokens.saturating_add(other.completion_tokens),
             cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            cache_write_tokens: self.cache_write_tokens.saturating_add(other.cache_write_tokens),
+            is_estimated: self.is_estimated || other.is_estimated,
         }
     }
 }
@@ -132,6 +170,10 @@ pub enum ChatDelta {
     Cited(Vec<Passage>),
     /// The model has found no support for an answer in the passages: the caller should show no sources.
     Unsupported,
+    /// A sign of life without text: the model reasons, or its provider says that it is still at work.
+    Working,
+    /// Another model than the one asked for gives the answer.
+    AnsweredBy(ModelName),
     /// The last delta.
     Finish {
         /// Why the answer ended.
@@ -161,4 +203,9 @@ pub trait ChatModel: Send + Sync + 'static {
 
     /// Whether the provider answers; cheap, makes no completion.
     async fn ping(&self) -> Result<(), ServiceError>;
+
+    /// The models that are not asked for a while, since they have failed too often: for health.
+    fn held_back(&self) -> Vec<ModelName> {
+        Vec::new()
+    }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong at a service.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use stepgraph::NodeError;
 
@@ -27,7 +27,7 @@ pub enum ServiceError {
         /// What it said.
         message: String,
         /// How long it asks to wait, where it said so.
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
     },
     /// The service took longer than its limit.
     #[error("{service} did not answer within {limit:?}")]
@@ -35,7 +35,7 @@ pub enum ServiceError {
         /// Which service.
         service: &'static str,
         /// The limit that was reached.
-        limit: std::time::Duration,
+        limit: Duration,
     },
     /// The request cannot succeed as it stands; trying again is useless.
     #[error("{service} refuses the request: {message}")]
@@ -70,6 +70,11 @@ pub enum ServiceError {
     },
 }
 
+/// The cause of an unavailable service that says when to come back.
+#[derive(Debug, thiserror::Error)]
+#[error("it asks to wait {0:?}")]
+pub(super) struct AskedToWait(pub(super) Duration);
+
 impl ServiceError {
     /// Stable code for logs, metrics and the error guide.
     #[must_use]
@@ -92,6 +97,23 @@ impl ServiceError {
             self,
             Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Timeout { .. }
         )
+    }
+
+    /// How long the service asks to wait before the next call, where it says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } => *retry_after,
+            Self::Unavailable {
+                source: Some(source), ..
+            } => source.downcast_ref::<AskedToWait>().map(|asked| asked.0),
+            Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Refused { .. }
+            | Self::Mismatch { .. }
+            | Self::Corrupt { .. }
+            | Self::Scripted { .. } => None,
+        }
     }
 
     /// As a node's error: worth a retry exactly when this one is.

@@ -1,59 +1,39 @@
-//! Chat and embeddings from any provider that speaks the protocol of `OpenAI`.
+//! Chat and embeddings from any provider that speaks the protocol of `OpenAI`: itself, Azure's `/openai/v1`, vLLM, Ollama,
+//! llama.cpp and others.
 //!
-//! The protocol is async-openai's; the transport beneath it is ours, so that a call is tried again within
-//! bounds, waits as long as the provider asks, and never shows its key.
+//! The protocol is async-openai's; the transport beneath it is ours, which adds the key and the caller's trace and puts
+//! in words what went wrong. One call is one attempt: [`resilience`](super::resilience) tries again and keeps the time.
 
 mod chat;
 mod embedder;
-mod http;
+mod transport;
 mod wire;
 
-use std::time::Duration;
-
 use async_openai::{Client, config::OpenAIConfig};
-use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderName};
 
-use self::http::Http;
+use self::transport::Transport;
 pub use self::{chat::OpenAi, embedder::OpenAiEmbedder};
-use super::{Secret, ServiceError};
+use super::{
+    Secret, ServiceError,
+    provider::{Address, Http, ProviderOptions},
+};
 
 /// What stands in logs, usage and health for this provider.
 const SERVICE: &str = "openai";
 
-/// How a provider is reached.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct OpenAiOptions {
-    /// Where its protocol begins, for instance `https://api.openai.com/v1`.
-    pub base_url: String,
-    /// Its key; servers on the own machine often want none.
-    pub key: Option<Secret>,
-    /// Longest wait for a connection.
-    pub connect_timeout: Duration,
-    /// Longest wait for the first token of an answer, or for a batch of embeddings, all retries included.
-    pub first_token_timeout: Duration,
-    /// Longest silence between two tokens.
-    pub idle_timeout: Duration,
-    /// How often a call that was refused for now (429, 5xx, no connection) is tried again before its first token.
-    pub retries_max: u32,
-    /// Longest wait before a retry. When the provider asks for a longer one, the call fails at once.
-    pub retry_wait_max: Duration,
-}
+/// Azure takes its keys under this name too, and some of its addresses only so.
+const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 
-impl OpenAiOptions {
-    /// The provider at `base_url`, with limits that suit a visitor who waits.
-    pub fn new(base_url: impl Into<String>, key: Option<Secret>) -> Self {
-        Self {
-            base_url: base_url.into(),
-            key,
-            connect_timeout: Duration::from_secs(5),
-            first_token_timeout: Duration::from_secs(20),
-            idle_timeout: Duration::from_secs(10),
-            retries_max: 2,
-            retry_wait_max: Duration::from_secs(8),
-        }
-    }
-}
+/// Where Azure's resources are.
+const AZURE_HOSTS: [&str; 3] = [
+    ".openai.azure.com",
+    ".services.ai.azure.com",
+    ".cognitiveservices.azure.com",
+];
+
+/// The first to rename the limit of tokens.
+const OPENAI_HOST: &str = "api.openai.com";
 
 /// A provider that can be called.
 #[derive(Debug, Clone)]
@@ -61,57 +41,35 @@ struct Endpoint {
     client: Client<OpenAIConfig>,
     http: Http,
     base_url: String,
-    host: String,
-    first_token_timeout: Duration,
-    idle_timeout: Duration,
+    /// Whether it calls the limit of tokens `max_completion_tokens`.
+    is_limit_renamed: bool,
 }
 
 impl Endpoint {
-    fn new(options: &OpenAiOptions) -> Result<Self, ServiceError> {
-        let base_url = options.base_url.trim_end_matches('/').to_owned();
-        let url = Url::parse(&base_url)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.password().is_none());
-        let host = url.as_ref().and_then(Url::host_str).map(str::to_owned).ok_or_else(|| {
-            refused(
-                "the base URL is not one of http or https without a password: set it like https://api.openai.com/v1"
-                    .to_owned(),
-            )
-        })?;
-        let port = url
-            .as_ref()
-            .and_then(Url::port)
-            .map(|port| format!(":{port}"))
-            .unwrap_or_default();
-        let host = format!("{host}{port}");
-        let http = Http::new(&host, options)?;
+    fn new(options: &ProviderOptions) -> Result<Self, ServiceError> {
+        let Address { base_url, host } = Address::parse(SERVICE, &options.base_url, "https://api.openai.com/v1")?;
+        let is_azure = AZURE_HOSTS.iter().any(|end| host.ends_with(end));
+        let mut headers = Vec::new();
+        if let Some(key) = &options.key {
+            headers.push((AUTHORIZATION, Secret::new(format!("Bearer {}", key.expose()))));
+            if is_azure {
+                headers.push((AZURE_KEY, key.clone()));
+            }
+        }
+        let http = Http::new(SERVICE, &host, headers, options)?;
         // Everything that its default would read from the environment is set; the key is added beneath, by `Http`.
         let config = OpenAIConfig::default()
             .with_api_base(&base_url)
             .with_api_key("")
             .with_org_id("")
             .with_project_id("");
-        let client = Client::build(http.client().clone(), config).with_http_service(http.clone());
-        let OpenAiOptions {
-            first_token_timeout,
-            idle_timeout,
-            ..
-        } = *options;
+        let client = Client::build(http.client().clone(), config).with_http_service(Transport::new(http.clone()));
         Ok(Self {
             client,
             http,
             base_url,
-            host,
-            first_token_timeout,
-            idle_timeout,
+            is_limit_renamed: is_azure || host == OPENAI_HOST,
         })
-    }
-}
-
-fn refused(message: String) -> ServiceError {
-    ServiceError::Refused {
-        service: SERVICE,
-        message,
     }
 }
 
@@ -121,7 +79,7 @@ mod tests {
 
     #[test]
     fn no_setting_prints_the_key() {
-        let options = OpenAiOptions::new("https://api.example.com/v1/", Some(Secret::new("sk-hush")));
+        let options = ProviderOptions::new("https://api.example.com/v1/", Some(Secret::new("sk-hush")));
 
         let model = OpenAi::new(&options).unwrap();
 
@@ -135,16 +93,30 @@ mod tests {
             "api.openai.com/v1",
             "ftp://example.com",
             "https://user:pass@example.com/v1",
+            "https://example.openai.azure.com/openai/deployments/a?api-version=2024-10-21",
         ] {
-            let error = OpenAi::new(&OpenAiOptions::new(base_url, None)).unwrap_err();
+            let error = OpenAi::new(&ProviderOptions::new(base_url, None)).unwrap_err();
             assert!(error.to_string().contains("https://api.openai.com/v1"), "{error}");
             assert!(!error.to_string().contains("pass@"), "{error}");
         }
-        let error = OpenAi::new(&OpenAiOptions::new(
+        let error = OpenAi::new(&ProviderOptions::new(
             "https://example.com",
             Some(Secret::new("sk-hush\n")),
         ))
         .unwrap_err();
         assert!(!error.to_string().contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn the_limit_of_tokens_has_the_name_that_the_provider_knows() {
+        for (base_url, is_renamed) in [
+            ("https://api.openai.com/v1", true),
+            ("https://mine.openai.azure.com/openai/v1", true),
+            ("http://127.0.0.1:8080/v1", false),
+            ("https://api.openai.com.example.org/v1", false),
+        ] {
+            let endpoint = Endpoint::new(&ProviderOptions::new(base_url, None)).unwrap();
+            assert_eq!(endpoint.is_limit_renamed, is_renamed, "{base_url}");
+        }
     }
 }

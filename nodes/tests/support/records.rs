@@ -77,6 +77,7 @@ fn turn(run: RunId, session: &str, asked_at: &str) -> ChatTurn {
             prompt_tokens: 100,
             completion_tokens: 20,
             cached_tokens: 60,
+            ..Usage::default()
         },
         cost: Cost::from_microcents(300_000),
         overage: false,

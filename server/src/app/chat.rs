@@ -35,8 +35,6 @@ use crate::{
 
 /// Most tokens of an answer.
 const COMPLETION_TOKENS_MAX: u32 = 1000;
-/// Little left to chance: answers quote documents.
-const TEMPERATURE: f32 = 0.2;
 /// How long the answer of a run that is finished after a crash may take.
 pub(super) const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
 /// Events between the graph and the reader; more slow the graph down.
@@ -148,8 +146,14 @@ impl GraphChat {
     pub(super) fn settings(&self, client: &Client, budget: Duration) -> Result<ChatSettings, ChatError> {
         let own = &client.settings;
         let limits = PromptLimits::default();
+        let name = self.models.of(client).map_err(ChatError::Model)?;
+        let fallback = self.models.fallback_of(client);
+        let models: Vec<_> = [&name].into_iter().chain(&fallback).collect();
         Ok(ChatSettings {
-            name: self.models.of(client).map_err(ChatError::Model)?,
+            temperature: self.models.temperature(client, &models),
+            prices: Arc::clone(self.models.catalogue()),
+            name,
+            fallback,
             model: Arc::clone(&self.models) as _,
             system_prompt: own.system_prompt.clone(),
             scope: if own.answer_only_from_documents {
@@ -163,7 +167,6 @@ impl GraphChat {
             },
             link_hosts: Domains::new(&own.allowed_domains),
             completion_tokens_max: own.max_tokens.unwrap_or(COMPLETION_TOKENS_MAX),
-            temperature: own.temperature.unwrap_or(TEMPERATURE),
             answer_by: Instant::now() + budget,
         })
     }

@@ -179,6 +179,11 @@ async fn services(settings: &Settings) -> Vec<Check> {
             installation.models.describe()
         }),
     ];
+    checks.extend(installation.models.findings().into_iter().map(|finding| {
+        let state = if finding.can_answer { State::Ok } else { State::Note };
+        let detail = format!("{}: {}", finding.subject, finding.detail);
+        Check::new("model", state, detail)
+    }));
     if installation.checkpoint_server.is_some() {
         let kept = Graphs::open(&installation).await;
         checks.push(Check::of("checkpoints", kept, |_| {

@@ -227,3 +227,35 @@ fn embeddings_need_a_provider_and_a_known_length() {
     .unwrap();
     assert_eq!(told.embedding.unwrap().dimension, 384);
 }
+
+#[test]
+fn the_operators_catalogue_is_read_with_the_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("models.toml");
+    let entry = "[[model]]\nname = \"minilm\"\nprovider = \"house\"\ncontext_tokens = 512\ndimension = 384\n";
+    std::fs::write(&path, entry).unwrap();
+    let file = ("STEPGRAPH_MODELS_FILE", path.to_str().unwrap());
+
+    let settings = load(
+        &Flags::default(),
+        &[file, ("OPENAI_API_KEY", "k"), ("EMBEDDING_MODEL", "minilm")],
+    )
+    .unwrap();
+
+    assert_eq!(settings.embedding.unwrap().dimension, 384);
+    std::fs::write(&path, "[[model]]\nname = 1").unwrap();
+    assert!(problems(&[file])[0].contains("catalogue of models cannot be read"));
+    assert!(problems(&[("STEPGRAPH_MODELS_FILE", "/no/such/file")])[0].contains("cannot be read"));
+}
+
+#[test]
+fn anthropic_is_reached_at_its_own_address_unless_another_is_set() {
+    let key = ("ANTHROPIC_API_KEY", "k");
+
+    let own = load(&Flags::default(), &[key]).unwrap().anthropic.unwrap();
+    let other = load(&Flags::default(), &[key, ("ANTHROPIC_BASE_URL", "http://127.0.0.1:9/")]).unwrap();
+
+    assert_eq!(own.base_url, "https://api.anthropic.com");
+    assert_eq!(other.anthropic.unwrap().base_url, "http://127.0.0.1:9");
+    assert!(load(&Flags::default(), &[]).unwrap().anthropic.is_none());
+}

@@ -74,6 +74,12 @@ pub const MODEL: &str = "STEPGRAPH_MODEL";
 pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 /// The address of the OpenAI-compatible provider.
 pub const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
+/// The key of Anthropic.
+pub const ANTHROPIC_API_KEY: &str = "ANTHROPIC_API_KEY";
+/// The address of Anthropic.
+pub const ANTHROPIC_BASE_URL: &str = "ANTHROPIC_BASE_URL";
+/// What else is known of models.
+pub const MODELS_FILE: &str = "STEPGRAPH_MODELS_FILE";
 /// The model of the free tier.
 pub const FREE_MODEL: &str = "STEPGRAPH_FREE_MODEL";
 /// The model of the paid tier.
@@ -156,6 +162,18 @@ pub const VARIABLES: &[Variable] = &[
         "https://api.openai.com/v1",
         "Address of that provider; a local server may need no key",
     ),
+    secret(
+        MODELS,
+        ANTHROPIC_API_KEY,
+        "sk-ant-...",
+        "Key of Anthropic, for models whose names begin with claude-",
+    ),
+    plain(
+        MODELS,
+        ANTHROPIC_BASE_URL,
+        "https://api.anthropic.com",
+        "Address of Anthropic, or of a gateway that speaks its protocol",
+    ),
     plain(
         MODELS,
         FREE_MODEL,
@@ -173,6 +191,12 @@ pub const VARIABLES: &[Variable] = &[
         MODEL_ALIASES,
         "gpt-4=gpt-4o,fast=gpt-4o-mini",
         "Names in tenants' records = names the provider knows, by commas",
+    ),
+    plain(
+        MODELS,
+        MODELS_FILE,
+        "./models.toml",
+        "TOML file of models with limits and prices, beside or in place of the known ones",
     ),
     plain(
         MODELS,
@@ -210,12 +234,6 @@ pub const VARIABLES: &[Variable] = &[
         "postgres://...",
         "A shared PostgreSQL",
         "this build keeps its records in the data folder: unset it (threads alone can go to a PostgreSQL, by STEPGRAPH_CHECKPOINTS_URL)",
-    ),
-    refused(
-        "ANTHROPIC_API_KEY",
-        "sk-ant-...",
-        "Key of Anthropic",
-        "this build has no driver for Anthropic's own protocol: unset it, and reach the model through a provider that speaks OpenAI's (OPENAI_BASE_URL)",
     ),
 ];
 

@@ -40,6 +40,8 @@ struct Found {
     cache: CacheState,
     queue: Option<u64>,
     models: Vec<(&'static str, bool)>,
+    /// Models that are not asked for a while, since they have failed too often.
+    held_back: Vec<String>,
 }
 
 pub(crate) async fn root(State(_): State<Arc<App>>) -> Json<Value> {
@@ -68,6 +70,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Val
             "redis": found.cache_detail(),
             "anthropic": anthropic_detail,
             "openai": openai_detail,
+            "heldBack": found.held_back,
             "database": if found.records { "embedded" } else { "not answering" },
         },
     });
@@ -101,7 +104,9 @@ impl Found {
             tokio::time::timeout(PING_LIMIT, backend.dispatch.waiting()),
             join_all(models),
         );
+        let held_back = backend.models.iter().flat_map(|model| model.held_back());
         Self {
+            held_back: held_back.map(|model| model.to_string()).collect(),
             records,
             vectors,
             cache: cache.unwrap_or(CacheState::Away),
@@ -113,6 +118,7 @@ impl Found {
     /// Without records there is no tenant to serve; without the rest, answers are worse or fewer.
     fn status(&self) -> Status {
         let all_models = self.models.iter().all(|(_, answers)| *answers);
+        let all_models = all_models && self.held_back.is_empty();
         let all_stores = self.vectors && self.cache != CacheState::Away && self.queue.is_some();
         match (self.records, all_stores && all_models) {
             (false, _) => Status::Unhealthy,

@@ -95,7 +95,7 @@ pub(crate) fn answer(text: &str) -> Answer {
         usage: Usage {
             prompt_tokens: 10,
             completion_tokens: 2,
-            cached_tokens: 0,
+            ..Usage::default()
         },
         model: ModelName::new("fake"),
         finish_reason: FinishReason::Stop,

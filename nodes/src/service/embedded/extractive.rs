@@ -114,7 +114,7 @@ fn extract(request: &ChatRequest) -> Extract {
     let usage = Usage {
         prompt_tokens: tokens::count_prompt(&request.messages),
         completion_tokens: tokens::count(&text),
-        cached_tokens: 0,
+        ..Usage::default()
     };
     Extract {
         text,

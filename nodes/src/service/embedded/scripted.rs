@@ -252,7 +252,7 @@ fn finish(request: &ChatRequest, answer: &str) -> ChatDelta {
     let usage = Usage {
         prompt_tokens: tokens::count_prompt(&request.messages),
         completion_tokens: tokens::count(answer),
-        cached_tokens: 0,
+        ..Usage::default()
     };
     ChatDelta::Finish {
         reason: FinishReason::Stop,

@@ -2,17 +2,17 @@
 
 use async_trait::async_trait;
 use stepgraph::TenantId;
-use tokio::time::timeout;
 
 use super::{
-    Endpoint, OpenAiOptions, SERVICE,
-    http::corrupt,
+    Endpoint, SERVICE,
+    transport::explain,
     wire::{EmbeddingBody, Embeddings},
 };
-use crate::service::{Embedder, ModelName, Purpose, ServiceError};
-
-/// Most texts in one call.
-const BATCH_MAX: usize = 256;
+use crate::service::{
+    Embedder, ModelName, Purpose, ServiceError,
+    provider::{ProviderOptions, corrupt},
+    resilience::batches,
+};
 
 /// [`Embedder`] over any provider that speaks the protocol of `OpenAI`. Its models embed questions and documents alike.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ impl OpenAiEmbedder {
     /// # Errors
     ///
     /// [`ServiceError::Refused`] when the base URL or the key cannot work.
-    pub fn new(options: &OpenAiOptions, model: ModelName, dimension: u32) -> Result<Self, ServiceError> {
+    pub fn new(options: &ProviderOptions, model: ModelName, dimension: u32) -> Result<Self, ServiceError> {
         Ok(Self {
             endpoint: Endpoint::new(options)?,
             model,
@@ -37,25 +37,15 @@ impl OpenAiEmbedder {
     }
 
     async fn batch(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ServiceError> {
-        let Endpoint {
-            client,
-            http,
-            first_token_timeout,
-            ..
-        } = &self.endpoint;
+        let Endpoint { client, http, .. } = &self.endpoint;
         let body = EmbeddingBody {
             model: self.model.as_str(),
             input: texts,
             encoding_format: "float",
         };
         let embeddings = client.embeddings();
-        let answer = timeout(*first_token_timeout, embeddings.create_byot::<_, Embeddings>(body))
-            .await
-            .map_err(|_| ServiceError::Timeout {
-                service: SERVICE,
-                limit: *first_token_timeout,
-            })?
-            .map_err(|error| http.explain(error))?;
+        let answer = embeddings.create_byot::<_, Embeddings>(body).await;
+        let answer = answer.map_err(|error| explain(http, error))?;
         self.in_order(answer, texts.len())
     }
 
@@ -68,10 +58,10 @@ impl OpenAiEmbedder {
                 .enumerate()
                 .all(|(at, embedding)| embedding.index == at);
         if !complete {
-            return Err(corrupt(format!(
-                "{} vectors came for {expected} texts",
-                answer.data.len()
-            )));
+            return Err(corrupt(
+                SERVICE,
+                format!("{} vectors came for {expected} texts", answer.data.len()),
+            ));
         }
         let dimension = usize::try_from(self.dimension).unwrap_or(usize::MAX);
         answer
@@ -82,6 +72,12 @@ impl OpenAiEmbedder {
     }
 
     fn of_dimension(&self, vector: Vec<f32>, dimension: usize) -> Result<Vec<f32>, ServiceError> {
+        if vector.iter().any(|number| !number.is_finite()) {
+            return Err(corrupt(
+                SERVICE,
+                format!("`{}` gave a vector with a number that is none", self.model),
+            ));
+        }
         if vector.len() == dimension {
             return Ok(vector);
         }
@@ -114,7 +110,7 @@ impl Embedder for OpenAiEmbedder {
         texts: &[String],
     ) -> Result<Vec<Vec<f32>>, ServiceError> {
         let mut vectors = Vec::with_capacity(texts.len());
-        for batch in texts.chunks(BATCH_MAX) {
+        for batch in batches(texts) {
             vectors.extend(self.batch(batch).await?);
         }
         Ok(vectors)

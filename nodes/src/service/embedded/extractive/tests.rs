@@ -36,7 +36,9 @@ async fn ask(question: &str, passages: Vec<Passage>, completion_tokens_max: u32)
         question: question.to_owned(),
         passages,
         completion_tokens_max,
-        temperature: 0.0,
+        temperature: None,
+        answer_by: None,
+        fallback: None,
     };
     let tenant = TenantId::authenticated("a").unwrap();
     Extractive::new()
@@ -162,7 +164,7 @@ async fn an_answer_comes_word_by_word_and_ends_with_its_cost() {
     let expected = Usage {
         prompt_tokens: tokens::count("how long is the warranty?") + 3,
         completion_tokens: tokens::count(&text(&deltas)),
-        cached_tokens: 0,
+        ..Usage::default()
     };
     assert_eq!(
         deltas.last(),

@@ -246,6 +246,7 @@ impl Row {
                 prompt_tokens: count("prompt_tokens", self.prompt_tokens)?,
                 completion_tokens: count("completion_tokens", self.completion_tokens)?,
                 cached_tokens: metadata.cached_tokens,
+                ..Usage::default()
             },
             model: ModelName::new(self.model),
             latency: Duration::from_millis(count("latency_ms", self.latency_ms)?),

@@ -20,7 +20,9 @@ fn request(question: &str) -> ChatRequest {
         question: question.to_owned(),
         passages: vec![source("kettle")],
         completion_tokens_max: 3,
-        temperature: 0.0,
+        temperature: None,
+        answer_by: None,
+        fallback: None,
     }
 }
 
@@ -74,7 +76,7 @@ async fn every_answer_ends_with_its_token_counts() {
     let usage = Usage {
         prompt_tokens: tokens::count_prompt(&request("say:\"hello world\"").messages),
         completion_tokens: 2,
-        cached_tokens: 0,
+        ..Usage::default()
     };
     assert_eq!(
         deltas.last(),
