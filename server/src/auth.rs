@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use stepgraph::TenantId;
 use stepgraph_nodes::{
     domains::Domains,
-    service::{Client, ClientStatus, Clients, Secret},
+    service::{Client, ClientStatus, Clients, Secret, Tier},
 };
 use subtle::ConstantTimeEq;
 
@@ -20,6 +20,13 @@ use crate::{
     serving::{Authenticator, Refusal},
     state::App,
 };
+
+mod cached;
+
+pub(crate) use cached::CachedClients;
+
+/// The reason of a refusal by domain.
+pub(crate) const DEPLOYMENT_NOT_ALLOWED: &str = "DEPLOYMENT_NOT_ALLOWED";
 
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) const INTERNAL_SECRET: HeaderName = HeaderName::from_static("x-internal-secret");
@@ -30,7 +37,7 @@ pub(crate) enum Caller {
     /// The operator's own service; it names the tenant in each request.
     Internal,
     /// The holder of a public key; the key fixes the tenant.
-    Direct(Box<Client>),
+    Direct(Box<Client>, Page),
 }
 
 impl Caller {
@@ -40,14 +47,21 @@ impl Caller {
             return require_internal(app, headers).map(|()| Self::Internal);
         }
         let client = client_by_key(&*app.backend.clients, headers).await?;
-        Ok(Self::Direct(Box::new(client)))
+        let page = check_origin(&client, headers, &app.dashboards)?;
+        Ok(Self::Direct(Box::new(client), page))
     }
 
-    /// The tenant this request is for. `claimed` is the `clientId` of the body.
-    pub(crate) async fn client(self, app: &App, claimed: Option<&str>) -> Result<Client, ApiError> {
+    /// The tenant this request is for. `claimed` is the `clientId` of the body, `page` the address of the page that it
+    /// says it comes from; the latter counts only where the headers tell nothing.
+    pub(crate) async fn client(self, app: &App, claimed: Option<&str>, page: Option<&str>) -> Result<Client, ApiError> {
         match self {
             Self::Internal => named_client(&*app.backend.clients, claimed).await,
-            Self::Direct(client) => match claimed {
+            Self::Direct(_, Page::Unknown)
+                if !page.and_then(host_of).is_some_and(|host| app.dashboards.cover(&host)) =>
+            {
+                Err(only_on_dashboards())
+            }
+            Self::Direct(client, _) => match claimed {
                 Some(id) if id != client.tenant.as_str() => Err(ApiError::forbidden(
                     "client_mismatch",
                     "`clientId` is not the tenant of this public key",
@@ -60,6 +74,15 @@ impl Caller {
     pub(crate) const fn is_internal(&self) -> bool {
         matches!(self, Self::Internal)
     }
+}
+
+/// Whether the page that carries the widget was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// It may carry it.
+    Judged,
+    /// The headers do not tell which page it is, and it matters.
+    Unknown,
 }
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -99,7 +122,7 @@ fn require_internal(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// The active client whose public key is sent, from a page that may carry it.
+/// The active client whose public key is sent.
 async fn client_by_key(clients: &dyn Clients, headers: &HeaderMap) -> Result<Client, ApiError> {
     let Some(key) = headers.get(API_KEY) else {
         return Err(ApiError::new(
@@ -112,17 +135,30 @@ async fn client_by_key(clients: &dyn Clients, headers: &HeaderMap) -> Result<Cli
     let key = key.to_str().map_err(|_| unknown())?;
     let client = clients.by_key(key).await?.ok_or_else(unknown)?;
     check_status(&client)?;
-    check_origin(&client, headers)?;
     Ok(client)
 }
 
 /// Tenants by the public keys of the records.
-pub(crate) struct ClientKeys(pub(crate) Arc<dyn Clients>);
+pub(crate) struct ClientKeys {
+    pub(crate) clients: Arc<dyn Clients>,
+    /// Hosts of the pages from which the free tier may be used; empty for all.
+    pub(crate) dashboards: Domains,
+}
+
+impl ClientKeys {
+    async fn client(&self, headers: &HeaderMap) -> Result<Client, ApiError> {
+        let client = client_by_key(&*self.clients, headers).await?;
+        match check_origin(&client, headers, &self.dashboards)? {
+            Page::Judged => Ok(client),
+            Page::Unknown => Err(only_on_dashboards()),
+        }
+    }
+}
 
 #[async_trait]
 impl Authenticator for ClientKeys {
     async fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, Refusal> {
-        match client_by_key(&*self.0, headers).await {
+        match self.client(headers).await {
             Ok(client) => Ok(client.tenant),
             Err(error) => Err(Refusal(error)),
         }
@@ -154,23 +190,40 @@ fn check_status(client: &Client) -> Result<(), ApiError> {
     Err(error.detail("reason", "inactive_client").detail("status", status))
 }
 
-/// A page that carries the widget must lie on one of the tenant's domains. Programs send no origin; a key is public,
-/// so the check keeps honest browsers in, not dishonest programs out.
-fn check_origin(client: &Client, headers: &HeaderMap) -> Result<(), ApiError> {
+/// A page that carries the widget must lie on one of the tenant's domains; in the free tier on a dashboard, where the
+/// operator lists any. Programs send no origin; a key is public, so the first rule keeps honest browsers in, not dishonest
+/// programs out.
+fn check_origin(client: &Client, headers: &HeaderMap, dashboards: &Domains) -> Result<Page, ApiError> {
     let origin = headers.get(header::ORIGIN).or_else(|| headers.get(header::REFERER));
-    let domains = Domains::new(&client.settings.allowed_domains);
-    let Some(origin) = origin.filter(|_| !domains.is_empty()) else {
-        return Ok(());
+    let is_bound_to_dashboards = client.tier == Tier::Free && !client.unlimited && !dashboards.is_empty();
+    let own = Domains::new(&client.settings.allowed_domains);
+    let domains = if is_bound_to_dashboards { dashboards } else { &own };
+    if domains.is_empty() {
+        return Ok(Page::Judged);
+    }
+    let Some(origin) = origin else {
+        return Ok(if is_bound_to_dashboards {
+            Page::Unknown
+        } else {
+            Page::Judged
+        });
     };
     let host = origin.to_str().ok().and_then(host_of);
     if host.is_some_and(|host| domains.cover(&host)) {
-        Ok(())
+        Ok(Page::Judged)
+    } else if is_bound_to_dashboards {
+        Err(only_on_dashboards())
     } else {
         Err(ApiError::forbidden(
-            "DEPLOYMENT_NOT_ALLOWED",
+            DEPLOYMENT_NOT_ALLOWED,
             "the widget may not be used on this domain",
         ))
     }
+}
+
+fn only_on_dashboards() -> ApiError {
+    let message = "in the free tier the widget may be used on the dashboard alone: upgrade to use it on your own pages";
+    ApiError::forbidden(DEPLOYMENT_NOT_ALLOWED, message).detail("tier", "free")
 }
 
 /// The lower-case host of an origin or address, without port.

@@ -8,8 +8,10 @@ use serde_json::{Map, Value};
 use stepgraph::RunId;
 pub use stepgraph_nodes::generate::Answer;
 use stepgraph_nodes::service::{
-    Cache, ChatModel, Client, Clients, Document, Documents, Feedbacks, ModelName, Secret, VectorStore,
+    Cache, ChatLog, ChatModel, Client, Clients, Document, Documents, Embedder, Feedbacks, ModelName, Secret,
+    VectorStore,
 };
+use stepgraph_nodes::trace::TraceParent;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,9 @@ use crate::{
     jobs::{Dispatch, IngestJob},
 };
 
+/// Most tokens of an answer, where the tenant has no number of its own.
+pub(crate) const COMPLETION_TOKENS_MAX: u32 = 1_000;
+
 /// Everything the server needs from the rooms below it.
 #[derive(Clone)]
 pub struct Backend {
@@ -25,8 +30,12 @@ pub struct Backend {
     pub clients: Arc<dyn Clients>,
     /// Documents and how far they have come.
     pub documents: Arc<dyn Documents>,
+    /// Where chats are deleted that are older than they may be.
+    pub log: Arc<dyn ChatLog>,
     /// What readers thought of answers.
     pub feedbacks: Arc<dyn Feedbacks>,
+    /// Makes vectors for whoever asks at `/embed`, where one is configured.
+    pub embedder: Option<Arc<dyn Embedder>>,
     /// Where a deleted document's chunks are removed.
     pub vectors: Arc<dyn VectorStore>,
     /// Counters of the hourly limit, and answers kept for repeats.
@@ -63,6 +72,11 @@ pub struct HttpSettings {
     pub paid_model: ModelName,
     /// The origin that hears of documents' progress, `https://host` without a path.
     pub progress_callback: Option<String>,
+    /// Hosts that call-backs and webhooks may reach by http or inside the operator's network, `host` or `host:port`. All
+    /// others must be public and are called by https.
+    pub callback_hosts: Vec<String>,
+    /// Hosts of the pages from which the free tier may be used, written as tenants write their domains; empty for all.
+    pub dashboard_hosts: Vec<String>,
     /// How long an answer may take before it is ended with what there is.
     pub answer_budget: Duration,
     /// How long `/process-document` waits before it answers that work goes on.
@@ -71,6 +85,8 @@ pub struct HttpSettings {
     pub drain_limit: Duration,
     /// Documents ingested at the same time.
     pub ingest_concurrency: usize,
+    /// Days after which chats leave the log, unless a tenant says otherwise; `None` keeps them.
+    pub retention_days: Option<u32>,
     /// The page at `/demo`, where it is wanted.
     pub demo: Option<Demo>,
 }
@@ -83,10 +99,13 @@ impl Default for HttpSettings {
             free_model: ModelName::new("gpt-4o-mini"),
             paid_model: ModelName::new("claude-sonnet-4-5-20250514"),
             progress_callback: None,
+            callback_hosts: Vec::new(),
+            dashboard_hosts: Vec::new(),
             answer_budget: Duration::from_secs(28),
             document_wait: Duration::from_secs(20),
             drain_limit: Duration::from_secs(30),
             ingest_concurrency: 2,
+            retention_days: None,
             demo: None,
         }
     }
@@ -145,6 +164,8 @@ pub struct ChatCommand {
     pub message: String,
     /// What the caller says about the visitor.
     pub metadata: Map<String, Value>,
+    /// The caller's trace, sent on to whoever is called for the answer.
+    pub trace: Option<TraceParent>,
     /// When the message was accepted.
     pub asked_at: DateTime<Utc>,
     /// How long the answer may take. When it is over the runner ends the answer with what there is and the

@@ -4,14 +4,15 @@ use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, http::HeaderValue};
 use stepgraph::Checkpointer;
-use stepgraph_nodes::service::Threads;
+use stepgraph_nodes::{domains::Domains, service::Threads};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::ClientKeys,
+    auth::{CachedClients, ClientKeys},
     backend::{Backend, HttpSettings},
     jobs::JobHandler,
+    retention::Expiry,
     route::{self, Rooms},
     serving::{Authenticator, Registration, Serving},
     state::App,
@@ -216,8 +217,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves the widget's interface: chat, documents, health.
-    pub fn product(mut self, backend: Backend) -> Self {
+    /// Serves the widget's interface: chat, documents, health. Its clients are remembered for seconds, so that a change in
+    /// the records acts a moment later.
+    pub fn product(mut self, mut backend: Backend) -> Self {
+        backend.clients = Arc::new(CachedClients::new(backend.clients));
         self.backend = Some(backend);
         self
     }
@@ -239,7 +242,10 @@ impl ServerBuilder {
         }
         let authenticator = self.authenticator.or_else(|| {
             let backend = self.backend.as_ref()?;
-            Some(Arc::new(ClientKeys(Arc::clone(&backend.clients))) as Arc<dyn Authenticator>)
+            Some(Arc::new(ClientKeys {
+                clients: Arc::clone(&backend.clients),
+                dashboards: Domains::new(&self.settings.dashboard_hosts),
+            }) as Arc<dyn Authenticator>)
         });
         let drain_limit = self.settings.drain_limit;
         let serving = if self.graphs.is_empty() {
@@ -353,6 +359,12 @@ impl Server {
     fn start_product(&self, app: &Arc<App>) {
         let app = Arc::clone(app);
         let other = Arc::clone(&app);
+        let expiry = Expiry {
+            clients: Arc::clone(&app.backend.clients),
+            log: Arc::clone(&app.backend.log),
+            days: app.settings.retention_days,
+        };
+        self.tracker.spawn(expiry.daily(app.stop.clone()));
         self.tracker.spawn(async move {
             if let Err(error) = app.ingestions.sweep(&*app.backend.dispatch).await {
                 tracing::error!(%error, "documents of an earlier process could not all be queued again");

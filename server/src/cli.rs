@@ -9,9 +9,11 @@ use crate::{
     config::{Flags, Settings},
 };
 
+mod backup;
 mod chat;
 mod demo;
 mod doctor;
+mod documents;
 mod error;
 mod extract;
 mod graph;
@@ -20,6 +22,7 @@ mod jsonl;
 mod knowledge;
 mod listen;
 mod log;
+mod migrate;
 mod output;
 mod search;
 mod serve;
@@ -74,11 +77,14 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Serve all tenants over HTTP
     Serve(serve::ServeArgs),
-    /// Make tenants and print their keys
+    /// Make tenants, change how they are served, take out or erase what is kept of them
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Read documents into a tenant's knowledge base
     Ingest(ingest::IngestArgs),
+    /// List, delete or go on with documents
+    #[command(subcommand)]
+    Documents(documents::DocumentsCommand),
     /// Ask one question on the terminal
     Chat(chat::ChatArgs),
     /// Answer many search queries, to measure how good the search is
@@ -88,6 +94,12 @@ enum Command {
     /// Look at the graphs
     #[command(subcommand)]
     Graph(graph::GraphCommand),
+    /// Bring the tables of records up to date
+    Migrate(migrate::MigrateArgs),
+    /// Copy the data folder
+    Backup(backup::BackupArgs),
+    /// Bring a copy back
+    Restore(backup::RestoreArgs),
     /// Find out what would not work, and what to do about it
     Doctor(doctor::DoctorArgs),
 }
@@ -162,6 +174,10 @@ fn run_to_end(cli: Cli, form: Form) -> Result<Ending, CliError> {
             Command::Serve(args) => serve::run(args, &session).await,
             Command::Tenant(command) => tenant::run(command, &session).await,
             Command::Ingest(args) => ingest::run(args, &session).await,
+            Command::Documents(command) => documents::run(command, &session).await,
+            Command::Migrate(args) => migrate::run(args, &session).await,
+            Command::Backup(args) => backup::backup(args, &session).await,
+            Command::Restore(args) => backup::restore(args, &session).await,
             Command::Chat(args) => chat::run(args, &session).await,
             Command::Search(args) => search::run(args, &session).await,
             Command::Extract(args) => extract::run(args, &session).await,

@@ -7,14 +7,13 @@ use std::{
 };
 
 use axum::http::Uri;
-use stepgraph_nodes::service::{Catalogue, ModelName, Secret, anthropic};
+use stepgraph_nodes::service::{Catalogue, ModelName, Secret, anthropic, postgres::ClientWrites};
 
 mod layer;
 pub mod variable;
 
 use layer::Reader;
 pub use layer::{Problem, SettingsError};
-use variable::VARIABLES;
 
 /// The data folder where nobody names one.
 pub const DATA_DEFAULT: &str = "stepgraph-data";
@@ -22,6 +21,8 @@ pub const DATA_DEFAULT: &str = "stepgraph-data";
 pub const PORT_DEFAULT: u16 = 8000;
 /// The collection where nobody names one.
 pub const COLLECTION_DEFAULT: &str = "chatconnect_documents";
+/// Days that chats are kept where neither tenant nor operator says otherwise.
+pub const RETENTION_DAYS_DEFAULT: u32 = 365;
 /// The settings file looked for in the data folder.
 pub const FILE_NAME: &str = "stepgraph.toml";
 
@@ -137,6 +138,10 @@ pub struct Settings {
     pub host: String,
     /// The port to listen on; 0 for a free one.
     pub port: u16,
+    /// The shared database of records; they are in the data folder if nowhere else.
+    pub database: Option<Secret>,
+    /// Whether this command may write `clients` there, which the Express service owns.
+    pub client_writes: ClientWrites,
     /// Where threads are kept; in the data folder if nowhere else.
     pub checkpoints: Option<CheckpointServer>,
     /// The Redis of short-lived values and counters; this process's own memory where there is none.
@@ -163,6 +168,12 @@ pub struct Settings {
     pub internal_secret: Option<Secret>,
     /// The origin that hears of documents' progress.
     pub progress_callback: Option<String>,
+    /// Hosts that call-backs and webhooks may reach without https or inside the operator's network.
+    pub callback_hosts: Vec<String>,
+    /// Hosts of the pages from which the free tier may be used; empty for all.
+    pub dashboard_hosts: Vec<String>,
+    /// Days after which turns leave the chat log, unless a tenant says otherwise; `None` keeps them.
+    pub retention_days: Option<u32>,
     /// Which messages are logged; the command's own default otherwise.
     pub log_filter: Option<String>,
     /// How log lines look.
@@ -204,13 +215,6 @@ impl Settings {
     }
 
     fn read(reader: &mut Reader, port_default: u16) -> Self {
-        for variable in VARIABLES {
-            if let Some(why) = variable.refused
-                && reader.text(variable.name).is_some()
-            {
-                reader.wrong(variable, why);
-            }
-        }
         let model = reader
             .text(variable::MODEL)
             .map_or(ModelChoice::ByTenant, |text| ModelChoice::parse(&text));
@@ -231,6 +235,11 @@ impl Settings {
                 .map_or_else(|| PathBuf::from(DATA_DEFAULT), PathBuf::from),
             host: reader.text(variable::HOST).unwrap_or_else(|| "127.0.0.1".to_owned()),
             port: reader.parsed(variable::PORT, parse_port).unwrap_or(port_default),
+            database: reader.parsed(variable::DATABASE_URL, parse_database),
+            client_writes: ClientWrites::Refused,
+            retention_days: reader
+                .parsed(variable::RETENTION_DAYS, parse_days)
+                .unwrap_or(Some(RETENTION_DAYS_DEFAULT)),
             checkpoints: reader.parsed(variable::CHECKPOINTS_URL, CheckpointServer::parse),
             qdrant: read_qdrant(reader),
             redis: reader.parsed(variable::REDIS_URL, parse_redis),
@@ -254,6 +263,10 @@ impl Settings {
                 .unwrap_or_default(),
             internal_secret: reader.text(variable::INTERNAL_API_SECRET).map(Secret::new),
             progress_callback: reader.parsed(variable::PROGRESS_CALLBACK_URL, parse_url),
+            callback_hosts: reader.parsed(variable::CALLBACK_HOSTS, parse_hosts).unwrap_or_default(),
+            dashboard_hosts: reader
+                .parsed(variable::DASHBOARD_HOSTS, parse_hosts)
+                .unwrap_or_default(),
             log_filter: reader.parsed(variable::RUST_LOG, parse_filter),
             log_format: reader
                 .parsed(variable::LOG_FORMAT, parse_format)
@@ -384,6 +397,21 @@ fn read_embedding(reader: &mut Reader, has_provider: bool, catalogue: &Catalogue
     }
 }
 
+fn parse_database(text: &str) -> Result<Secret, String> {
+    match text.split_once("://").map(|(scheme, _)| scheme) {
+        Some("postgres" | "postgresql") => Ok(Secret::new(text)),
+        _ => Err("is not the address of a database: write it as postgres://user:password@host/database".to_owned()),
+    }
+}
+
+fn parse_days(text: &str) -> Result<Option<u32>, String> {
+    match text.parse() {
+        Ok(days @ 1..) => Ok(Some(days)),
+        _ if text == "never" => Ok(None),
+        _ => Err("is not a number of days: use 1 or more, or never".to_owned()),
+    }
+}
+
 fn parse_port(text: &str) -> Result<u16, String> {
     text.parse()
         .map_err(|_| "is not a port: use 0 to 65535, 0 for a free one".to_owned())
@@ -412,6 +440,19 @@ fn parse_url(text: &str) -> Result<String, String> {
     } else {
         Err("is not an address: write it as http://host:port or https://host/path".to_owned())
     }
+}
+
+fn parse_hosts(text: &str) -> Result<Vec<String>, String> {
+    let is_host = |host: &&str| !host.is_empty() && !host.contains(['/', '@', ' ']);
+    text.split(',')
+        .map(str::trim)
+        .map(|host| {
+            Some(host)
+                .filter(is_host)
+                .map(str::to_owned)
+                .ok_or_else(|| "is not a list of hosts: write it as host,host:port".to_owned())
+        })
+        .collect()
 }
 
 fn parse_aliases(text: &str) -> Result<BTreeMap<String, ModelName>, String> {

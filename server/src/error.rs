@@ -12,7 +12,7 @@ use stepgraph::{CheckpointError, RunError, RunId};
 use stepgraph_nodes::service::ServiceError;
 
 /// The codes that callers know. They decide by the code, not by the status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
     /// Nobody we know, or not from where they may ask.
@@ -234,6 +234,11 @@ impl ApiError {
     pub(crate) fn of_run(mut self, run: RunId) -> Self {
         self.0.run = Some(run);
         self
+    }
+
+    /// Whether this is the stable reason of the error.
+    pub(crate) fn is_for(&self, reason: &str) -> bool {
+        self.0.details.get("reason").is_some_and(|known| known == reason)
     }
 
     fn status(mut self, status: StatusCode) -> Self {

@@ -12,6 +12,7 @@
 //! | `backend` | the seams to the rooms below, and the settings |
 //! | `route` | one file per resource; every route at `/` and at `/api/widget` |
 //! | `auth`, `limit` | who is asking, and how often they may |
+//! | `guard` | which addresses may be called on the word of others |
 //! | `serving` | graphs of any state: threads, runs, event streams |
 //! | `runs` | chat runs owned by the server: joined, repeated, kept for a while |
 //! | `sse`, `wire` | what stands on the wire |
@@ -30,8 +31,10 @@ pub mod cli;
 pub mod config;
 mod demo;
 mod error;
+pub mod guard;
 mod jobs;
 mod limit;
+mod retention;
 mod route;
 mod runs;
 mod serving;

@@ -76,12 +76,8 @@ impl Limiter {
 
     /// Counts one message. `None` for a client without a limit.
     pub(crate) async fn take(&self, client: &Client, now: DateTime<Utc>) -> Result<Option<Quota>, ApiError> {
-        if client.unlimited {
+        let Some(limit) = messages_max(&self.limits, client) else {
             return Ok(None);
-        }
-        let limit = match client.tier {
-            Tier::Free => self.limits.free_messages,
-            Tier::Paid => self.limits.paid_messages,
         };
         let length = i64::try_from(self.limits.window.as_secs()).unwrap_or(i64::MAX).max(1);
         let window = now.timestamp().div_euclid(length);
@@ -119,6 +115,15 @@ impl Limiter {
             }
         }
     }
+}
+
+/// How many messages a client may send in a window; `None` without a limit.
+pub(crate) fn messages_max(limits: &Limits, client: &Client) -> Option<u64> {
+    let limit = match client.tier {
+        Tier::Free => limits.free_messages,
+        Tier::Paid => client.settings.hourly_limit.unwrap_or(limits.paid_messages),
+    };
+    (!client.unlimited).then_some(limit)
 }
 
 /// How many documents a tenant may keep.

@@ -6,32 +6,38 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request},
-    http::{HeaderName, HeaderValue, Method, header, request::Parts},
+    http::{HeaderValue, request::Parts},
     middleware,
     response::Response,
-    routing::{get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use serde::de::DeserializeOwned;
-use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    auth, demo,
+    demo,
     error::ApiError,
-    limit,
     serving::Serving,
     state::App,
     trace,
-    wire::{CHAT_BODY_BYTES_MAX, DOCUMENT_BODY_BYTES_MAX},
+    wire::{CHAT_BODY_BYTES_MAX, DOCUMENT_BODY_BYTES_MAX, EMBED_BODY_BYTES_MAX},
 };
+
+use openapi::{Access, Described};
 
 pub(crate) mod chat;
 pub(crate) mod clients;
+mod cors;
 pub(crate) mod documents;
+mod embed;
+mod feedback;
 mod graphs;
 pub(crate) mod health;
+mod openapi;
 
 /// The prefix of the second mount.
 const WIDGET_MOUNT: &str = "/api/widget";
+const WIDGET_MOUNT_SLASH: &str = "/api/widget/";
 
 /// What a server answers with.
 pub(crate) struct Rooms {
@@ -54,6 +60,14 @@ pub(crate) fn router(rooms: &Rooms) -> Router {
     if let Some(serving) = &rooms.serving {
         root = root.merge(graphs::router(Arc::clone(serving), &rooms.origins));
     }
+    let document = openapi::document(
+        rooms.app.is_some().then(table),
+        rooms.serving.is_some().then(graphs::table),
+    );
+    root = root.merge(openapi::router(&document));
+    if rooms.app.is_some() {
+        root = root.nest(WIDGET_MOUNT, openapi::router(&document));
+    }
     for routes in &rooms.merged {
         root = root.merge(routes.clone());
     }
@@ -68,56 +82,161 @@ fn product(app: &Arc<App>) -> Router {
     if app.settings.demo.is_some() {
         root = root.route("/demo", get(demo::page));
     }
-    root.nest(WIDGET_MOUNT, contract())
+    // A nested `/` answers without the slash alone.
+    root.route(WIDGET_MOUNT_SLASH, get(health::root))
+        .nest(WIDGET_MOUNT, contract())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(Arc::clone(app))
 }
 
 fn contract() -> Router<Arc<App>> {
-    Router::new()
-        .merge(public())
-        .route(
-            "/process-document",
-            post(documents::process).layer(DefaultBodyLimit::max(DOCUMENT_BODY_BYTES_MAX)),
-        )
-        .route("/documents", get(documents::list))
-        .route("/documents/{id}", axum::routing::delete(documents::delete))
-        .route("/documents/{id}/status", get(documents::status))
-        .route("/internal/validate-client", post(clients::validate))
+    let (internal, public) = table()
+        .into_iter()
+        .partition(|route| route.doc.access() == Access::Secret);
+    // Set before the layer, which answers a browser's preliminary question in its place.
+    let public = collected(public)
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(middleware::from_fn(cors::by_tenant));
+    public.merge(collected(internal))
 }
 
-/// What browsers may call from pages of other origins. The public key says who pays, the tenant's list of domains
-/// which pages may use it.
-fn public() -> Router<Arc<App>> {
-    let exposed = limit::HEADERS
-        .into_iter()
-        .chain([trace::REQUEST_ID, header::RETRY_AFTER]);
-    let cors = CorsLayer::new()
-        .allow_origin(tower_http::cors::Any)
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([
-            header::CONTENT_TYPE,
-            header::ACCEPT,
-            auth::API_KEY,
-            trace::REQUEST_ID,
-            chat::IDEMPOTENCY_KEY,
-            chat::LAST_EVENT_ID,
-        ])
-        .expose_headers(exposed.collect::<Vec<HeaderName>>());
-    Router::new()
-        .route(
-            "/chat",
-            post(chat::answer).layer(DefaultBodyLimit::max(CHAT_BODY_BYTES_MAX)),
-        )
-        .route(
-            "/chat/stream",
-            post(chat::stream).layer(DefaultBodyLimit::max(CHAT_BODY_BYTES_MAX)),
-        )
-        .route("/health", get(health::health))
-        .route("/", get(health::root))
-        // Set before the layer, which answers a browser's preliminary question in its place.
-        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(cors)
+/// A route and what is told of it.
+struct Route<S> {
+    doc: Described,
+    handler: MethodRouter<S>,
+}
+
+/// Router and description are both made from such tables, so that neither has a route that the other lacks.
+fn collected<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>) -> Router<S> {
+    let routes = routes.into_iter();
+    routes.fold(Router::new(), |router, route| {
+        router.route(route.doc.path(), route.handler)
+    })
+}
+
+/// Every route of the contract. Those that are not for the internal service alone browsers may call from pages of other
+/// origins.
+fn table() -> Vec<Route<Arc<App>>> {
+    let mut routes = chat_routes();
+    routes.extend(document_routes());
+    routes.extend(operator_routes());
+    routes
+}
+
+fn route<S>(doc: Described, handler: MethodRouter<S>) -> Route<S> {
+    Route { doc, handler }
+}
+
+fn chat_routes() -> Vec<Route<Arc<App>>> {
+    let chat_body = || DefaultBodyLimit::max(CHAT_BODY_BYTES_MAX);
+    vec![
+        route(
+            Described::post("/chat", Access::Key, "Answers a message")
+                .body("ChatBody")
+                .reply("ChatReply"),
+            post(chat::answer).layer(chat_body()),
+        ),
+        route(
+            Described::post("/chat/stream", Access::Key, "Answers a message as a stream of events")
+                .query(&[(
+                    "dialect",
+                    "`text`, or `json` for chunks with ids that a reader can resume behind",
+                )])
+                .body("ChatBody")
+                .events(),
+            post(chat::stream).layer(chat_body()),
+        ),
+        route(
+            Described::post("/feedback", Access::Key, "Rates an answer")
+                .body("FeedbackBody")
+                .reply("SuccessReply"),
+            post(feedback::rate).layer(chat_body()),
+        ),
+    ]
+}
+
+fn document_routes() -> Vec<Route<Arc<App>>> {
+    let document_body = DefaultBodyLimit::max(DOCUMENT_BODY_BYTES_MAX);
+    let tenant = ("clientId", "the tenant it is about");
+    vec![
+        route(
+            Described::post("/process-document", Access::Secret, "Takes a document in")
+                .body("DocumentBody")
+                .reply("ProcessReply"),
+            post(documents::process).layer(document_body),
+        ),
+        route(
+            Described::get("/documents", Access::Secret, "Lists a tenant's documents")
+                .query(&[
+                    tenant,
+                    ("limit", "1 to 100"),
+                    ("cursor", "`nextCursor` of the page before"),
+                ])
+                .reply("DocumentList"),
+            get(documents::list),
+        ),
+        route(
+            Described::delete("/documents/{id}", Access::Secret, "Deletes a document")
+                .query(&[tenant])
+                .reply("DeleteReply"),
+            delete(documents::delete),
+        ),
+        route(
+            Described::get(
+                "/documents/{id}/status",
+                Access::Secret,
+                "Tells how far a document has come",
+            )
+            .query(&[tenant])
+            .reply("StatusReply"),
+            get(documents::status),
+        ),
+    ]
+}
+
+fn operator_routes() -> Vec<Route<Arc<App>>> {
+    let embed_body = DefaultBodyLimit::max(EMBED_BODY_BYTES_MAX);
+    vec![
+        route(
+            Described::post("/embed", Access::Secret, "Makes vectors of texts")
+                .body("EmbedBody")
+                .reply("EmbedReply"),
+            post(embed::vectors).layer(embed_body),
+        ),
+        route(
+            Described::post(
+                "/internal/validate-client",
+                Access::Secret,
+                "Tells whose a public key is",
+            )
+            .query(&[("apiKey", "the key, where the body has none")])
+            .body("KeyBody")
+            .reply("ValidateReply"),
+            post(clients::validate),
+        ),
+        route(
+            Described::get(
+                "/internal/client/{id}/config",
+                Access::Secret,
+                "Tells how a client is served",
+            )
+            .reply("ConfigReply"),
+            get(clients::config),
+        ),
+        route(
+            Described::get(
+                "/health",
+                Access::Anyone,
+                "Tells whether the server and its services answer",
+            )
+            .reply("HealthReply"),
+            get(health::health),
+        ),
+        route(
+            Described::get("/", Access::Anyone, "Tells what this server is").reply("RootReply"),
+            get(health::root),
+        ),
+    ]
 }
 
 /// A JSON body within the route's limit. What is wrong with it is told in the envelope.

@@ -153,6 +153,13 @@ impl Runs {
         Some(Reader::new(found, after))
     }
 
+    /// Whether this run of the tenant is kept here: it goes on, or was over a moment ago.
+    pub(crate) fn has(&self, tenant: &TenantId, run: RunId) -> bool {
+        let table = locked(&self.table);
+        let mut runs = table.runs.iter();
+        runs.any(|(key, kept)| kept.id == run && key.tenant == *tenant)
+    }
+
     /// A run that is over, as a reader sees it: for an answer kept elsewhere.
     pub(crate) fn replay(id: RunId, answer: Answer) -> Reader {
         let run = Arc::new(Run::new(id, Audience::Internal));

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use stepgraph_nodes::domains::Domains;
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,6 +25,8 @@ pub(crate) struct App {
     pub(crate) limiter: Limiter,
     pub(crate) ingestions: Arc<Ingestions>,
     pub(crate) health: HealthCheck,
+    /// Hosts of the pages from which the free tier may be used; empty for all.
+    pub(crate) dashboards: Domains,
     /// Held while a document is counted and accepted, so that two uploads at once cannot both be the last one allowed.
     pub(crate) accepting: Mutex<()>,
     /// Owns the chat runs and the workers.
@@ -40,6 +43,7 @@ impl App {
             limiter: Limiter::new(Arc::clone(&backend.cache), settings.limits),
             health: HealthCheck::default(),
             ingestions: Arc::new(ingestions),
+            dashboards: Domains::new(&settings.dashboard_hosts),
             accepting: Mutex::default(),
             stop,
             backend,

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
 use stepgraph::RunId;
+use stepgraph_nodes::trace::{TRACEPARENT, TraceParent};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -49,6 +50,11 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// The caller's own trace. One that is not well formed counts as none, as the standard asks.
+pub(crate) fn parent(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 /// The time at which a request comes in: read here, handed down as a value.

@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stepgraph::RunId;
-use stepgraph_nodes::service::{Document, DocumentStatus, FinishReason, Source};
+use stepgraph_nodes::service::{Document, DocumentStatus, FinishReason, ModelName, Rating, Source};
+use utoipa::{
+    ToSchema,
+    openapi::{Ref, RefOr, Schema, schema::ArrayBuilder},
+};
 use uuid::Uuid;
 
 use crate::{backend::Answer, error::ApiError};
@@ -19,8 +23,17 @@ pub(crate) const DOCUMENT_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Longest name of a document or its file, in code points.
 pub(crate) const NAME_CHARS_MAX: usize = 255;
 
+/// Longest comment of a rating, in code points.
+pub(crate) const COMMENT_CHARS_MAX: usize = 1_000;
+/// Most texts of one `/embed`.
+pub(crate) const EMBED_TEXTS_MAX: usize = 256;
+/// Longest text of an `/embed`, in code points.
+pub(crate) const EMBED_TEXT_CHARS_MAX: usize = 8_000;
+/// Largest body of an `/embed`.
+pub(crate) const EMBED_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Body of `/chat` and `/chat/stream`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ChatBody {
     #[serde(default, alias = "client_id")]
@@ -29,6 +42,7 @@ pub(crate) struct ChatBody {
     #[serde(alias = "session_id")]
     pub(crate) session_id: String,
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     pub(crate) metadata: Option<Map<String, Value>>,
 }
 
@@ -49,18 +63,21 @@ impl ChatBody {
 }
 
 /// Answer of `/chat`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ChatReply<'a> {
     pub(crate) response: &'a str,
     pub(crate) session_id: &'a str,
+    #[schema(schema_with = sources)]
     pub(crate) sources: &'a [Source],
+    #[schema(schema_with = usage)]
     pub(crate) usage: UsageReply<'a>,
+    #[schema(value_type = Uuid)]
     pub(crate) trace_id: RunId,
 }
 
 /// What an answer cost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UsageReply<'a> {
     prompt_tokens: u64,
@@ -68,6 +85,7 @@ pub(crate) struct UsageReply<'a> {
     total_tokens: u64,
     cached: bool,
     model: &'a str,
+    #[schema(schema_with = finish_reason)]
     finish_reason: FinishReason,
 }
 
@@ -86,7 +104,7 @@ impl<'a> From<&'a Answer> for UsageReply<'a> {
 }
 
 /// Body of `/process-document`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DocumentBody {
     #[serde(alias = "document_id")]
@@ -102,7 +120,7 @@ pub(crate) struct DocumentBody {
 }
 
 /// Answer of `/process-document`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProcessReply {
     pub(crate) success: bool,
@@ -117,10 +135,11 @@ pub(crate) struct ProcessReply {
 }
 
 /// Answer of `/documents/{id}/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StatusReply {
     document_id: String,
+    #[schema(schema_with = document_status)]
     status: DocumentStatus,
     progress: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +185,7 @@ pub(crate) const fn current_step(status: DocumentStatus) -> Option<&'static str>
 }
 
 /// Answer of `/documents`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DocumentList {
     pub(crate) documents: Vec<DocumentRow>,
@@ -175,12 +194,13 @@ pub(crate) struct DocumentList {
 }
 
 /// One document of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DocumentRow {
     document_id: String,
     original_name: String,
     file_type: &'static str,
+    #[schema(schema_with = document_status)]
     status: DocumentStatus,
     progress: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,7 +223,7 @@ impl From<Document> for DocumentRow {
 }
 
 /// Answer of `DELETE /documents/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeleteReply {
     pub(crate) success: bool,
@@ -231,7 +251,7 @@ pub(crate) struct ListQuery {
 }
 
 /// Body or query of `/internal/validate-client`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KeyBody {
     #[serde(default, alias = "api_key")]
@@ -239,7 +259,7 @@ pub(crate) struct KeyBody {
 }
 
 /// Answer of `/internal/validate-client`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ValidateReply {
     pub(crate) valid: bool,
@@ -253,4 +273,114 @@ pub(crate) struct ValidateReply {
     pub(crate) allowed_domains: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error_message: Option<String>,
+}
+
+/// Body of `/feedback`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FeedbackBody {
+    #[serde(default, alias = "client_id")]
+    pub(crate) client_id: Option<String>,
+    #[serde(alias = "trace_id")]
+    pub(crate) trace_id: Uuid,
+    #[schema(schema_with = rating)]
+    pub(crate) rating: Rating,
+    #[serde(default)]
+    pub(crate) comment: Option<String>,
+}
+
+impl FeedbackBody {
+    /// Checks what the types cannot say.
+    pub(crate) fn validate(&self) -> Result<(), ApiError> {
+        let chars = self.comment.as_ref().map_or(0, |comment| comment.chars().count());
+        if chars > COMMENT_CHARS_MAX {
+            let message = format!("`comment` has {chars} characters: send at most {COMMENT_CHARS_MAX}");
+            return Err(ApiError::invalid("comment_length", message));
+        }
+        Ok(())
+    }
+}
+
+/// Answer of a call that has nothing else to say.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SuccessReply {
+    pub(crate) success: bool,
+}
+
+/// Answer of `/internal/client/{id}/config`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ConfigReply {
+    pub(crate) client_id: String,
+    pub(crate) tier: &'static str,
+    pub(crate) status: &'static str,
+    pub(crate) model: String,
+    pub(crate) max_tokens_per_request: u32,
+    /// The window's limit spread over its minutes, rounded up; what counts is the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_requests_per_minute: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_requests_per_window: Option<u64>,
+    pub(crate) window_seconds: u64,
+}
+
+/// Body of `/embed`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EmbedBody {
+    #[serde(alias = "client_id")]
+    pub(crate) client_id: String,
+    pub(crate) texts: Vec<String>,
+}
+
+impl EmbedBody {
+    /// Checks what the types cannot say.
+    pub(crate) fn validate(&self) -> Result<(), ApiError> {
+        let count = self.texts.len();
+        if count == 0 || count > EMBED_TEXTS_MAX {
+            let message = format!("`texts` has {count} texts: send 1 to {EMBED_TEXTS_MAX}");
+            return Err(ApiError::invalid("texts", message));
+        }
+        let is_fit = |text: &String| (1..=EMBED_TEXT_CHARS_MAX).contains(&text.chars().count());
+        if self.texts.iter().all(is_fit) {
+            Ok(())
+        } else {
+            let message = format!("each of `texts` must have 1 to {EMBED_TEXT_CHARS_MAX} characters");
+            Err(ApiError::invalid("text_length", message))
+        }
+    }
+}
+
+/// Answer of `/embed`: one vector for each text, in order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EmbedReply {
+    #[schema(value_type = String)]
+    pub(crate) model: ModelName,
+    pub(crate) dimension: u32,
+    pub(crate) vectors: Vec<Vec<f32>>,
+}
+
+/// What is written of types that stand in other rooms: a reference to their own schema.
+fn refers(name: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(name))
+}
+
+fn sources() -> RefOr<Schema> {
+    RefOr::T(ArrayBuilder::new().items(Ref::from_schema_name("Source")).into())
+}
+
+fn usage() -> RefOr<Schema> {
+    refers("UsageReply")
+}
+
+fn finish_reason() -> RefOr<Schema> {
+    refers("FinishReason")
+}
+
+fn document_status() -> RefOr<Schema> {
+    refers("DocumentStatus")
+}
+
+fn rating() -> RefOr<Schema> {
+    refers("Rating")
 }

@@ -71,6 +71,10 @@ impl VectorStore for Closed {
         self.refuse()
     }
 
+    async fn erase(&self, _: &TenantId) -> Result<u64, ServiceError> {
+        self.refuse()
+    }
+
     async fn count(&self, _: &TenantId) -> Result<u64, ServiceError> {
         self.refuse()
     }

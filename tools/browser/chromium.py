@@ -40,9 +40,9 @@ class Chromium:
         self.replies, replies_write = os.pipe()
         for descriptor in (commands_read, replies_write):
             os.set_inheritable(descriptor, True)
-        # Chromium reads commands on descriptor 3 and writes on 4; a shell puts them there.
+        # Chromium reads commands on descriptor 3 and writes on 4; a shell puts them there, one that knows descriptors over 9.
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3<&{commands_read} 4>&{replies_write}', "sh", path, *flags, "about:blank"],
+            ["bash", "-c", f'exec "$@" 3<&{commands_read} 4>&{replies_write}', "bash", path, *flags, "about:blank"],
             pass_fds=(commands_read, replies_write),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -263,6 +263,18 @@ impl VectorStore for QdrantVectors {
         Ok(count.result.map_or(0, |result| result.count))
     }
 
+    async fn erase(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
+        self.ready().await?;
+        let count = request::count(self.name(), request::of_tenant(tenant));
+        let count = self.client.count(count).await.map_err(failed)?;
+        for filter in [request::of_tenant(tenant), request::base_of(tenant)] {
+            let delete = request::delete(self.name(), filter);
+            self.client.delete_points(delete).await.map_err(failed)?;
+        }
+        self.bases.invalidate(tenant).await;
+        Ok(count.result.map_or(0, |result| result.count))
+    }
+
     async fn count(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
         self.ready().await?;
         let count = request::count(self.name(), request::of_tenant(tenant));

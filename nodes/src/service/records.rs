@@ -13,6 +13,7 @@ pub use cache::{Cache, CacheState, Counted};
 pub use chat_log::{ChatLog, ChatTurn, Feedback, Feedbacks, Rating, Source};
 pub use clients::{Client, ClientSettings, ClientStatus, Clients, Tier};
 pub(crate) use clients::{is_key, new_key};
+pub(crate) use documents::hex;
 pub use documents::{Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, Staged};
 pub use tenant_data::{Erased, ExportedRow, TenantData};
 pub use usage::{BillingEvent, Cost, UsageBook, UsageDay, UsageHour};

@@ -111,6 +111,9 @@ pub trait VectorStore: Send + Sync + 'static {
     /// Removes a document's chunks and says how many there were. Gone from answers when this returns.
     async fn delete(&self, tenant: &TenantId, document: &DocumentId) -> Result<u64, ServiceError>;
 
+    /// Removes all that is kept of the tenant, its knowledge base included, and says how many chunks there were.
+    async fn erase(&self, tenant: &TenantId) -> Result<u64, ServiceError>;
+
     /// How many chunks the tenant has.
     async fn count(&self, tenant: &TenantId) -> Result<u64, ServiceError>;
 

@@ -41,7 +41,7 @@ macro_rules! every_fact {
 }
 pub(crate) use every_fact;
 
-fn tenant(id: &str) -> TenantId {
+pub(crate) fn tenant(id: &str) -> TenantId {
     TenantId::authenticated(id).unwrap()
 }
 
@@ -60,7 +60,7 @@ async fn made(records: &Records, id: &str) -> TenantId {
     tenant
 }
 
-fn turn(run: RunId, session: &str, asked_at: &str) -> ChatTurn {
+pub(crate) fn turn(run: RunId, session: &str, asked_at: &str) -> ChatTurn {
     ChatTurn {
         run,
         session: session.to_owned(),

@@ -13,6 +13,7 @@ pub(crate) async fn check(store: &dyn VectorStore) {
     a_document_is_its_last_content(store).await;
     a_bulk_is_the_documents_in_turn(store).await;
     a_deleted_document_is_gone(store).await;
+    an_erased_tenant_leaves_nothing(store).await;
     tenants_never_meet(store).await;
     a_neighbour_changes_no_score(store).await;
     hits_are_ordered_and_limited(store).await;
@@ -54,6 +55,22 @@ async fn the_first_preparation_holds(store: &dyn VectorStore) {
     assert_eq!(store.knowledge_base(&tenant).await.unwrap(), Some(base("es")));
     let unknown = store.prepare(&tenant, &base("xx")).await.unwrap_err();
     assert!(matches!(unknown, ServiceError::Refused { .. }), "{unknown}");
+}
+
+async fn an_erased_tenant_leaves_nothing(store: &dyn VectorStore) {
+    let (gone, stays) = (
+        prepared(store, "erased", "en").await,
+        prepared(store, "not-erased", "en").await,
+    );
+    for tenant in [&gone, &stays] {
+        let chunks = texts(&["The warranty lasts two years.", "The kettle boils."]);
+        store.replace(tenant, &id("manual"), &chunks).await.unwrap();
+    }
+    assert_eq!(store.erase(&gone).await.unwrap(), 2);
+    assert_eq!(store.count(&gone).await.unwrap(), 0);
+    assert_eq!(store.knowledge_base(&gone).await.unwrap(), None);
+    assert_eq!(found(store, &stays, "warranty").await, ["manual/0"]);
+    assert_eq!(store.erase(&gone).await.unwrap(), 0);
 }
 
 async fn nothing_is_stored_unprepared(store: &dyn VectorStore) {

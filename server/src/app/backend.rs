@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use stepgraph::Checkpointer;
+use stepgraph::{Checkpointer, TenantId};
 use stepgraph_graphs::{document_ingest, widget_chat};
 use stepgraph_nodes::Services;
 
@@ -53,14 +53,24 @@ impl Graphs {
         })
     }
 
+    /// Removes all threads of a tenant, whichever graph they are of.
+    ///
+    /// # Errors
+    /// The store does not answer, or cannot do it.
+    pub async fn erase_threads(&self, tenant: &TenantId) -> Result<(), AppError> {
+        Ok(self.checkpoints.erase(tenant).await?)
+    }
+
     /// What the widget's interface stands on.
     ///
     /// # Errors
     /// The job queue cannot be opened.
     pub async fn backend(&self, installation: &Installation) -> Result<Backend, AppError> {
         Ok(Backend {
+            embedder: installation.embedder.clone(),
             clients: Arc::clone(&installation.records.clients),
             documents: Arc::clone(&installation.records.documents),
+            log: Arc::clone(&installation.records.log),
             feedbacks: Arc::clone(&installation.records.feedbacks),
             vectors: Arc::clone(&installation.vectors),
             cache: Arc::clone(&installation.cache),
@@ -102,6 +112,9 @@ pub fn http_settings(settings: &Settings) -> HttpSettings {
         free_model: settings.free_model.clone(),
         paid_model: settings.paid_model.clone(),
         progress_callback: settings.progress_callback.clone(),
+        callback_hosts: settings.callback_hosts.clone(),
+        dashboard_hosts: settings.dashboard_hosts.clone(),
+        retention_days: settings.retention_days,
         ..HttpSettings::default()
     }
 }

@@ -23,18 +23,17 @@ use stepgraph_nodes::{
     prompt::{PromptLimits, Scope},
     retrieve::RetrieveLimits,
     service::{ChatModel as _, Client, Clients, ServiceError},
+    trace,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Models;
 use crate::{
-    backend::{Answer, ChatCommand, ChatEvent, ChatEvents, ChatFailure, ChatRunner},
+    backend::{Answer, COMPLETION_TOKENS_MAX, ChatCommand, ChatEvent, ChatEvents, ChatFailure, ChatRunner},
     error::ErrorCode,
 };
 
-/// Most tokens of an answer.
-const COMPLETION_TOKENS_MAX: u32 = 1000;
 /// How long the answer of a run that is finished after a crash may take.
 pub(super) const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
 /// Events between the graph and the reader; more slow the graph down.
@@ -104,7 +103,7 @@ impl GraphChat {
         events: &ChatEvents,
         cancel: CancellationToken,
     ) -> Result<(), ChatError> {
-        let settings = self.settings(&command.client, command.budget)?;
+        let (trace, settings) = (command.trace, self.settings(&command.client, command.budget)?);
         let thread = thread(&command.client, &command.session)?;
         let left = if command.repeat {
             self.left_by(&thread, &command).await?
@@ -119,12 +118,15 @@ impl GraphChat {
                 self.graph.resume(&thread)
             }
         };
-        let run = run
+        let mut run = run
             .provide(settings)
             .provide(Self::search_limits(&command.client))
             .on_busy(OnBusy::Wait)
             .on_pending(OnPending::Discard);
-        finish(run, events, cancel).await
+        if let Some(trace) = trace {
+            run = run.provide(trace);
+        }
+        trace::within(trace, finish(run, events, cancel)).await
     }
 
     /// The graph as a Mermaid flow chart.

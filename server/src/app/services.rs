@@ -4,18 +4,45 @@ use std::sync::Arc;
 
 use sqlx::SqlitePool;
 use stepgraph_nodes::service::{
-    Cache, CachedEmbedder, CachedVectors, Embedder, FallbackCache, Records, VectorStore,
+    Cache, CachedEmbedder, CachedVectors, Embedder, FallbackCache, Records, Secret, VectorStore,
     embedded::{MokaCache, SqliteRecords, SqliteVectors},
+    postgres::{ClientWrites, PostgresRecords, PostgresRecordsOptions},
     qdrant::{QdrantOptions, QdrantVectors},
     redis::RedisCache,
 };
 
-use super::{AppError, DataFolder};
+use super::{AppError, DataFolder, open_database};
 use crate::config::Settings;
 
 /// Clients, documents, the chat log and all else that outlives a run.
-pub(super) async fn records(_settings: &Settings, database: &SqlitePool) -> Result<Records, AppError> {
-    Ok(Records::of(SqliteRecords::open(database.clone()).await?))
+pub(super) async fn records(settings: &Settings, database: &SqlitePool) -> Result<Records, AppError> {
+    match &settings.database {
+        Some(url) => Ok(Records::of(shared(url, settings.client_writes).await?)),
+        None => Ok(Records::of(SqliteRecords::open(database.clone()).await?)),
+    }
+}
+
+/// The same without anything else of an installation: of the shared database, or of a data folder that is there.
+///
+/// # Errors
+/// As for an installation.
+pub async fn open_records(settings: &Settings) -> Result<Records, AppError> {
+    if let Some(url) = &settings.database {
+        return Ok(Records::of(shared(url, settings.client_writes).await?));
+    }
+    let folder = DataFolder::look(&settings.data)?;
+    records(settings, &open_database(&folder.records()).await?).await
+}
+
+/// The shared database; what its tables lack is told to whoever starts the program.
+async fn shared(url: &Secret, client_writes: ClientWrites) -> Result<PostgresRecords, AppError> {
+    let mut options = PostgresRecordsOptions::default();
+    options.client_writes = client_writes;
+    let store = PostgresRecords::open(url, options).await?;
+    for gap in store.gaps() {
+        tracing::warn!("the shared database: {gap}");
+    }
+    Ok(store)
 }
 
 /// Chunks and their search; what was found is kept for a while.

@@ -62,6 +62,7 @@ pub(super) async fn run(args: ChatArgs, session: &Session) -> Result<Ending, Cli
     let client = tenant::known_client(&args.tenant, &installation).await?;
     let chat = Graphs::open(&installation).await?.chat;
     let command = ChatCommand {
+        trace: None,
         run: RunId::random(),
         repeat: false,
         client,

@@ -37,6 +37,14 @@ pub enum CliError {
         /// Where it was looked for.
         data: PathBuf,
     },
+    /// A tenant has no such document.
+    #[error("tenant `{tenant}` has no document `{document}`: `stepgraph documents list --tenant {tenant}` lists them")]
+    NoDocument {
+        /// Whose.
+        tenant: String,
+        /// Which.
+        document: String,
+    },
     /// A knowledge base was begun in another language.
     #[error(
         "the documents of `{tenant}` are kept in language `{kept}` since the first ingest, not `{asked}`: leave --language out, or use another tenant"

@@ -16,8 +16,6 @@ pub struct Variable {
     pub example: &'static str,
     /// Whether it must never be printed.
     pub secret: bool,
-    /// Why this build refuses it, and the remedy; `None` for what it honours.
-    pub refused: Option<&'static str>,
 }
 
 const fn plain(group: &'static str, name: &'static str, example: &'static str, doc: &'static str) -> Variable {
@@ -27,7 +25,6 @@ const fn plain(group: &'static str, name: &'static str, example: &'static str, d
         doc,
         example,
         secret: false,
-        refused: None,
     }
 }
 
@@ -38,19 +35,10 @@ const fn secret(group: &'static str, name: &'static str, example: &'static str, 
     }
 }
 
-const fn refused(name: &'static str, example: &'static str, doc: &'static str, why: &'static str) -> Variable {
-    Variable {
-        secret: true,
-        refused: Some(why),
-        ..plain(REFUSED, name, example, doc)
-    }
-}
-
 const PLACE: &str = "Where it runs";
 const MODELS: &str = "Chat models";
 const CALLERS: &str = "Who may call, and who is told";
 const KEEPING: &str = "Keeping and logging";
-const REFUSED: &str = "Known, but not served by this build: leave them unset";
 
 /// Where the data folder is.
 pub const DATA: &str = "STEPGRAPH_DATA";
@@ -58,6 +46,10 @@ pub const DATA: &str = "STEPGRAPH_DATA";
 pub const HOST: &str = "HOST";
 /// The port to listen on.
 pub const PORT: &str = "PORT";
+/// The shared database of records.
+pub const DATABASE_URL: &str = "DATABASE_URL";
+/// How long chats are kept.
+pub const RETENTION_DAYS: &str = "STEPGRAPH_RETENTION_DAYS";
 /// Where threads are kept.
 pub const CHECKPOINTS_URL: &str = "STEPGRAPH_CHECKPOINTS_URL";
 /// The shared cache.
@@ -94,6 +86,10 @@ pub const EMBEDDING_DIMENSION: &str = "EMBEDDING_DIMENSION";
 pub const INTERNAL_API_SECRET: &str = "INTERNAL_API_SECRET";
 /// Who hears of the progress of documents.
 pub const PROGRESS_CALLBACK_URL: &str = "PROGRESS_CALLBACK_URL";
+/// Hosts that are called back although they are not public.
+pub const CALLBACK_HOSTS: &str = "CALLBACK_HOSTS";
+/// Where the free tier may be used.
+pub const DASHBOARD_HOSTS: &str = "DASHBOARD_HOSTS";
 /// Which messages are logged.
 pub const RUST_LOG: &str = "RUST_LOG";
 /// How log lines look.
@@ -114,6 +110,12 @@ pub const VARIABLES: &[Variable] = &[
         "Address to listen on; 0.0.0.0 for all, behind a proxy that speaks TLS",
     ),
     plain(PLACE, PORT, "8000", "Port to listen on; 0 for a free one"),
+    secret(
+        PLACE,
+        DATABASE_URL,
+        "postgres://stepgraph:...@localhost/express?sslmode=require",
+        "The database of the Express service: tenants, documents, the chat log and usage are there instead of in the data folder",
+    ),
     secret(
         PLACE,
         CHECKPOINTS_URL,
@@ -223,18 +225,30 @@ pub const VARIABLES: &[Variable] = &[
         "Origin that is told of each document's progress; unset: nobody",
     ),
     plain(
+        CALLERS,
+        CALLBACK_HOSTS,
+        "hooks.internal,localhost:3000",
+        "Hosts that call-backs and webhooks may reach by http or in a private network; all others: public, by https",
+    ),
+    plain(
+        CALLERS,
+        DASHBOARD_HOSTS,
+        "dashboard.example,*.dashboard.example",
+        "Hosts of the pages from which the free tier may be used; unset: all",
+    ),
+    plain(
+        KEEPING,
+        RETENTION_DAYS,
+        "365",
+        "Days after which chats leave the log, unless a tenant says otherwise; never keeps them",
+    ),
+    plain(
         KEEPING,
         RUST_LOG,
         "info",
         "Which messages are logged to stderr, for instance warn or stepgraph_server=debug",
     ),
     plain(KEEPING, LOG_FORMAT, "text", "text for people, json for machines"),
-    refused(
-        "DATABASE_URL",
-        "postgres://...",
-        "A shared PostgreSQL",
-        "this build keeps its records in the data folder: unset it (threads alone can go to a PostgreSQL, by STEPGRAPH_CHECKPOINTS_URL)",
-    ),
 ];
 
 impl Variable {

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
 use serde_json::{Map, Value, json};
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Document, DocumentStatus, Secret, tls};
+use stepgraph_nodes::{
+    service::{Document, DocumentStatus, Secret},
+    trace::{self, TraceParent},
+};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::INTERNAL_SECRET, wire::current_step};
+use crate::{auth::INTERNAL_SECRET, guard::Guard, wire::current_step};
 
 /// Where the receiver listens.
 const PATH: &str = "/api/internal/document-progress";
@@ -22,25 +24,36 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 /// Updates that wait to be sent at most. More than that and updates on the way are left out, results wait.
 const WAITING_MAX: usize = 256;
 
+/// What is sent, and the trace of the request that it comes from.
+#[derive(Debug)]
+struct Update {
+    body: Value,
+    trace: Option<TraceParent>,
+}
+
 /// The sending end; updates leave in order, one after the other.
 #[derive(Debug, Clone)]
-pub(super) struct Callback(mpsc::Sender<Value>);
+pub(super) struct Callback(mpsc::Sender<Update>);
 
 impl Callback {
     /// Sends to `origin` from a task of the server's own; once `closing`, what waits is sent and the task ends.
-    pub(super) fn new(origin: &str, secret: Option<Secret>, tracker: &TaskTracker, closing: CancellationToken) -> Self {
-        tls::install();
-        let (sender, mut updates) = mpsc::channel::<Value>(WAITING_MAX);
+    pub(super) fn new(
+        origin: &str,
+        guard: Guard,
+        secret: Option<Secret>,
+        tracker: &TaskTracker,
+        closing: CancellationToken,
+    ) -> Self {
+        let (sender, mut updates) = mpsc::channel::<Update>(WAITING_MAX);
         let url = format!("{}{PATH}", origin.trim_end_matches('/'));
         tracker.spawn(async move {
-            let http = Client::new();
             loop {
                 let update = tokio::select! {
                     biased;
                     Some(update) = updates.recv() => update,
                     () = closing.cancelled() => return,
                 };
-                send(&http, &url, secret.as_ref(), &update).await;
+                send(&guard, &url, secret.as_ref(), &update).await;
             }
         });
         Self(sender)
@@ -48,7 +61,10 @@ impl Callback {
 
     /// Passes the record on. Never fails: an ingestion does not depend on who watches it.
     pub(super) async fn report(&self, tenant: &TenantId, document: &Document) {
-        let update = update(tenant, document);
+        let update = Update {
+            body: update(tenant, document),
+            trace: trace::current(),
+        };
         let result = matches!(document.status, DocumentStatus::Completed | DocumentStatus::Failed);
         if result {
             let _ = self.0.send(update).await;
@@ -58,21 +74,36 @@ impl Callback {
     }
 }
 
-async fn send(http: &Client, url: &str, secret: Option<&Secret>, update: &Value) {
+async fn send(guard: &Guard, url: &str, secret: Option<&Secret>, update: &Update) {
     let mut wait = BACK_OFF;
     for attempt in 1..=TRIES {
-        let mut request = http.post(url).timeout(TRY_LIMIT).json(update);
-        if let Some(secret) = secret {
-            request = request.header(INTERNAL_SECRET.as_str(), secret.expose());
-        }
-        match request.send().await.and_then(reqwest::Response::error_for_status) {
-            Ok(_) => return,
-            Err(error) => tracing::warn!(%error, attempt, "the progress call-back failed"),
+        match try_once(guard, url, secret, update).await {
+            Ok(()) => return,
+            Err(why) => tracing::warn!(%why, attempt, "the progress call-back failed"),
         }
         if attempt < TRIES {
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
+    }
+}
+
+/// The name is looked up for each try: the receiver may have moved.
+async fn try_once(guard: &Guard, url: &str, secret: Option<&Secret>, update: &Update) -> Result<(), String> {
+    let allowed = guard.allow(url).await.map_err(|error| error.to_string())?;
+    let mut request = allowed.client.post(allowed.url).timeout(TRY_LIMIT).json(&update.body);
+    if let Some(secret) = secret {
+        request = request.header(INTERNAL_SECRET.as_str(), secret.expose());
+    }
+    if let Some(trace) = update.trace {
+        request = request.header(trace::TRACEPARENT, trace.to_string());
+    }
+    let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
+    if answer.status().is_success() {
+        Ok(())
+    } else {
+        // A redirect, too, is no success: it is not followed.
+        Err(format!("the receiver answered {}", answer.status()))
     }
 }
 

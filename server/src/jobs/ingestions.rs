@@ -10,12 +10,18 @@ use std::{
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Document, DocumentId, DocumentStatus, Documents, ServiceError, VectorStore};
+use stepgraph_nodes::{
+    service::{Document, DocumentId, DocumentStatus, Documents, ServiceError, VectorStore},
+    trace::{self, TraceParent},
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Dispatch, IngestJob, JobHandler, Verdict, callback::Callback};
-use crate::backend::{Again, Backend, HttpSettings, IngestFailure, IngestRunner, Progress};
+use crate::{
+    backend::{Again, Backend, HttpSettings, IngestFailure, IngestRunner, Progress},
+    guard::Guard,
+};
 
 /// How often a document is tried before it is given up.
 const ATTEMPTS_MAX: u32 = 6;
@@ -23,6 +29,9 @@ const ATTEMPTS_MAX: u32 = 6;
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// How long a deletion waits for an ingestion of the same document to notice.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Traces kept at most; documents beyond begin without one.
+const TRACES_MAX: usize = 10_000;
 
 type Key = (TenantId, DocumentId);
 
@@ -44,6 +53,8 @@ pub(crate) struct Ingestions {
     closing: CancellationToken,
     /// One ingestion a document at most: two versions at once would mix their chunks.
     running: Mutex<HashMap<Key, Begun>>,
+    /// The traces of the requests that brought documents, as long as this process works on them.
+    traces: Mutex<HashMap<Key, TraceParent>>,
     /// Counts the ingestions that ended; whoever waits for one looks again at each.
     ended: watch::Sender<u64>,
 }
@@ -51,10 +62,11 @@ pub(crate) struct Ingestions {
 impl Ingestions {
     pub(crate) fn new(backend: &Backend, settings: &HttpSettings) -> Self {
         let (callbacks, closing) = (TaskTracker::new(), CancellationToken::new());
-        let callback = settings
-            .progress_callback
-            .as_deref()
-            .map(|origin| Callback::new(origin, settings.internal_secret.clone(), &callbacks, closing.clone()));
+        let callback = settings.progress_callback.as_deref().map(|origin| {
+            let guard = Guard::new(&settings.callback_hosts).with_origin(origin);
+            let secret = settings.internal_secret.clone();
+            Callback::new(origin, guard, secret, &callbacks, closing.clone())
+        });
         Self {
             runner: Arc::clone(&backend.ingest),
             documents: Arc::clone(&backend.documents),
@@ -63,6 +75,7 @@ impl Ingestions {
             callbacks,
             closing,
             running: Mutex::default(),
+            traces: Mutex::default(),
             ended: watch::Sender::new(0),
         }
     }
@@ -81,6 +94,24 @@ impl Ingestions {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Makes `trace` the one that the next ingestion of the document is part of.
+    pub(crate) fn traced(&self, tenant: &TenantId, document: &DocumentId, trace: Option<TraceParent>) {
+        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        match trace {
+            Some(trace) if traces.len() < TRACES_MAX => {
+                traces.insert((tenant.clone(), document.clone()), trace);
+            }
+            Some(_) | None => {
+                traces.remove(&(tenant.clone(), document.clone()));
+            }
+        }
+    }
+
+    fn trace_of(&self, job: &IngestJob) -> Option<TraceParent> {
+        let traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        traces.get(&(job.tenant.clone(), job.document.clone())).copied()
     }
 
     /// Sends what is left of the call-backs. Called once no job is worked on any more.
@@ -239,10 +270,14 @@ impl Ingestions {
 #[async_trait]
 impl JobHandler for Ingestions {
     async fn handle(&self, job: &IngestJob, attempt: u32) -> Verdict {
-        let verdict = self.ingest(job, attempt).await.unwrap_or_else(|error| {
+        let work = trace::within(self.trace_of(job), self.ingest(job, attempt));
+        let verdict = work.await.unwrap_or_else(|error| {
             tracing::error!(%job, %error, "an ingestion could not be looked after and is tried again");
             Verdict::Again(BACK_OFF)
         });
+        if verdict == Verdict::Done {
+            self.traced(&job.tenant, &job.document, None);
+        }
         self.ended.send_modify(|count| *count = count.wrapping_add(1));
         verdict
     }

@@ -13,7 +13,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use stepgraph::RunId;
-use stepgraph_nodes::service::Client;
+use stepgraph_nodes::{service::Client, trace::TraceParent};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -102,6 +102,7 @@ struct ChatRequest {
     body: ChatBody,
     key: RunKey,
     trace: RunId,
+    parent: Option<TraceParent>,
 }
 
 impl ChatRequest {
@@ -117,7 +118,9 @@ impl ChatRequest {
         } else {
             Audience::Direct
         };
-        let client = caller.client(app, body.client_id.as_deref()).await?;
+        let page = body.metadata.as_ref().and_then(|metadata| metadata.get("pageUrl"));
+        let page = page.and_then(serde_json::Value::as_str);
+        let client = caller.client(app, body.client_id.as_deref(), page).await?;
         body.validate()?;
         let request = match headers.get(IDEMPOTENCY_KEY) {
             Some(name) => RequestKey::Named(named(name)?),
@@ -134,6 +137,7 @@ impl ChatRequest {
             body,
             key,
             trace,
+            parent: trace::parent(headers),
         })
     }
 
@@ -168,6 +172,7 @@ impl ChatRequest {
             },
         };
         let command = ChatCommand {
+            trace: self.parent,
             run: seat.run(),
             repeat: matches!(again, Again::Yes),
             client: self.client.clone(),

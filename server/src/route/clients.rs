@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::{Json, body::Bytes, extract::State};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State, rejection::PathRejection},
+};
 use stepgraph_nodes::service::{Client, ClientStatus, Tier};
 
 use super::{Params, parsed};
 use crate::{
     auth::Internal,
+    backend::COMPLETION_TOKENS_MAX,
     error::ApiError,
+    limit,
     state::App,
-    wire::{KeyBody, ValidateReply},
+    wire::{ConfigReply, KeyBody, ValidateReply},
 };
 
 /// Tells whether a public key is good, and whose it is. An unknown key is an answer, not an error.
@@ -31,23 +37,58 @@ pub(crate) async fn validate(
 }
 
 fn described(app: &App, client: Client) -> ValidateReply {
+    let (tier, model) = tier(app, &client);
     let inactive = match client.status {
         ClientStatus::Active => None,
         ClientStatus::Paused => Some("this client is paused"),
         ClientStatus::Disabled => Some("this client is disabled"),
     };
-    let (tier, model) = match client.tier {
-        Tier::Free => ("free", &app.settings.free_model),
-        Tier::Paid => ("paid", &app.settings.paid_model),
-    };
     ValidateReply {
         valid: inactive.is_none(),
         client_id: Some(client.tenant.as_str().to_owned()),
         tier: Some(tier),
-        model: Some(client.settings.model.as_ref().unwrap_or(model).as_str().to_owned()),
+        model: Some(model),
         allowed_domains: Some(client.settings.allowed_domains),
         error_message: inactive.map(str::to_owned),
     }
+}
+
+/// The tier's name, and the model that the client is served by.
+fn tier(app: &App, client: &Client) -> (&'static str, String) {
+    let (tier, model) = match client.tier {
+        Tier::Free => ("free", &app.settings.free_model),
+        Tier::Paid => ("paid", &app.settings.paid_model),
+    };
+    let model = client.settings.model.as_ref().unwrap_or(model);
+    (tier, model.as_str().to_owned())
+}
+
+/// `GET /internal/client/{id}/config`: how a client is served, whether it is served now or not.
+pub(crate) async fn config(
+    State(app): State<Arc<App>>,
+    _: Internal,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<ConfigReply>, ApiError> {
+    let unknown = || ApiError::not_found("unknown_client", "there is no such client");
+    let Ok(Path(id)) = path else { return Err(unknown()) };
+    let client = app.backend.clients.by_id(&id).await?.ok_or_else(unknown)?;
+    let (tier, model) = tier(&app, &client);
+    let window = app.settings.limits.window.as_secs().max(1);
+    let limit = limit::messages_max(&app.settings.limits, &client);
+    Ok(Json(ConfigReply {
+        client_id: client.tenant.as_str().to_owned(),
+        tier,
+        status: match client.status {
+            ClientStatus::Active => "active",
+            ClientStatus::Paused => "paused",
+            ClientStatus::Disabled => "disabled",
+        },
+        model,
+        max_tokens_per_request: client.settings.max_tokens.unwrap_or(COMPLETION_TOKENS_MAX),
+        max_requests_per_minute: limit.map(|limit| limit.saturating_mul(60).div_ceil(window)),
+        max_requests_per_window: limit,
+        window_seconds: window,
+    }))
 }
 
 fn refused(why: &str) -> ValidateReply {

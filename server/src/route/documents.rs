@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json as Reply,
     extract::{Path, State, rejection::PathRejection},
+    http::HeaderMap,
 };
 use base64::{
     Engine,
@@ -22,6 +23,7 @@ use crate::{
     jobs::IngestJob,
     limit,
     state::App,
+    trace,
     wire::{
         DOCUMENT_BYTES_MAX, DeleteReply, DocumentBody, DocumentList, ListQuery, NAME_CHARS_MAX, ProcessReply,
         StatusReply, TenantQuery,
@@ -42,6 +44,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(crate) async fn process(
     State(app): State<Arc<App>>,
     _: Internal,
+    headers: HeaderMap,
     Json(body): Json<DocumentBody>,
 ) -> Result<Reply<ProcessReply>, ApiError> {
     let began = Instant::now();
@@ -72,6 +75,7 @@ pub(crate) async fn process(
             document: id,
             version: document.version,
         };
+        app.ingestions.traced(&tenant, &job.document, trace::parent(&headers));
         app.backend.dispatch.enqueue(&job).await?;
     }
     let document = app

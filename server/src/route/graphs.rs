@@ -14,6 +14,11 @@ use serde_json::{Value, json};
 use stepgraph::TenantId;
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
 
+use super::{
+    Route,
+    openapi::{Access, Described},
+    route,
+};
 use crate::{
     auth,
     error::ApiError,
@@ -31,25 +36,7 @@ const PAGINATION_NEXT: HeaderName = HeaderName::from_static("x-pagination-next")
 
 /// Every route of the interface; pages of these origins may call it.
 pub(super) fn router(serving: Arc<Serving>, origins: &[HeaderValue]) -> Router {
-    let routes = Router::new()
-        .route("/ok", get(ok))
-        .route("/info", get(info))
-        .route("/assistants/search", post(assistants::search))
-        .route("/assistants/count", post(assistants::count))
-        .route("/assistants/{id}", get(assistants::one))
-        .route("/assistants/{id}/graph", get(assistants::graph))
-        .route("/assistants/{id}/schemas", get(assistants::schemas))
-        .route("/threads", post(threads::create))
-        .route("/threads/{id}", get(threads::one))
-        .route("/threads/{id}/state", get(threads::state).post(threads::edit))
-        .route("/threads/{id}/state/checkpoint", post(threads::state_of))
-        .route("/threads/{id}/state/{checkpoint}", get(threads::state_at))
-        .route(
-            "/threads/{id}/history",
-            get(threads::history_by_query).post(threads::history),
-        )
-        .route("/threads/{id}/runs/wait", post(runs::wait))
-        .route("/threads/{id}/runs/stream", post(runs::stream))
+    let routes = super::collected(table())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(GRAPH_BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(trace::panicked as fn(_) -> Response))
@@ -60,6 +47,64 @@ pub(super) fn router(serving: Arc<Serving>, origins: &[HeaderValue]) -> Router {
         routes.layer(cors(origins))
     };
     routes.with_state(serving)
+}
+
+/// The routes of the interface.
+pub(super) fn table() -> Vec<Route<Arc<Serving>>> {
+    let read = |path, summary| Described::get(path, Access::Tenant, summary);
+    let write = |path, summary| Described::post(path, Access::Tenant, summary).any_body();
+    vec![
+        route(
+            Described::get("/ok", Access::Anyone, "Tells that the server lives"),
+            get(ok),
+        ),
+        route(
+            Described::get("/info", Access::Anyone, "Tells what the server can do"),
+            get(info),
+        ),
+        route(write("/assistants/search", "Lists graphs"), post(assistants::search)),
+        route(write("/assistants/count", "Counts graphs"), post(assistants::count)),
+        route(read("/assistants/{id}", "Tells of a graph"), get(assistants::one)),
+        route(read("/assistants/{id}/graph", "Draws a graph"), get(assistants::graph)),
+        route(
+            read("/assistants/{id}/schemas", "Tells the schemas of a graph"),
+            get(assistants::schemas),
+        ),
+        route(write("/threads", "Makes a thread"), post(threads::create)),
+        route(read("/threads/{id}", "Tells of a thread"), get(threads::one)),
+        route(
+            read("/threads/{id}/state", "Tells the state of a thread"),
+            get(threads::state),
+        ),
+        route(
+            write("/threads/{id}/state", "Edits the state of a thread"),
+            post(threads::edit),
+        ),
+        route(
+            write("/threads/{id}/state/checkpoint", "Tells the state at a checkpoint"),
+            post(threads::state_of),
+        ),
+        route(
+            read("/threads/{id}/state/{checkpoint}", "Tells the state at a checkpoint"),
+            get(threads::state_at),
+        ),
+        route(
+            read("/threads/{id}/history", "Lists the checkpoints of a thread"),
+            get(threads::history_by_query),
+        ),
+        route(
+            write("/threads/{id}/history", "Lists the checkpoints of a thread"),
+            post(threads::history),
+        ),
+        route(
+            write("/threads/{id}/runs/wait", "Runs a graph to its end"),
+            post(runs::wait),
+        ),
+        route(
+            write("/threads/{id}/runs/stream", "Runs a graph and streams its events").events(),
+            post(runs::stream),
+        ),
+    ]
 }
 
 /// Gives errors the face of this interface.

@@ -6,9 +6,9 @@ use axum::{Json, extract::State, http::StatusCode};
 use chrono::SecondsFormat;
 use futures_util::future::join_all;
 use serde::Serialize;
-use serde_json::{Value, json};
 use stepgraph_nodes::service::{CacheState, ServiceError};
 use tokio::{sync::Mutex, time::Instant};
+use utoipa::ToSchema;
 
 use crate::{
     backend::Backend,
@@ -21,12 +21,58 @@ const PING_LIMIT: Duration = Duration::from_secs(2);
 /// How long a result serves all who ask: the address is open to everyone, and a ping may go to a provider.
 const FRESH: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+pub(crate) enum Status {
     Healthy,
     Degraded,
     Unhealthy,
+}
+
+/// Answer of `/`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RootReply {
+    service: &'static str,
+    version: &'static str,
+    status: &'static str,
+}
+
+/// Answer of `/health`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HealthReply {
+    status: Status,
+    /// ISO 8601, in UTC.
+    timestamp: String,
+    version: &'static str,
+    queue_size: u64,
+    queue_capacity: u64,
+    services: ServicesReply,
+    details: DetailsReply,
+}
+
+/// Which services answer.
+#[expect(clippy::struct_excessive_bools, reason = "the contract has one for each service")]
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ServicesReply {
+    qdrant: bool,
+    redis: bool,
+    anthropic: bool,
+    openai: bool,
+}
+
+/// What stands behind each.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DetailsReply {
+    qdrant: &'static str,
+    redis: &'static str,
+    anthropic: &'static str,
+    openai: &'static str,
+    /// Models that are not asked for a while, since they have failed too often.
+    held_back: Vec<String>,
+    database: &'static str,
 }
 
 /// The last result.
@@ -44,11 +90,15 @@ struct Found {
     held_back: Vec<String>,
 }
 
-pub(crate) async fn root(State(_): State<Arc<App>>) -> Json<Value> {
-    Json(json!({"service": "stepgraph", "version": VERSION, "status": "running"}))
+pub(crate) async fn root(State(_): State<Arc<App>>) -> Json<RootReply> {
+    Json(RootReply {
+        service: "stepgraph",
+        version: VERSION,
+        status: "running",
+    })
 }
 
-pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
+pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<HealthReply>) {
     let found = app.health.found(&app.backend).await;
     let status = found.status();
     let code = if status == Status::Unhealthy {
@@ -58,22 +108,27 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Val
     };
     let (openai, openai_detail) = found.provider("openai");
     let (anthropic, anthropic_detail) = found.provider("anthropic");
-    let body = json!({
-        "status": status,
-        "timestamp": trace::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-        "version": VERSION,
-        "queueSize": found.queue.unwrap_or_default(),
-        "queueCapacity": app.backend.dispatch.capacity(),
-        "services": {"qdrant": found.vectors, "redis": found.cache != CacheState::Away, "anthropic": anthropic, "openai": openai},
-        "details": {
-            "qdrant": found.vectors_detail(app.backend.vectors.provider()),
-            "redis": found.cache_detail(),
-            "anthropic": anthropic_detail,
-            "openai": openai_detail,
-            "heldBack": found.held_back,
-            "database": if found.records { "embedded" } else { "not answering" },
+    let body = HealthReply {
+        status,
+        timestamp: trace::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+        version: VERSION,
+        queue_size: found.queue.unwrap_or_default(),
+        queue_capacity: app.backend.dispatch.capacity(),
+        services: ServicesReply {
+            qdrant: found.vectors,
+            redis: found.cache != CacheState::Away,
+            anthropic,
+            openai,
         },
-    });
+        details: DetailsReply {
+            qdrant: found.vectors_detail(app.backend.vectors.provider()),
+            redis: found.cache_detail(),
+            anthropic: anthropic_detail,
+            openai: openai_detail,
+            held_back: found.held_back.clone(),
+            database: if found.records { "embedded" } else { "not answering" },
+        },
+    };
     (code, Json(body))
 }
 

@@ -74,13 +74,14 @@ fn all_wrong_settings_are_told_in_one_go() {
     let mut command = home.command(["serve"]);
     command
         .env("PORT", "many")
-        .env("DATABASE_URL", "postgres://u:hush@host/db");
+        .env("DATABASE_URL", "mysql://u:hush@host/db");
 
     let ran = Ran::of(&mut command).refused();
 
     assert!(ran.stderr.contains("PORT: `many` is not a port"), "{ran:?}");
     assert!(
-        ran.stderr.contains("keeps its records in the data folder: unset it"),
+        ran.stderr
+            .contains("write it as postgres://user:password@host/database"),
         "{ran:?}"
     );
     assert!(!ran.stderr.contains("hush"), "{ran:?}");

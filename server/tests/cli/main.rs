@@ -15,3 +15,4 @@ mod extracting;
 mod ingesting;
 mod keeping;
 mod serving;
+mod tenants;

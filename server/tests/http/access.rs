@@ -2,12 +2,13 @@
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use stepgraph_nodes::service::{Client, ClientStatus, Clients};
+use stepgraph_nodes::service::{Client, ClientStatus, Clients, Tier};
+use stepgraph_server::HttpSettings;
 
 use crate::house::{House, SECRET, chat_body, client, post, request};
 
 /// Every route that needs credentials, with whether a public key opens it.
-const GUARDED: [(Method, &str, bool); 7] = [
+const GUARDED: [(Method, &str, bool); 9] = [
     (Method::POST, "/chat", true),
     (Method::POST, "/chat/stream", true),
     (Method::POST, "/process-document", false),
@@ -15,6 +16,8 @@ const GUARDED: [(Method, &str, bool); 7] = [
     (Method::GET, "/documents", false),
     (Method::DELETE, "/documents/d1", false),
     (Method::POST, "/internal/validate-client", false),
+    (Method::GET, "/internal/client/acme/config", false),
+    (Method::POST, "/embed", false),
 ];
 
 #[tokio::test]
@@ -185,32 +188,149 @@ async fn pages_of_other_domains_are_refused() {
 }
 
 #[tokio::test]
-async fn browsers_of_any_page_may_ask_with_a_key() {
+async fn a_page_may_ask_before_it_is_known_whose_page_it_is() {
     let house = House::new().await;
     let headers = [
         ("origin", "https://shop.example"),
         ("access-control-request-method", "POST"),
-        ("access-control-request-headers", "x-api-key,content-type"),
+        ("access-control-request-headers", "x-api-key,content-type,traceparent"),
     ];
-    let preflight = house
-        .send(request(Method::OPTIONS, "/chat", &headers, String::new()))
-        .await;
+    for path in ["/chat", "/api/widget/chat/stream", "/feedback"] {
+        let reply = house
+            .send(request(Method::OPTIONS, path, &headers, String::new()))
+            .await;
 
-    assert_eq!(preflight.status, StatusCode::OK);
-    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
-    assert!(
-        preflight
-            .header("access-control-allow-headers")
-            .unwrap()
-            .contains("x-api-key")
-    );
-    let refused = house
-        .send(post("/chat", &[("origin", "https://shop.example")], &chat_body("hi")))
+        assert_eq!(reply.status, StatusCode::NO_CONTENT, "{path}");
+        assert_eq!(
+            reply.header("access-control-allow-origin"),
+            Some("https://shop.example")
+        );
+        assert_eq!(reply.header("access-control-allow-credentials"), None);
+        assert_eq!(reply.header("vary"), Some("origin"));
+        let allowed = reply.header("access-control-allow-headers").unwrap();
+        assert!(
+            ["x-api-key", "content-type", "traceparent", "last-event-id"]
+                .iter()
+                .all(|name| allowed.contains(name)),
+            "{allowed}"
+        );
+    }
+    let opaque = [("origin", "null"), ("access-control-request-method", "POST")];
+    let opaque = house
+        .send(request(Method::OPTIONS, "/chat", &opaque, String::new()))
+        .await;
+    assert_eq!(opaque.header("access-control-allow-origin"), None);
+    let internal = house
+        .send(request(Method::OPTIONS, "/process-document", &headers, String::new()))
         .await;
     assert_eq!(
-        refused.header("access-control-allow-origin"),
-        Some("*"),
+        (internal.status, internal.header("access-control-allow-origin")),
+        (StatusCode::METHOD_NOT_ALLOWED, None)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_is_for_pages_of_the_tenants_domains() {
+    let house = House::new().await;
+    let mut tenant = client("shop");
+    tenant.settings.allowed_domains = vec!["shop.example".to_owned()];
+    let key = house.clients.put(&tenant).await.unwrap();
+    let ask = |origin: &'static str, key: &str| {
+        house.send(post(
+            "/chat",
+            &[("origin", origin), ("x-api-key", key)],
+            &chat_body("hi"),
+        ))
+    };
+
+    let own = ask("https://shop.example", &key).await;
+    let foreign = ask("https://evil.example", &key).await;
+    let unknown = ask("https://evil.example", "pk_live_nobody").await;
+
+    assert_eq!(own.header("access-control-allow-origin"), Some("https://shop.example"));
+    assert!(
+        own.header("access-control-expose-headers")
+            .unwrap()
+            .contains("x-ratelimit-remaining")
+    );
+    assert_eq!(
+        (foreign.status, foreign.header("access-control-allow-origin")),
+        (StatusCode::FORBIDDEN, None)
+    );
+    assert_eq!(
+        (unknown.status, unknown.header("access-control-allow-origin")),
+        (StatusCode::UNAUTHORIZED, Some("https://evil.example")),
         "a script must be able to read the error"
+    );
+    for reply in [own, foreign, unknown] {
+        assert_eq!(reply.header("vary"), Some("origin"));
+    }
+}
+
+#[tokio::test]
+async fn the_free_tier_is_for_dashboards_where_the_operator_lists_any() {
+    let house = House::with(HttpSettings {
+        dashboard_hosts: vec!["*.dash.example".to_owned()],
+        ..HttpSettings::default()
+    })
+    .await;
+    let paid = Client {
+        tier: Tier::Paid,
+        ..client("paid")
+    };
+    let paid = house.clients.put(&paid).await.unwrap();
+    let by_page = |page: &str| {
+        let mut body = chat_body("hi");
+        body["metadata"] = json!({"pageUrl": page});
+        body
+    };
+    let cases = [
+        (
+            vec![("origin", "https://app.dash.example")],
+            chat_body("hi"),
+            StatusCode::OK,
+        ),
+        (
+            vec![("referer", "https://app.dash.example/x")],
+            chat_body("hi"),
+            StatusCode::OK,
+        ),
+        (
+            vec![("origin", "https://shop.example")],
+            chat_body("hi"),
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            vec![("origin", "https://shop.example")],
+            by_page("https://app.dash.example/"),
+            StatusCode::FORBIDDEN,
+        ),
+        (vec![], chat_body("hi"), StatusCode::FORBIDDEN),
+        (vec![], by_page("https://app.dash.example/page"), StatusCode::OK),
+        (vec![], by_page("https://evildash.example/page"), StatusCode::FORBIDDEN),
+    ];
+    for (mut headers, body, expected) in cases {
+        headers.push(("x-api-key", &house.key));
+        let reply = house.send(post("/chat", &headers, &body)).await;
+
+        assert_eq!(reply.status, expected, "{headers:?} {body}");
+        if expected == StatusCode::FORBIDDEN {
+            assert_eq!(
+                (reply.code().as_str(), reply.reason().as_str()),
+                ("INVALID_API_KEY", "DEPLOYMENT_NOT_ALLOWED")
+            );
+        }
+    }
+    let shop = [("x-api-key", paid.as_str()), ("origin", "https://shop.example")];
+    let paid = house.send(post("/chat", &shop, &chat_body("hi"))).await;
+    assert_eq!(paid.status, StatusCode::OK, "who pays chooses the pages");
+    let mut body = chat_body("hi");
+    body["clientId"] = "acme".into();
+    let trusted = house.internal(Method::POST, "/chat", body).await;
+    assert_eq!(
+        trusted.status,
+        StatusCode::OK,
+        "the internal service has checked the page itself"
     );
 }
 

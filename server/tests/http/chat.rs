@@ -407,3 +407,18 @@ async fn sessions_and_tenants_never_join_each_other() {
     );
     assert_eq!(house.chat.runs(), 3);
 }
+
+#[tokio::test]
+async fn the_callers_trace_is_taken_in_where_it_is_well_formed() {
+    let house = House::new().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for (message, sent, taken) in [("a", trace, Some(trace)), ("b", "00-nothing", None)] {
+        let headers = [("x-api-key", house.key.as_str()), ("traceparent", sent)];
+
+        house.send(post("/chat", &headers, &chat_body(message))).await;
+
+        let commands = house.chat.commands.lock().unwrap();
+        let command = commands.last().unwrap();
+        assert_eq!(command.trace.map(|trace| trace.to_string()).as_deref(), taken);
+    }
+}

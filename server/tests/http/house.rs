@@ -14,7 +14,7 @@ use sqlx::{
 };
 use stepgraph::TenantId;
 use stepgraph_nodes::service::{
-    Client, Clients, Documents, Secret, VectorStore,
+    Client, Clients, Documents, Embedder, Secret, VectorStore,
     embedded::{Extractive, MokaCache, SqliteRecords, SqliteVectors},
 };
 use stepgraph_server::{Backend, HttpSettings, Server, SqliteDispatch};
@@ -102,6 +102,10 @@ impl House {
     }
 
     pub(crate) async fn with(settings: HttpSettings) -> Self {
+        Self::with_embedder(settings, None).await
+    }
+
+    pub(crate) async fn with_embedder(settings: HttpSettings, embedder: Option<Arc<dyn Embedder>>) -> Self {
         let folder = TempDir::new().unwrap();
         let pool = pool(&folder).await;
         let records = Arc::new(SqliteRecords::open(pool.clone()).await.unwrap());
@@ -112,8 +116,10 @@ impl House {
         let documents: Arc<dyn Documents> = Arc::clone(&records) as _;
         let ingest = Arc::new(FakeIngest::new(Arc::clone(&documents), Arc::clone(&vectors)));
         let backend = Backend {
+            embedder,
             clients: Arc::clone(&records) as _,
             documents: Arc::clone(&documents),
+            log: Arc::clone(&records) as _,
             feedbacks: Arc::clone(&records) as _,
             vectors: Arc::clone(&vectors),
             cache: Arc::new(MokaCache::new()),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fakes::FakeChat,
-    house::{House, SECRET, pool},
+    house::{House, SECRET, pool, post as post_to, upload_body},
 };
 
 fn job(document: &str) -> IngestJob {
@@ -197,7 +197,15 @@ async fn progress_is_told_in_both_spellings_and_tried_three_times() {
     .await;
     house.server.start_workers();
 
-    let reply = house.upload("d1", "words").await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("x-internal-secret", SECRET), ("traceparent", trace)];
+    let reply = house
+        .send(post_to(
+            "/process-document",
+            &headers,
+            &upload_body("acme", "d1", "words"),
+        ))
+        .await;
     house.server.drain().await;
 
     assert_eq!(
@@ -209,6 +217,7 @@ async fn progress_is_told_in_both_spellings_and_tried_three_times() {
     let (headers, update) = updates.last().unwrap();
     assert_eq!((updates.len(), *receiver.calls.lock().unwrap()), (1, 4));
     assert_eq!(headers["x-internal-secret"], SECRET);
+    assert_eq!(headers["traceparent"], trace);
     assert_eq!(
         (&update["documentId"], &update["document_id"]),
         (&Value::from("d1"), &Value::from("d1"))

@@ -111,6 +111,11 @@ impl VectorStore for CachedVectors {
         self.changed(tenant, result).await
     }
 
+    async fn erase(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
+        let result = self.inner.erase(tenant).await;
+        self.changed(tenant, result).await
+    }
+
     async fn count(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
         self.inner.count(tenant).await
     }

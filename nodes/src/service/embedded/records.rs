@@ -14,7 +14,10 @@ mod threads;
 mod usage;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    migrate::{Migrate as _, MigrateError},
+};
 
 use self::stored::database;
 use crate::service::ServiceError;
@@ -45,6 +48,37 @@ impl SqliteRecords {
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
         migrator.run(&pool).await.map_err(stored::migration)?;
         Ok(Self { pool, now: Utc::now })
+    }
+
+    /// The migrations of these tables: version, what it does, and whether the database has it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub async fn migrations(pool: &SqlitePool) -> Result<Vec<(i64, String, bool)>, ServiceError> {
+        let is_known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?)")
+            .bind(MIGRATIONS_TABLE)
+            .fetch_one(pool)
+            .await
+            .map_err(database)?;
+        let applied = if is_known {
+            let mut connection = pool.acquire().await.map_err(database)?;
+            connection
+                .list_applied_migrations(MIGRATIONS_TABLE)
+                .await
+                .map_err(stored::migration)?
+        } else {
+            Vec::new()
+        };
+        let known = sqlx::migrate!("./migrations/records");
+        if let Some(newer) = applied.iter().find(|done| !known.version_exists(done.version)) {
+            return Err(stored::migration(MigrateError::VersionMissing(newer.version)));
+        }
+        let has = |version| applied.iter().any(|done| done.version == version);
+        Ok(known
+            .iter()
+            .map(|one| (one.version, one.description.to_string(), has(one.version)))
+            .collect())
     }
 
     /// The same store with another clock, for tests that place records in time.

@@ -200,6 +200,10 @@ impl VectorStore for SqliteVectors {
         write::delete(self, tenant, document).await
     }
 
+    async fn erase(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
+        write::erase(self, tenant).await
+    }
+
     async fn count(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
         let mut connection = self.readers.acquire().await.map_err(database)?;
         Ok(read::tenant(&mut connection, tenant)

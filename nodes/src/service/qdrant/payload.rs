@@ -28,7 +28,7 @@ pub(super) const DENSE: &str = "dense";
 pub(super) const SPARSE: &str = "bm25";
 
 /// Payload keys of a knowledge base. It has no `client_id`, so that no search, count or deletion of chunks meets it.
-const BASE_OF: &str = "knowledge_base_of";
+pub(super) const BASE_OF: &str = "knowledge_base_of";
 pub(super) const LANGUAGE: &str = "language";
 pub(super) const MODEL: &str = "embedding_model";
 pub(super) const DIMENSION: &str = "embedding_dimension";

@@ -9,7 +9,7 @@ use qdrant_client::qdrant::{
 use stepgraph::TenantId;
 use uuid::Uuid;
 
-use super::payload::{CLIENT, DENSE, DOCUMENT, SPARSE};
+use super::payload::{BASE_OF, CLIENT, DENSE, DOCUMENT, SPARSE};
 use crate::service::DocumentId;
 
 /// Constant of reciprocal rank fusion. The server counts ranks from 0 and the embedded store from 1, with 60.
@@ -21,6 +21,11 @@ const FUSION_DEPTH_MIN: u64 = 100;
 /// The chunks of a tenant.
 pub(super) fn of_tenant(tenant: &TenantId) -> Filter {
     Filter::must([Condition::matches(CLIENT, tenant.as_str().to_owned())])
+}
+
+/// The point that says what is fixed for a tenant.
+pub(super) fn base_of(tenant: &TenantId) -> Filter {
+    Filter::must([Condition::matches(BASE_OF, tenant.as_str().to_owned())])
 }
 
 /// The chunks of a tenant's document.

@@ -71,7 +71,7 @@ pub trait ChatLog: Send + Sync + 'static {
 }
 
 /// What a reader thought of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rating {
     /// It helped.

@@ -62,7 +62,7 @@ impl FileType {
 }
 
 /// How far a document has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DocumentStatus {
     /// Accepted, waiting for a worker.
@@ -195,4 +195,16 @@ pub trait Documents: Send + Sync + 'static {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), ServiceError>;
+}
+
+/// A digest as text.
+pub(crate) fn hex(digest: &[u8]) -> String {
+    use std::fmt::Write;
+    digest
+        .iter()
+        .fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
+            // Writing to a `String` cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -212,11 +212,13 @@ pub(crate) async fn what_is_taken_out_is_all_there_is(records: Records) {
 
     let rows = taken_out(&records, &a).await;
 
-    let counted = records.data.rows(&a).await.unwrap();
+    let (counted, tables) = (records.data.rows(&a).await.unwrap(), records.data.tables());
     for table in &counted {
         let taken = rows.iter().filter(|(name, _)| *name == table.table).count();
         assert_eq!(taken as u64, table.rows, "{}", table.table);
-        assert!(taken > 0, "{} is empty: fill it", table.table);
+        // A store beside the tables of another program leaves it to that one to fill these.
+        let foreign = tables.contains(&"stepgraph_documents") && ["documents", "client_widgets"].contains(&table.table);
+        assert!(taken > 0 || foreign, "{} is empty: fill it", table.table);
     }
     assert_eq!(counted.len(), records.data.tables().len());
     assert!(rows.iter().all(|(_, row)| !row.contains("tenant-b")), "{rows:?}");

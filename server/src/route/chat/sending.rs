@@ -138,6 +138,7 @@ mod tests {
             panic!("nothing ran before");
         };
         let command = ChatCommand {
+            trace: None,
             run: seat.run(),
             repeat: false,
             client,

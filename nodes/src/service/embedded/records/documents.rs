@@ -13,7 +13,9 @@ use super::{
     SqliteRecords,
     stored::{self, corrupt, count, database, integer, json, word},
 };
-use crate::service::{Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, ServiceError, Staged};
+use crate::service::{
+    Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, ServiceError, Staged, records::hex,
+};
 
 /// Most documents in one page of a list.
 const PAGE_MAX: u32 = 1000;
@@ -271,17 +273,6 @@ impl Documents for SqliteRecords {
             .map_err(database)?;
         Ok(())
     }
-}
-
-fn hex(digest: &[u8]) -> String {
-    use std::fmt::Write;
-    digest
-        .iter()
-        .fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 fn refused(message: String) -> ServiceError {

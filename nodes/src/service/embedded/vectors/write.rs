@@ -93,6 +93,28 @@ pub(super) async fn delete(
     Ok(count)
 }
 
+/// Removes all rows of the tenant and says how many chunks there were.
+pub(super) async fn erase(store: &SqliteVectors, tenant_id: &TenantId) -> Result<u64, ServiceError> {
+    let mut transaction = store.writer.begin_with("BEGIN IMMEDIATE").await.map_err(database)?;
+    let Some(tenant) = read::tenant(&mut transaction, tenant_id).await? else {
+        return Ok(0);
+    };
+    for delete in [
+        "DELETE FROM posting WHERE tenant = ?",
+        "DELETE FROM vector WHERE tenant = ?",
+        "DELETE FROM chunk WHERE tenant = ?",
+        "DELETE FROM tenant WHERE id = ?",
+    ] {
+        sqlx::query(delete)
+            .bind(tenant.id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(database)?;
+    }
+    transaction.commit().await.map_err(database)?;
+    Ok(tenant.totals.chunks)
+}
+
 /// Refuses chunks that the knowledge base cannot hold.
 pub(in crate::service) fn check(
     base: &KnowledgeBase,
