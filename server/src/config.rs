@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use axum::http::Uri;
+use stepgraph_checkpoint::seal::{InvalidKeys, MasterKeys};
 use stepgraph_nodes::service::{Catalogue, ModelName, Secret, anthropic, postgres::ClientWrites};
 
 mod layer;
@@ -148,6 +150,8 @@ pub struct Settings {
     pub redis: Option<Secret>,
     /// The Qdrant of chunks; the data folder where there is none.
     pub qdrant: Option<QdrantSettings>,
+    /// What threads are sealed with; unset, they are kept as they are.
+    pub checkpoints_key: Option<MasterKeys>,
     /// Which model answers.
     pub model: ModelChoice,
     /// Where models other than the embedded ones are found.
@@ -244,6 +248,7 @@ impl Settings {
             qdrant: read_qdrant(reader),
             redis: reader.parsed(variable::REDIS_URL, parse_redis),
             embedding: read_embedding(reader, provider.is_some(), &catalogue),
+            checkpoints_key: reader.parsed(variable::CHECKPOINTS_KEY, parse_keys),
             model,
             provider,
             anthropic,
@@ -422,6 +427,30 @@ fn parse_redis(text: &str) -> Result<Secret, String> {
         Some("redis" | "rediss" | "redis+unix") => Ok(Secret::new(text)),
         _ => Err("is not the address of a Redis: write it as redis://host:6379/, or rediss:// for TLS".to_owned()),
     }
+}
+
+/// The keys themselves, or a file that holds them and nothing else.
+fn parse_keys(text: &str) -> Result<MasterKeys, String> {
+    let unusable = |error: InvalidKeys| format!("cannot be used: {error}");
+    match text.strip_prefix("file:") {
+        None => text.parse().map_err(unusable),
+        Some(path) => {
+            let keys = read_start(Path::new(path)).map_err(|error| {
+                format!("names the file {path}, which cannot be read ({error}): give this user the right to")
+            })?;
+            keys.trim().parse().map_err(unusable)
+        }
+    }
+}
+
+/// No more of a file than any list of keys is long.
+fn read_start(path: &Path) -> std::io::Result<String> {
+    const KEYS_BYTES_MAX: u64 = 4096;
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(KEYS_BYTES_MAX)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn parse_dimension(text: &str) -> Result<u32, String> {

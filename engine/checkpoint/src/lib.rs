@@ -5,6 +5,7 @@
 //! | `sqlite` (default) | [`Sqlite`]: checkpoints in one file, each commit one transaction |
 //! | `postgres` | [`Postgres`]: checkpoints in PostgreSQL, each commit one statement |
 //! | `redis` | [`Redis`]: checkpoints in Redis, each commit one script |
+//! | `seal` | [`Sealed`]: any of them with what it keeps compressed and sealed, under keys of each tenant's own |
 //! | `tls` | TLS to both servers, with rustls: `?sslmode=verify-full` for PostgreSQL, `rediss://` for Redis |
 //! | `testing` | [`conformance`]: named facts about any [`Checkpointer`](stepgraph::Checkpointer), for stores of your own |
 //!
@@ -20,6 +21,8 @@ mod postgres;
 mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod row;
+#[cfg(feature = "seal")]
+pub mod seal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -29,5 +32,7 @@ pub use self::redis::{Redis, RedisOptions};
 pub use durability::Durability;
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresOptions};
+#[cfg(feature = "seal")]
+pub use seal::Sealed;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Sqlite, SqliteOptions};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::SqlitePool;
+use stepgraph_checkpoint::seal::MasterKeys;
 use stepgraph_nodes::{
     parse::{ParseLimits, PdfWorker},
     service::{Cache, Embedder, ModelName, Records, VectorStore},
@@ -20,6 +21,8 @@ pub struct Installation {
     pub database: SqlitePool,
     /// Which server keeps threads, if not the database.
     pub checkpoint_server: Option<CheckpointServer>,
+    /// What threads are sealed with, if they are.
+    pub checkpoints_key: Option<MasterKeys>,
     /// Clients, documents, the chat log and all else that outlives a run.
     pub records: Records,
     /// Chunks and their search.
@@ -53,6 +56,7 @@ impl Installation {
         let cache = services::cache(settings)?;
         Ok(Self {
             checkpoint_server: settings.checkpoints.clone(),
+            checkpoints_key: settings.checkpoints_key.clone(),
             records: services::records(settings, &database).await?,
             vectors: services::vectors(settings, &folder, &cache).await?,
             models: Arc::new(Models::new(settings)?),

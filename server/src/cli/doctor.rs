@@ -184,6 +184,7 @@ async fn services(settings: &Settings) -> Vec<Check> {
         let detail = format!("{}: {}", finding.subject, finding.detail);
         Check::new("model", state, detail)
     }));
+    checks.push(sealed(&installation));
     if installation.checkpoint_server.is_some() {
         let kept = Graphs::open(&installation).await;
         checks.push(Check::of("checkpoints", kept, |_| {
@@ -212,6 +213,25 @@ async fn services(settings: &Settings) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// Whether who reads the store reads the threads.
+fn sealed(installation: &Installation) -> Check {
+    let name = "seal of threads";
+    let Some(keys) = &installation.checkpoints_key else {
+        return Check::new(
+            name,
+            State::Note,
+            "none: whoever reads the store reads every thread; set STEPGRAPH_CHECKPOINTS_KEY to seal new ones",
+        );
+    };
+    let ids: Vec<_> = keys.ids().map(|id| id.to_string()).collect();
+    let detail = match ids.split_first() {
+        Some((current, [])) => format!("sealed with key {current}"),
+        Some((current, older)) => format!("sealed with key {current}; {} still open older rows", older.join(", ")),
+        None => "no key".to_owned(),
+    };
+    Check::new(name, State::Ok, detail)
 }
 
 /// Has SQLite look through the whole file.

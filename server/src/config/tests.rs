@@ -121,6 +121,7 @@ fn no_secret_is_printed_by_any_settings() {
     let secret = |name| match name {
         super::variable::CHECKPOINTS_URL | super::variable::DATABASE_URL => "postgres://user:hush-hush@host/database",
         super::variable::REDIS_URL => "redis://user:hush-hush@host/",
+        super::variable::CHECKPOINTS_KEY => "1:hushhushhushhushhushhushhushhushhushhushhus=",
         _ => "hush-hush",
     };
     // A key alone says nothing.
@@ -162,6 +163,31 @@ fn a_redis_needs_an_address_of_its_kind() {
     assert!(problems(&[("REDIS_URL", "localhost")])[0].contains("redis://host:6379/"));
     let settings = load(&Flags::default(), &[("REDIS_URL", "redis://host/")]).unwrap();
     assert_eq!(settings.redis.unwrap().expose(), "redis://host/");
+}
+
+#[test]
+fn keys_of_threads_are_read_from_a_file_or_as_they_are_and_never_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "2:hushhushhushhushhushhushhushhushhushhushhus=\n").unwrap();
+    let path = format!("file:{}", file.display());
+    let of = |text: &str| load(&Flags::default(), &[("STEPGRAPH_CHECKPOINTS_KEY", text)]);
+
+    let settings = of(&path).unwrap();
+
+    let ids: Vec<_> = settings.checkpoints_key.unwrap().ids().map(|id| id.0).collect();
+    assert_eq!(ids, [2]);
+    for (wrong, told) in [
+        ("hush-hush", "NUMBER:BASE64"),
+        ("1:hush", "NUMBER:BASE64"),
+        ("file:/nowhere/at/all", "cannot be read"),
+    ] {
+        let problems = problems(&[("STEPGRAPH_CHECKPOINTS_KEY", wrong)]);
+        assert!(
+            problems[0].contains(told) && !problems[0].contains("hush"),
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]

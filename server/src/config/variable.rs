@@ -60,6 +60,8 @@ pub const QDRANT_URL: &str = "QDRANT_URL";
 pub const QDRANT_API_KEY: &str = "QDRANT_API_KEY";
 /// Its collection.
 pub const QDRANT_COLLECTION: &str = "QDRANT_COLLECTION";
+/// What threads are sealed with.
+pub const CHECKPOINTS_KEY: &str = "STEPGRAPH_CHECKPOINTS_KEY";
 /// One model for everybody.
 pub const MODEL: &str = "STEPGRAPH_MODEL";
 /// The key of the OpenAI-compatible provider.
@@ -127,6 +129,12 @@ pub const VARIABLES: &[Variable] = &[
         REDIS_URL,
         "redis://localhost:6379/",
         "A Redis for counters and short-lived values, shared by several servers (rediss:// for TLS); unset: each process has its own",
+    ),
+    secret(
+        PLACE,
+        CHECKPOINTS_KEY,
+        "file:/run/secrets/checkpoints-key",
+        "What threads are sealed with: 1:KEY with a KEY from `openssl rand -base64 32`, or file: and a path to such a line; to change it, 2:NEW,1:OLD",
     ),
     plain(
         PLACE,
