@@ -105,7 +105,7 @@ mod live {
             };
             let refused = QdrantVectors::open(other).await.unwrap_err();
             assert!(matches!(refused, ServiceError::Mismatch { .. }), "{refused}");
-            assert!(refused.to_string().contains("stepgraph reindex"), "{refused}");
+            assert!(refused.to_string().contains("anew"), "{refused}");
         }
     }
 

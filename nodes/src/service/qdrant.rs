@@ -1,7 +1,7 @@
 //! Chunks on a Qdrant server, over gRPC.
 //!
 //! One collection holds all tenants. Every request that reads, deletes or counts chunks carries the tenant as a filter,
-//! each prefetch of a hybrid search too; requests are made in [`request`] alone. Words are searched by sparse vectors
+//! each prefetch of a hybrid search too; requests are made in `request` alone. Words are searched by sparse vectors
 //! made by our own analyzer, whose rarity the server counts inside the tenant.
 //!
 //! A server that is away when this is opened is connected to by the first call that finds it. A change of a document is
@@ -96,7 +96,7 @@ impl QdrantVectors {
     ///
     /// # Errors
     /// The address cannot be used, the server refuses the key, or the collection is of another embedding model: then
-    /// `stepgraph reindex` is the remedy.
+    /// another collection, into which the documents are ingested anew, is the remedy.
     pub async fn open(options: QdrantOptions) -> Result<Self, ServiceError> {
         super::tls::install();
         let client = Qdrant::from_url(&options.url)

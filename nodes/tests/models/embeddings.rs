@@ -63,7 +63,7 @@ async fn vectors_that_do_not_fit_what_was_asked_are_errors() {
             .unwrap_err();
 
         match error {
-            ServiceError::Mismatch { .. } => assert!(call == 0 && error.to_string().contains("reindex"), "{error}"),
+            ServiceError::Mismatch { .. } => assert!(call == 0 && error.to_string().contains("anew"), "{error}"),
             other => assert!(call > 0 && other.code() == "service::corrupt", "{call}: {other}"),
         }
     }

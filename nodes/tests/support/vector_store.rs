@@ -51,7 +51,7 @@ async fn the_first_preparation_holds(store: &dyn VectorStore) {
     );
     let refused = store.prepare(&tenant, &embedded("en", "mini", 2)).await.unwrap_err();
     assert!(matches!(refused, ServiceError::Mismatch { .. }), "{refused}");
-    assert!(refused.to_string().contains("stepgraph reindex"), "{refused}");
+    assert!(refused.to_string().contains("anew"), "{refused}");
     assert_eq!(store.knowledge_base(&tenant).await.unwrap(), Some(base("es")));
     let unknown = store.prepare(&tenant, &base("xx")).await.unwrap_err();
     assert!(matches!(unknown, ServiceError::Refused { .. }), "{unknown}");

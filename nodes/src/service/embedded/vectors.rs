@@ -276,7 +276,9 @@ fn refused(message: String) -> ServiceError {
 fn mismatch(difference: &str) -> ServiceError {
     ServiceError::Mismatch {
         service: SERVICE,
-        message: format!("{difference}: set that model again, or run `stepgraph reindex`"),
+        message: format!(
+            "{difference}: set that model again, or erase the tenant's chunks and ingest its documents anew"
+        ),
     }
 }
 

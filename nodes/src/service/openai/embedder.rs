@@ -82,7 +82,7 @@ impl OpenAiEmbedder {
             return Ok(vector);
         }
         let message = format!(
-            "`{}` gives {} numbers a vector, not {dimension}: set its dimension, then run `stepgraph reindex`",
+            "`{}` gives {} numbers a vector, not {dimension}: set its dimension; documents that are in already are to be ingested anew",
             self.model,
             vector.len()
         );

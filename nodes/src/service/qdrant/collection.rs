@@ -121,7 +121,7 @@ fn check(info: &CollectionInfo, options: &QdrantOptions) -> Result<(), ServiceEr
         return Err(ServiceError::Mismatch {
             service: SERVICE,
             message: format!(
-                "the collection `{}` is of another version of stepgraph: use that, or name another by QDRANT_COLLECTION and run `stepgraph reindex`",
+                "the collection `{}` is of another version of stepgraph: use that, or name another by QDRANT_COLLECTION and ingest the documents anew",
                 options.collection
             ),
         });
@@ -144,7 +144,7 @@ pub(super) fn mismatch(stored: Option<&(ModelName, u32)>, asked: Option<&(ModelN
     ServiceError::Mismatch {
         service: SERVICE,
         message: format!(
-            "its chunks are embedded with {}, not {}: set that model again, or run `stepgraph reindex`",
+            "its chunks are embedded with {}, not {}: set that model again, or name another collection by QDRANT_COLLECTION and ingest the documents anew",
             name(stored),
             name(asked)
         ),

@@ -226,8 +226,9 @@ async fn apply(
     let ids_end = u32::try_from(count)
         .ok()
         .and_then(|count| tenant.next_chunk.checked_add(count));
-    let ids_end =
-        ids_end.ok_or_else(|| refused("the tenant has used up its chunk ids: run `stepgraph reindex`".to_owned()))?;
+    let ids_end = ids_end.ok_or_else(|| {
+        refused("the tenant has used up its chunk ids: erase the tenant and ingest its documents anew".to_owned())
+    })?;
     let added: Vec<(u32, String, Added)> = (tenant.next_chunk..ids_end)
         .zip(
             added
