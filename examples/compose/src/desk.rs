@@ -14,7 +14,7 @@ use stepgraph::{Ask, BuildErrors, Context, Effect, NodeError, prelude::*};
 use stepgraph_nodes::{
     generate::{Answered, Answering, ChatSettings, Generate, Question},
     retrieve::{Found, Query, Retrieve, RetrieveLimits, Searched},
-    service::VectorStore,
+    service::{Usage, VectorStore},
 };
 use tokio::{fs::OpenOptions, io::AsyncWriteExt};
 
@@ -133,6 +133,7 @@ impl FromState<Desk> for Question {
             question: desk.question.clone(),
             passages: desk.found.passages.clone(),
             history: Vec::new(),
+            used: Usage::default(),
         }
     }
 }
