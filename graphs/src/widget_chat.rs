@@ -36,6 +36,9 @@ pub struct ChatState {
     /// When the question was accepted.
     #[state(input)]
     asked_at: Timestamp,
+    /// Whether the message is above the tenant's limit, and booked as such.
+    #[state(input, default = false)]
+    overage: bool,
     /// Whether the model may answer although nothing was found.
     #[state(input, default = false)]
     open_ended: bool,
@@ -241,6 +244,7 @@ impl FromState<ChatState> for Turn {
             question: state.question.clone(),
             asked_at: state.asked_at,
             answer: state.answer.clone(),
+            overage: state.overage,
             degraded: state.found.degraded,
         }
     }

@@ -21,6 +21,8 @@ pub struct Turn {
     pub asked_at: chrono::DateTime<chrono::Utc>,
     /// What was answered.
     pub answer: Option<Answer>,
+    /// Whether the message is above the tenant's limit, and booked as such.
+    pub overage: bool,
     /// Whether a service failed on the way.
     pub degraded: bool,
 }
@@ -63,6 +65,7 @@ impl Node for Log {
             question,
             asked_at,
             answer,
+            overage,
             degraded,
         } = turn;
         let answer = answer
@@ -88,7 +91,7 @@ impl Node for Log {
             model,
             latency,
             cost: cost.unwrap_or_default(),
-            overage: false,
+            overage,
             degraded,
             asked_at,
         };

@@ -168,6 +168,8 @@ pub struct ChatCommand {
     pub trace: Option<TraceParent>,
     /// When the message was accepted.
     pub asked_at: DateTime<Utc>,
+    /// Whether it is above the tenant's limit, and booked as such.
+    pub overage: bool,
     /// How long the answer may take. When it is over the runner ends the answer with what there is and the
     /// finish reason [`TimeBudget`](stepgraph_nodes::service::FinishReason::TimeBudget).
     pub budget: Duration,

@@ -29,16 +29,23 @@ pub(crate) struct Quota {
     limit: u64,
     remaining: u64,
     reset: i64,
+    /// Above the limit, and served all the same.
+    is_overage: bool,
 }
 
 impl Quota {
+    /// Whether the message is above the limit, and booked as such.
+    pub(crate) const fn is_overage(self) -> bool {
+        self.is_overage
+    }
+
     pub(crate) fn write(self, headers: &mut HeaderMap) {
         headers.insert(LIMIT, HeaderValue::from(self.limit));
         headers.insert(REMAINING, HeaderValue::from(self.remaining));
         headers.insert(RESET, HeaderValue::from(self.reset));
     }
 
-    fn refusal(self, now: DateTime<Utc>) -> ApiError {
+    pub(crate) fn refusal(self, now: DateTime<Utc>) -> ApiError {
         let wait = u64::try_from(self.reset.saturating_sub(now.timestamp())).unwrap_or_default();
         let reset = DateTime::from_timestamp(self.reset, 0).unwrap_or(now);
         let mut headers = HeaderMap::new();
@@ -74,7 +81,8 @@ impl Limiter {
         }
     }
 
-    /// Counts one message. `None` for a client without a limit.
+    /// Counts one message. `None` for a client without a limit. Above it a client of the paid tier is served at the rate of
+    /// its overage, unless it has a hard cap.
     pub(crate) async fn take(&self, client: &Client, now: DateTime<Utc>) -> Result<Option<Quota>, ApiError> {
         let Some(limit) = messages_max(&self.limits, client) else {
             return Ok(None);
@@ -87,8 +95,10 @@ impl Limiter {
             limit,
             remaining: limit.saturating_sub(count),
             reset,
+            is_overage: count > limit,
         };
-        if count > limit {
+        let is_served_above = client.tier == Tier::Paid && !client.settings.hard_cap;
+        if quota.is_overage && !is_served_above {
             Err(quota.refusal(now))
         } else {
             Ok(Some(quota))
@@ -126,12 +136,12 @@ pub(crate) fn messages_max(limits: &Limits, client: &Client) -> Option<u64> {
     (!client.unlimited).then_some(limit)
 }
 
-/// How many documents a tenant may keep.
-pub(crate) const fn documents_max(limits: &Limits, tier: Tier) -> u64 {
-    match tier {
+/// How many documents a tenant may keep: its own number, else its tier's.
+pub(crate) fn documents_max(limits: &Limits, client: &Client) -> u64 {
+    client.settings.document_quota.unwrap_or(match client.tier {
         Tier::Free => limits.free_documents,
         Tier::Paid => limits.paid_documents,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -199,10 +209,19 @@ mod tests {
             Some(Quota {
                 limit: 1,
                 remaining: 0,
-                reset: 60
+                reset: 60,
+                is_overage: false,
             })
         );
         assert!(limiter.take(&client(), at(59)).await.is_err());
         assert!(limiter.take(&client(), at(60)).await.is_ok());
+    }
+
+    #[test]
+    fn a_tenant_keeps_as_many_documents_as_it_has_set_else_its_tiers_number() {
+        let (limits, mut own) = (Limits::default(), client());
+        assert_eq!(documents_max(&limits, &own), limits.free_documents);
+        own.settings.document_quota = Some(3);
+        assert_eq!(documents_max(&limits, &own), 3);
     }
 }

@@ -102,6 +102,7 @@ impl House {
             session: thread.thread.as_str().to_owned(),
             asked_at: std::time::UNIX_EPOCH.into(),
             open_ended: false,
+            overage: false,
             rewrites: false,
         };
         self.chat

@@ -222,6 +222,7 @@ async fn a_chat_run_without_its_settings_is_refused_before_anything_is_written()
         session: "s1".into(),
         asked_at: std::time::UNIX_EPOCH.into(),
         open_ended: false,
+        overage: false,
         rewrites: false,
     };
     let error = house.chat.run(&thread, input.clone()).await.unwrap_err();

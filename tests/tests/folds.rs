@@ -116,6 +116,7 @@ fn question(thread: &ThreadKey, question: &str) -> ChatStateInput {
         session: thread.thread.as_str().to_owned(),
         asked_at: std::time::UNIX_EPOCH.into(),
         open_ended: false,
+        overage: false,
         rewrites: false,
     }
 }

@@ -97,6 +97,7 @@ async fn ask(house: &House, thread: &ThreadKey, question: &str, settings: ChatSe
         session: thread.thread.as_str().to_owned(),
         asked_at: std::time::UNIX_EPOCH.into(),
         open_ended: settings.scope == Scope::Open,
+        overage: false,
         rewrites: settings.model.reads_prompts(&settings.name),
     };
     let run = house.chat.run(thread, input).provide(settings);
@@ -269,6 +270,7 @@ async fn what_a_tenant_sets_decides_how_much_is_found_and_whether_the_model_may_
         session: "s".to_owned(),
         asked_at: std::time::UNIX_EPOCH.into(),
         open_ended,
+        overage: false,
         rewrites: false,
     };
     let one = RetrieveLimits {

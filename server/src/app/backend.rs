@@ -46,9 +46,10 @@ impl Graphs {
         let ingest = document_ingest(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
         let clients = Arc::clone(&installation.records.clients);
         let documents = Arc::clone(&installation.records.documents);
+        let owners = Arc::clone(&clients);
         Ok(Self {
             chat: GraphChat::new(chat, Arc::clone(&installation.models), clients),
-            ingest: GraphIngest::new(ingest, documents),
+            ingest: GraphIngest::new(ingest, documents, owners),
             checkpoints,
         })
     }

@@ -140,6 +140,7 @@ impl GraphChat {
             question: command.message.clone(),
             session: command.session.clone(),
             asked_at: command.asked_at,
+            overage: command.overage,
             open_ended: self.models.is_scripted(),
             rewrites: self.models.reads_prompts(&settings.name),
         }

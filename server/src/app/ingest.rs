@@ -12,7 +12,7 @@ use stepgraph_graphs::{IngestState, IngestStateInput};
 use stepgraph_nodes::{
     ingest::{Job, Superseded},
     parse::ParseError,
-    service::{Documents, ServiceError},
+    service::{Clients, Documents, ServiceError},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -30,6 +30,7 @@ const EVENTS_WAITING_MAX: usize = 16;
 pub struct GraphIngest {
     pub(super) graph: Graph<IngestState>,
     documents: Arc<dyn Documents>,
+    clients: Arc<dyn Clients>,
 }
 
 impl fmt::Debug for GraphIngest {
@@ -43,8 +44,12 @@ impl fmt::Debug for GraphIngest {
 impl GraphIngest {
     /// Over a graph that has its checkpointer.
     #[must_use]
-    pub fn new(graph: Graph<IngestState>, documents: Arc<dyn Documents>) -> Self {
-        Self { graph, documents }
+    pub fn new(graph: Graph<IngestState>, documents: Arc<dyn Documents>, clients: Arc<dyn Clients>) -> Self {
+        Self {
+            graph,
+            documents,
+            clients,
+        }
     }
 
     /// The graph as a Mermaid flow chart.
@@ -53,15 +58,17 @@ impl GraphIngest {
         self.graph.mermaid()
     }
 
-    fn begin(&self, thread: &ThreadKey, job: &IngestJob) -> Run<IngestState> {
+    /// Begins with the language that the tenant has set; without one it is told from the text.
+    async fn begin(&self, thread: &ThreadKey, job: &IngestJob) -> Result<Run<IngestState>, Stop> {
+        let client = self.clients.by_id(job.tenant.as_str()).await?;
+        let language = client.and_then(|client| client.settings.language);
         let job = Job {
             document: job.document.clone(),
             version: job.version,
-            language: None,
+            language: language.map(|language| language.code().to_owned()),
         };
-        self.graph
-            .run(thread, IngestStateInput { job })
-            .on_pending(OnPending::Discard)
+        let run = self.graph.run(thread, IngestStateInput { job });
+        Ok(run.on_pending(OnPending::Discard))
     }
 
     /// Goes on with what an earlier run has left, if it has left anything.
@@ -129,12 +136,15 @@ impl IngestRunner for GraphIngest {
         let ingested = async {
             let thread = thread(job)?;
             let Some(left) = self.go_on(&thread).await? else {
-                return self.drive(self.begin(&thread, job), job, progress, &cancel).await;
+                return self
+                    .drive(self.begin(&thread, job).await?, job, progress, &cancel)
+                    .await;
             };
             match self.drive(left, job, progress, &cancel).await {
                 // The payloads were dropped when the document was given up; it is accepted again with its file.
                 Err(Stop::Run(error)) if error.node_error() == Some(&Superseded::Unstaged) => {
-                    self.drive(self.begin(&thread, job), job, progress, &cancel).await
+                    self.drive(self.begin(&thread, job).await?, job, progress, &cancel)
+                        .await
                 }
                 over => over,
             }
@@ -150,6 +160,8 @@ enum Stop {
     Told,
     #[error(transparent)]
     Id(#[from] InvalidId),
+    #[error(transparent)]
+    Client(#[from] ServiceError),
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -173,6 +185,7 @@ fn failure(stop: &Stop) -> IngestFailure {
     let error = match stop {
         Stop::Told => return failed("stopped", "it was stopped before its end".to_owned(), true),
         Stop::Id(error) => return failed("internal", error.to_string(), false),
+        Stop::Client(error) => return failed(error.code(), error.to_string(), error.is_retryable()),
         Stop::Run(error) => error,
     };
     if let Some(parse) = error.node_error::<ParseError>() {

@@ -27,7 +27,12 @@ impl GraphChat {
                 let client = client(&*chat.clients, &whom).await?;
                 let budget = match whom.occasion {
                     Occasion::Asked => {
-                        limiter.take(&client, trace::now()).await.map_err(Refusal)?;
+                        let now = trace::now();
+                        let quota = limiter.take(&client, now).await.map_err(Refusal)?;
+                        // What such a run books is its own input's business: above the limit there is none here.
+                        if let Some(quota) = quota.filter(|quota| quota.is_overage()) {
+                            return Err(Refusal(quota.refusal(now)));
+                        }
                         budget
                     }
                     Occasion::Recovered => RECOVERY_BUDGET,

@@ -70,6 +70,7 @@ pub(super) async fn run(args: ChatArgs, session: &Session) -> Result<Ending, Cli
         message: args.question,
         metadata: Map::new(),
         asked_at: now(),
+        overage: false,
         budget: ANSWER_BUDGET,
     };
     let name = command.session.clone();

@@ -180,6 +180,7 @@ impl ChatRequest {
             message: self.body.message.clone(),
             metadata: self.body.metadata.clone().unwrap_or_default(),
             asked_at: now,
+            overage: quota.is_some_and(crate::limit::Quota::is_overage),
             budget: app.settings.answer_budget,
         };
         let joined = app.runs.start(seat, quota, command);

@@ -58,7 +58,7 @@ pub(crate) async fn process(
         check_quota(
             &app,
             &client.tenant,
-            limit::documents_max(&app.settings.limits, client.tier),
+            limit::documents_max(&app.settings.limits, &client),
             &id,
         )
         .await?;

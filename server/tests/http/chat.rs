@@ -246,6 +246,40 @@ async fn each_tenant_has_its_own_count_its_tiers_limit_or_none() {
 }
 
 #[tokio::test]
+async fn above_its_limit_a_paid_tenant_is_served_and_charged_unless_it_has_a_hard_cap() {
+    let house = House::with(few_messages()).await;
+    for (id, hard_cap) in [("open", false), ("capped", true)] {
+        let mut tenant = Client {
+            tier: Tier::Paid,
+            ..client(id)
+        };
+        tenant.settings.hard_cap = hard_cap;
+        let key = house.clients.put(&tenant).await.unwrap();
+        for _ in 0..3 {
+            house
+                .send(post("/chat", &[("x-api-key", &key)], &chat_body("hi")))
+                .await;
+        }
+        let runs = house.chat.runs();
+
+        let fourth = house
+            .send(post("/chat", &[("x-api-key", &key)], &chat_body("hi")))
+            .await;
+
+        assert_eq!(fourth.header("x-ratelimit-remaining"), Some("0"));
+        if hard_cap {
+            assert_eq!(fourth.status, StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(house.chat.runs(), runs);
+        } else {
+            assert_eq!(fourth.status, StatusCode::OK);
+            let commands = house.chat.commands.lock().unwrap();
+            let charged: Vec<_> = commands.iter().map(|command| command.overage).collect();
+            assert_eq!(charged, [false, false, false, true]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn equal_messages_at_once_are_one_run() {
     let house = House::new().await;
     house.chat.script("hi", &[Step::Gate, Step::Answer("once")]);

@@ -146,6 +146,7 @@ mod tests {
             message: "hi".to_owned(),
             metadata: serde_json::Map::new(),
             asked_at: chrono::DateTime::UNIX_EPOCH,
+            overage: false,
             budget: std::time::Duration::from_secs(28),
         };
         runs.start(seat, None, command)
