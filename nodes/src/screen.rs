@@ -1,7 +1,7 @@
 //! What a model says, on its way to a reader: three rules that hold whatever the model was talked into.
 //!
 //! - No run of [`SECRET_RUN_CHARS`] characters of the system message leaves, in any case and spacing, unless the documents or
-//!   the visitor said the same words; see [`Secrecy`].
+//!   the visitor said the same words, nor of its letters alone or in one of the common encodings; see [`Secrecy`].
 //! - No link, image or address leads to a host that is not the tenant's, no element or scheme that could run is whole, and
 //!   marks that name a passage are taken out, the true ones remembered; see [`Markup`].
 //! - What cannot be seen is no part of an answer's record: that is [`prompt::visible`](crate::prompt::visible), used where
@@ -9,6 +9,7 @@
 //!
 //! A stream is held back only as far as a rule could still apply to its end, which is a few characters at most of the time.
 
+mod encoded;
 mod markup;
 mod secrecy;
 

@@ -105,20 +105,47 @@ impl FromRequestParts<Arc<App>> for Internal {
     }
 }
 
+/// Who watches the server: the internal service, or a collector that sends its secret as `Authorization: Bearer`, as those
+/// can that know no other header.
+#[derive(Debug)]
+pub(crate) struct Operator;
+
+impl FromRequestParts<Arc<App>> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let bearer = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|sent| sent.as_bytes().strip_prefix(b"Bearer "));
+        match bearer.filter(|_| !parts.headers.contains_key(INTERNAL_SECRET)) {
+            Some(sent) => check_secret(app, sent).map(|()| Self),
+            None => require_internal(app, &parts.headers).map(|()| Self),
+        }
+    }
+}
+
 fn require_internal(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
-    let refused = |message: &str| ApiError::new(ErrorCode::InvalidApiKey, message).detail("reason", "internal_secret");
     let sent = headers
         .get(INTERNAL_SECRET)
-        .ok_or_else(|| refused("send the internal secret in `X-Internal-Secret`"))?;
+        .ok_or_else(|| not_internal("send the internal secret in `X-Internal-Secret`"))?;
+    check_secret(app, sent.as_bytes())
+}
+
+fn not_internal(message: &str) -> ApiError {
+    ApiError::new(ErrorCode::InvalidApiKey, message).detail("reason", "internal_secret")
+}
+
+fn check_secret(app: &App, sent: &[u8]) -> Result<(), ApiError> {
     let matches = app
         .settings
         .internal_secret
         .as_ref()
-        .is_some_and(|secret| equals(secret, sent.as_bytes()));
+        .is_some_and(|secret| equals(secret, sent));
     if matches {
         Ok(())
     } else {
-        Err(refused("the internal secret is not right"))
+        Err(not_internal("the internal secret is not right"))
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::ErrorCode,
     jobs::{Dispatch, IngestJob},
+    metrics::Metrics,
 };
 
 /// Most tokens of an answer, where the tenant has no number of its own.
@@ -48,6 +49,8 @@ pub struct Backend {
     pub ingest: Arc<dyn IngestRunner>,
     /// Keeps the jobs of documents to ingest.
     pub dispatch: Arc<dyn Dispatch>,
+    /// Counts what is done, for `/metrics`.
+    pub metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Backend {

@@ -34,6 +34,7 @@ mod error;
 pub mod guard;
 mod jobs;
 mod limit;
+mod metrics;
 mod retention;
 mod route;
 mod runs;
@@ -50,4 +51,5 @@ pub use backend::{
 pub use builder::{ServeError, Server, ServerBuilder, ServerError};
 pub use error::ErrorCode;
 pub use jobs::{Dispatch, IngestJob, JobHandler, SqliteDispatch, Verdict};
+pub use metrics::Metrics;
 pub use serving::{Authenticator, FixedKeys, Heard, Occasion, Refusal, Registration, RunFor, Serve, SingleTenant};

@@ -14,6 +14,7 @@ use stepgraph_nodes::service::{Cache, Client, Tier};
 use crate::{
     backend::Limits,
     error::{ApiError, ErrorCode},
+    metrics::Metrics,
 };
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -68,15 +69,17 @@ impl Quota {
 pub(crate) struct Limiter {
     cache: Arc<dyn Cache>,
     limits: Limits,
+    metrics: Arc<Metrics>,
     /// Counts of the running window where the cache does not answer: too few rather than none. One entry a tenant.
     fallback: Mutex<HashMap<TenantId, (i64, u64)>>,
 }
 
 impl Limiter {
-    pub(crate) fn new(cache: Arc<dyn Cache>, limits: Limits) -> Self {
+    pub(crate) fn new(cache: Arc<dyn Cache>, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             cache,
             limits,
+            metrics,
             fallback: Mutex::default(),
         }
     }
@@ -99,6 +102,7 @@ impl Limiter {
         };
         let is_served_above = client.tier == Tier::Paid && !client.settings.hard_cap;
         if quota.is_overage && !is_served_above {
+            self.metrics.chat_limited(&client.tenant);
             Err(quota.refusal(now))
         } else {
             Ok(Some(quota))
@@ -113,6 +117,7 @@ impl Limiter {
         {
             Ok(count) => count,
             Err(error) => {
+                self.metrics.counted_alone();
                 tracing::warn!(%error, "the cache is away: messages are counted in this process alone");
                 let mut counts = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
                 let entry = counts.entry(tenant.clone()).or_insert((window, 0));
@@ -200,7 +205,7 @@ mod tests {
             window: Duration::from_mins(1),
             ..Limits::default()
         };
-        let limiter = Limiter::new(Arc::new(Away), limits);
+        let limiter = Limiter::new(Arc::new(Away), limits, Arc::default());
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
 
         let first = limiter.take(&client(), at(59)).await.unwrap();

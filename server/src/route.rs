@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     demo,
     error::ApiError,
+    metrics,
     serving::Serving,
     state::App,
     trace,
@@ -87,6 +88,10 @@ fn product(app: &Arc<App>) -> Router {
         .nest(WIDGET_MOUNT, contract())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(Arc::clone(app))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app.backend.metrics),
+            metrics::observe,
+        ))
 }
 
 fn contract() -> Router<Arc<App>> {
@@ -231,6 +236,10 @@ fn operator_routes() -> Vec<Route<Arc<App>>> {
             )
             .reply("HealthReply"),
             get(health::health),
+        ),
+        route(
+            Described::get("/metrics", Access::Secret, "Counts and times for a collector").metrics(),
+            get(health::metrics),
         ),
         route(
             Described::get("/", Access::Anyone, "Tells what this server is").reply("RootReply"),

@@ -21,6 +21,7 @@ use crate::{
     backend::{Answer, ChatCommand, ChatEvent, ChatEvents, ChatFailure, ChatRunner},
     error::ErrorCode,
     limit::Quota,
+    metrics::Metrics,
 };
 
 mod log;
@@ -67,6 +68,7 @@ pub(crate) enum Audience {
 pub(crate) struct Runs {
     runner: Arc<dyn ChatRunner>,
     tracker: TaskTracker,
+    metrics: Arc<Metrics>,
     table: Arc<Mutex<Table>>,
 }
 
@@ -109,10 +111,11 @@ pub(crate) struct Seat {
 }
 
 impl Runs {
-    pub(crate) fn new(runner: Arc<dyn ChatRunner>, tracker: TaskTracker) -> Self {
+    pub(crate) fn new(runner: Arc<dyn ChatRunner>, tracker: TaskTracker, metrics: Arc<Metrics>) -> Self {
         Self {
             runner,
             tracker,
+            metrics,
             table: Arc::default(),
         }
     }
@@ -174,8 +177,13 @@ impl Runs {
         let reader = Reader::new(&seat.run, 0);
         let work = drive(Arc::clone(&self.runner), command, Arc::clone(&seat.run));
         let (table, key, run) = (Arc::clone(&seat.table), seat.key.clone(), Arc::clone(&seat.run));
+        let metrics = Arc::clone(&self.metrics);
+        let began = Instant::now();
         self.tracker.spawn(async move {
             work.await;
+            if let Some(outcome) = run.log.outcome() {
+                metrics.chat(&key.tenant, outcome.as_deref().map_err(AsRef::as_ref), began.elapsed());
+            }
             locked(&table).forgotten_at.push_back((Instant::now() + KEPT, key, run));
         });
         reader

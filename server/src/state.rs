@@ -39,8 +39,12 @@ impl App {
     pub(crate) fn new(backend: Backend, settings: HttpSettings, tracker: TaskTracker, stop: CancellationToken) -> Self {
         let ingestions = Ingestions::new(&backend, &settings);
         Self {
-            runs: Runs::new(Arc::clone(&backend.chat), tracker.clone()),
-            limiter: Limiter::new(Arc::clone(&backend.cache), settings.limits),
+            runs: Runs::new(Arc::clone(&backend.chat), tracker.clone(), Arc::clone(&backend.metrics)),
+            limiter: Limiter::new(
+                Arc::clone(&backend.cache),
+                settings.limits,
+                Arc::clone(&backend.metrics),
+            ),
             health: HealthCheck::default(),
             ingestions: Arc::new(ingestions),
             dashboards: Domains::new(&settings.dashboard_hosts),

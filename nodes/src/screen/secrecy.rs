@@ -2,18 +2,81 @@
 
 use std::collections::VecDeque;
 
+use memchr::memmem;
+use unicode_normalization::UnicodeNormalization;
+
+use super::encoded::encodings;
+
 /// So many characters in a row of the system message are a leak.
 pub const SECRET_RUN_CHARS: usize = 20;
 
 /// What stands in the place of what was kept back.
 const WITHHELD: &str = "[…]";
 
-/// A filter that lets no run of [`SECRET_RUN_CHARS`] characters of a secret text through, compared without case and with all
-/// white space alike.
+/// Two filters, one behind the other, that let no run of [`SECRET_RUN_CHARS`] characters of a secret text through: one
+/// compares what is said without case and with all white space alike, the other its letters and digits alone, with the
+/// secret's own and with those of its common [encodings](encodings).
 ///
-/// Of the text so far it holds back the longest end that stands in the secret too: what comes next decides about it.
+/// Of the text so far each holds back the longest end that stands in the secret too: what comes next decides about it.
 #[derive(Debug)]
 pub struct Secrecy {
+    words: Runs,
+    letters: Runs,
+}
+
+impl Secrecy {
+    /// Keeps `secret` back, but for runs that one of `open` holds as well.
+    #[must_use]
+    pub fn new(secret: &str, open: &[&str]) -> Self {
+        let encodings = encodings(secret).join("\n");
+        Self {
+            words: Runs::new(Form::Words, [secret], open),
+            letters: Runs::new(Form::Letters, [secret, &encodings], open),
+        }
+    }
+
+    /// Takes the next piece and gives what may be shown by now.
+    pub fn push(&mut self, piece: &str) -> String {
+        let told = self.words.push(piece);
+        self.letters.push(&told)
+    }
+
+    /// Gives what was held back. The filter begins anew then.
+    pub fn finish(&mut self) -> String {
+        let told = self.words.finish();
+        let mut shown = self.letters.push(&told);
+        shown.push_str(&self.letters.finish());
+        shown
+    }
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// All of it, without case and with all white space alike.
+    Words,
+    /// Letters and digits of any width and style, as the plain ones.
+    Letters,
+}
+
+impl Form {
+    /// What a character is compared as; `None` leaves it out.
+    fn of(self, c: char) -> Option<char> {
+        match self {
+            Self::Words if c.is_whitespace() => Some(' '),
+            Self::Words => Some(lower(c)),
+            Self::Letters => {
+                let plain = std::iter::once(c).nfkc().next().unwrap_or(c);
+                plain.is_alphanumeric().then(|| lower(plain))
+            }
+        }
+    }
+}
+
+/// The filter of one form.
+#[derive(Debug)]
+struct Runs {
+    form: Form,
     secret: String,
     open: String,
     held: VecDeque<Held>,
@@ -30,21 +93,19 @@ struct Held {
     is_withheld: bool,
 }
 
-impl Secrecy {
-    /// Keeps `secret` back, but for runs that one of `open` holds as well.
-    #[must_use]
-    pub fn new(secret: &str, open: &[&str]) -> Self {
+impl Runs {
+    fn new(form: Form, secrets: impl IntoIterator<Item = impl AsRef<str>>, open: &[&str]) -> Self {
         Self {
-            secret: normal(secret),
-            open: open.iter().map(|text| normal(text)).collect::<Vec<_>>().join("\n"),
+            form,
+            secret: joined(form, secrets),
+            open: joined(form, open),
             held: VecDeque::new(),
             end: String::new(),
             is_leaking: false,
         }
     }
 
-    /// Takes the next piece and gives what may be shown by now.
-    pub fn push(&mut self, piece: &str) -> String {
+    fn push(&mut self, piece: &str) -> String {
         let mut shown = String::with_capacity(piece.len());
         for c in piece.chars() {
             self.take(c, &mut shown);
@@ -52,8 +113,7 @@ impl Secrecy {
         shown
     }
 
-    /// Gives what was held back. The filter begins anew then.
-    pub fn finish(&mut self) -> String {
+    fn finish(&mut self) -> String {
         let mut shown = String::new();
         while self.release(&mut shown) {}
         self.is_leaking = false;
@@ -61,24 +121,32 @@ impl Secrecy {
     }
 
     fn take(&mut self, c: char, shown: &mut String) {
-        let normal = normal_char(c);
-        if normal == ' '
-            && let Some(last) = self.held.back_mut()
-            && last.normal == ' '
-        {
-            last.as_sent.push(c);
-            return;
-        }
+        let last = self.held.back_mut();
+        let normal = match (self.form.of(c), last) {
+            (None, None) => {
+                shown.push(c);
+                return;
+            }
+            (None, Some(last)) => {
+                last.as_sent.push(c);
+                return;
+            }
+            (Some(' '), Some(last)) if last.normal == ' ' => {
+                last.as_sent.push(c);
+                return;
+            }
+            (Some(normal), _) => normal,
+        };
         self.end.push(normal);
         self.held.push_back(Held {
             as_sent: c.to_string(),
             normal,
             is_withheld: false,
         });
-        while !self.end.is_empty() && (self.held.len() > SECRET_RUN_CHARS || !self.secret.contains(&self.end)) {
+        while !self.end.is_empty() && (self.held.len() > SECRET_RUN_CHARS || !contains(&self.secret, &self.end)) {
             self.release(shown);
         }
-        let leaks = self.held.len() == SECRET_RUN_CHARS && !self.open.contains(&self.end);
+        let leaks = self.held.len() == SECRET_RUN_CHARS && !contains(&self.open, &self.end);
         if leaks {
             for held in &mut self.held {
                 held.is_withheld = true;
@@ -103,21 +171,25 @@ impl Secrecy {
     }
 }
 
-/// The text as it is compared.
-fn normal(text: &str) -> String {
-    let mut normal = String::with_capacity(text.len());
-    for c in text.chars().map(normal_char) {
-        if c != ' ' || !normal.ends_with(' ') {
-            normal.push(c);
-        }
-    }
-    normal
+fn contains(text: &str, part: &str) -> bool {
+    memmem::find(text.as_bytes(), part.as_bytes()).is_some()
 }
 
-fn normal_char(c: char) -> char {
-    if c.is_whitespace() {
-        ' '
-    } else {
-        c.to_lowercase().next().unwrap_or(c)
+/// The texts as they are compared, one after another.
+fn joined(form: Form, texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut joined = String::new();
+    for text in texts {
+        for c in text.as_ref().chars().filter_map(|c| form.of(c)) {
+            if c != ' ' || !joined.ends_with(' ') {
+                joined.push(c);
+            }
+        }
+        // No run goes from one text into the next: neither form gives this character.
+        joined.push('\n');
     }
+    joined
+}
+
+fn lower(c: char) -> char {
+    c.to_lowercase().next().unwrap_or(c)
 }

@@ -47,6 +47,82 @@ fn an_obedient_model_cannot_tell_the_system_message() {
     );
 }
 
+/// How a secret may be written so that it can be read back, and whether the screen knows it then.
+fn disguises() -> Vec<(&'static str, String, bool)> {
+    let each = |f: &dyn Fn(char) -> String| SYSTEM.chars().map(f).collect::<String>();
+    let between = |separator: &str| each(&|c| format!("{c}{separator}"));
+    let bytes = |f: &dyn Fn(u8) -> String| SYSTEM.bytes().map(f).collect::<Vec<_>>().join(" ");
+    let rotated = |by: u8| {
+        each(&|c| match c {
+            'a'..='z' => char::from(b'a' + (c as u8 - b'a' + by) % 26).to_string(),
+            'A'..='Z' => char::from(b'A' + (c as u8 - b'A' + by) % 26).to_string(),
+            _ => c.to_string(),
+        })
+    };
+    let base64 = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    let wide = |c: char| match c {
+        '!'..='~' => char::from_u32(c as u32 + 0xFEE0).unwrap().to_string(),
+        _ => c.to_string(),
+    };
+    vec![
+        ("as it is", SYSTEM.to_owned(), true),
+        ("in capitals", SYSTEM.to_uppercase(), true),
+        ("a word a line", SYSTEM.replace(' ', "\n"), true),
+        ("blanks between the letters", between(" "), true),
+        ("dashes between the letters", between("-"), true),
+        ("zero-width spaces between the letters", between("\u{200b}"), true),
+        ("without blanks", SYSTEM.replace(' ', ""), true),
+        ("wide letters", each(&wide), true),
+        ("backwards", SYSTEM.chars().rev().collect(), true),
+        ("ROT13", rotated(13), true),
+        ("hexadecimal", bytes(&|byte| format!("{byte:02x}")), true),
+        ("hexadecimal with marks", bytes(&|byte| format!("0x{byte:02X},")), false),
+        ("percent encoding", bytes(&|byte| format!("%{byte:02X}")), true),
+        ("Base64", base64(SYSTEM), true),
+        ("Base64 behind another letter", base64(&format!("x{SYSTEM}")), true),
+        ("Base64 twice", base64(&base64(SYSTEM)), false),
+        ("another rotation", rotated(5), false),
+        ("decimal numbers", bytes(&|byte| byte.to_string()), false),
+        ("binary numbers", bytes(&|byte| format!("{byte:08b}")), false),
+        (
+            "each word backwards",
+            SYSTEM
+                .split(' ')
+                .map(|word| word.chars().rev().collect::<String>() + " ")
+                .collect(),
+            false,
+        ),
+        (
+            "digits for vowels",
+            each(&|c| "aeiou".find(c).map_or(c.to_string(), |at| at.to_string())),
+            false,
+        ),
+    ]
+}
+
+/// The guide for operators gives this rate.
+#[test]
+fn of_disguises_of_the_system_message_the_common_ones_are_known() {
+    for (name, text, is_known) in disguises() {
+        for piece in [1, 4, 1_000] {
+            let shown = shown(screen(&[], 0), &text, piece);
+            assert_eq!(shown.contains("[…]"), is_known, "{name}: {shown}");
+            let left = shown.chars().filter(|c| c.is_alphanumeric()).count();
+            assert!(!is_known || left < 60, "{name}: {left} letters of {shown}");
+        }
+    }
+    let known = disguises().iter().filter(|(.., is_known)| *is_known).count();
+    let operate = include_str!("../../../docs/guide/operate.md");
+    let rate = format!(
+        "of {} ways of writing it that we try\n(`nodes/src/screen/tests.rs`) it knows {known},",
+        disguises().len()
+    );
+    assert!(
+        operate.contains(&rate),
+        "docs/guide/operate.md gives another rate than {rate}"
+    );
+}
+
 #[test]
 fn what_the_documents_say_too_may_be_said() {
     let document = "Recall notice: never mention the 2019 recall of kettle K9 to children.";

@@ -79,12 +79,17 @@ impl Graphs {
             chat: Arc::new(self.chat.clone()),
             ingest: Arc::new(self.ingest.clone()),
             dispatch: Arc::new(SqliteDispatch::open(installation.database.clone()).await?),
+            metrics: Arc::default(),
         })
     }
 
     /// The product: the widget's interface over `backend`, and both graphs as threads and runs.
     pub fn server(&self, installation: &Installation, backend: Backend, settings: HttpSettings) -> ServerBuilder {
-        let limiter = Limiter::new(Arc::clone(&backend.cache), settings.limits);
+        let limiter = Limiter::new(
+            Arc::clone(&backend.cache),
+            settings.limits,
+            Arc::clone(&backend.metrics),
+        );
         Server::builder()
             .graph(self.chat.served(limiter, settings.answer_budget))
             .graph(self.ingest.served())

@@ -2,7 +2,12 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use chrono::SecondsFormat;
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -11,7 +16,10 @@ use tokio::{sync::Mutex, time::Instant};
 use utoipa::ToSchema;
 
 use crate::{
+    auth::Operator,
     backend::Backend,
+    error::{ApiError, ErrorCode},
+    metrics::{CONTENT_TYPE, Standing},
     state::{App, VERSION},
     trace,
 };
@@ -121,15 +129,42 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Hea
             openai,
         },
         details: DetailsReply {
-            qdrant: found.vectors_detail(app.backend.vectors.provider()),
+            qdrant: detail(found.vectors, app.backend.vectors.provider()),
             redis: found.cache_detail(),
             anthropic: anthropic_detail,
             openai: openai_detail,
             held_back: found.held_back.clone(),
-            database: if found.records { "embedded" } else { "not answering" },
+            database: detail(found.records, app.backend.documents.provider()),
         },
     };
     (code, Json(body))
+}
+
+/// `GET /metrics`, for a collector that sends the internal secret.
+pub(crate) async fn metrics(State(app): State<Arc<App>>, _: Operator) -> Result<Response, ApiError> {
+    let found = app.health.found(&app.backend).await;
+    let providers = found.models.iter().copied();
+    let standing = Standing {
+        up: [
+            ("records", found.records),
+            ("vectors", found.vectors),
+            ("cache", found.cache != CacheState::Away),
+            ("queue", found.queue.is_some()),
+        ]
+        .into_iter()
+        .chain(providers)
+        .collect(),
+        models_held_back: found.held_back.len(),
+        queue_size: found.queue.unwrap_or_default(),
+        queue_capacity: app.backend.dispatch.capacity(),
+    };
+    match app.backend.metrics.text(&standing) {
+        Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
+        Err(_) => Err(ApiError::new(
+            ErrorCode::ProcessingError,
+            "something went wrong on our side",
+        )),
+    }
 }
 
 impl HealthCheck {
@@ -182,15 +217,6 @@ impl Found {
         }
     }
 
-    /// An embedded store is named as such.
-    fn vectors_detail(&self, provider: &'static str) -> &'static str {
-        match (self.vectors, provider) {
-            (true, "embedded") => "embedded",
-            (true, _) => "answering",
-            (false, _) => "not answering",
-        }
-    }
-
     fn cache_detail(&self) -> &'static str {
         match self.cache {
             CacheState::Embedded => "embedded",
@@ -212,6 +238,15 @@ impl Found {
             (None, Some((provider, answers))) => (*answers, provider),
             (None, None) => (false, "not configured"),
         }
+    }
+}
+
+/// An embedded store is named as such.
+fn detail(answers: bool, provider: &'static str) -> &'static str {
+    match (answers, provider) {
+        (true, "embedded") => "embedded",
+        (true, _) => "answering",
+        (false, _) => "not answering",
     }
 }
 

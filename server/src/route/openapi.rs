@@ -53,6 +53,8 @@ enum Answer {
     Any,
     /// Server-sent events.
     Events,
+    /// Metrics as text.
+    Metrics,
 }
 
 /// What a request carries.
@@ -125,6 +127,11 @@ impl Described {
         self
     }
 
+    pub(super) const fn metrics(mut self) -> Self {
+        self.answer = Answer::Metrics;
+        self
+    }
+
     pub(super) const fn path(&self) -> &'static str {
         self.path
     }
@@ -147,6 +154,7 @@ impl Described {
         let answer = match self.answer {
             Answer::Named(name) => json!({"application/json": {"schema": refers(name)}}),
             Answer::Any => json!({"application/json": {"schema": {}}}),
+            Answer::Metrics => json!({"application/openmetrics-text": {"schema": {"type": "string"}}}),
             Answer::Events => json!({"text/event-stream": {"schema": {"type": "string"}}}),
         };
         let error = if self.access == Access::Tenant {

@@ -2,9 +2,9 @@
 
 use axum::http::{Method, StatusCode};
 use serde_json::json;
-use stepgraph_server::{Demo, HttpSettings};
+use stepgraph_server::{Demo, HttpSettings, Limits};
 
-use crate::house::{House, request};
+use crate::house::{House, SECRET, request};
 
 #[tokio::test]
 async fn health_tells_what_the_existing_client_reads() {
@@ -105,5 +105,74 @@ async fn the_demo_page_holds_its_key_and_lets_nothing_else_in() {
     assert!(!reply.text.contains("__"), "no placeholder is left");
     for outside in ["src=\"http", "href=\"http", "@import", "url("] {
         assert!(!reply.text.contains(outside), "the page loads {outside} from elsewhere");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_reads_counts_by_tenant_with_the_secret_alone() {
+    let house = House::with(HttpSettings {
+        limits: Limits {
+            free_messages: 2,
+            ..Limits::default()
+        },
+        ..HttpSettings::default()
+    })
+    .await;
+    for _ in 0..3 {
+        house.say("hi").await;
+    }
+    let ask = async |headers: &[(&str, &str)]| {
+        house
+            .send(request(Method::GET, "/metrics", headers, String::new()))
+            .await
+    };
+
+    for refused in [
+        ask(&[]).await,
+        ask(&[("x-api-key", &house.key)]).await,
+        ask(&[("authorization", "Bearer wrong")]).await,
+        ask(&[
+            ("authorization", &format!("Bearer {SECRET}")),
+            ("x-internal-secret", "wrong"),
+        ])
+        .await,
+    ] {
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (StatusCode::UNAUTHORIZED, "INVALID_API_KEY")
+        );
+    }
+    let bearer = ask(&[("authorization", &format!("Bearer {SECRET}"))]).await;
+    assert_eq!(bearer.status, StatusCode::OK);
+    let reply = ask(&[("x-internal-secret", SECRET)]).await;
+
+    assert!(
+        reply
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/openmetrics-text")
+    );
+    assert!(reply.text.ends_with("# EOF\n"), "{}", reply.text);
+    for line in [
+        "stepgraph_chats_total{tenant=\"acme\",outcome=\"answered\"} 2",
+        "stepgraph_chats_total{tenant=\"acme\",outcome=\"RATE_LIMITED\"} 1",
+        "stepgraph_http_requests_total{method=\"POST\",route=\"/chat\",status=\"200\"} 2",
+        "stepgraph_http_requests_total{method=\"POST\",route=\"/chat\",status=\"429\"} 1",
+        "stepgraph_http_requests_total{method=\"GET\",route=\"/metrics\",status=\"401\"} 4",
+        "stepgraph_http_request_seconds_count{route=\"/chat\"} 3",
+        "stepgraph_chat_seconds_count 2",
+        "stepgraph_chat_tokens_total{tenant=\"acme\",kind=\"prompt\"}",
+        "stepgraph_limits_counted_alone_total 0",
+        "stepgraph_up{service=\"records\"} 1",
+        "stepgraph_up{service=\"extractive\"} 1",
+        "stepgraph_models_held_back 0",
+        "stepgraph_ingest_queue_size 0",
+        "stepgraph_ingest_queue_capacity 10000",
+    ] {
+        assert!(
+            reply.text.lines().any(|told| told.starts_with(line)),
+            "{line} is not in {}",
+            reply.text
+        );
     }
 }

@@ -127,6 +127,7 @@ impl House {
             chat: Arc::clone(&chat) as _,
             ingest: Arc::clone(&ingest) as _,
             dispatch: Arc::new(SqliteDispatch::open(pool.clone()).await.unwrap()),
+            metrics: Arc::default(),
         };
         let settings = HttpSettings {
             internal_secret: Some(Secret::new(SECRET)),

@@ -375,6 +375,10 @@ impl Documents for PostgresRecords {
         Ok(deleted.rows_affected() == 1)
     }
 
+    fn provider(&self) -> &'static str {
+        "postgres"
+    }
+
     async fn ping(&self) -> Result<(), ServiceError> {
         sqlx::query("SELECT 1 FROM stepgraph_documents LIMIT 1")
             .execute(&self.pool)

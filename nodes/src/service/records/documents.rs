@@ -195,6 +195,9 @@ pub trait Documents: Send + Sync + 'static {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), ServiceError>;
+
+    /// Name of the implementation, for `/health`: `embedded`, or the server it stands for.
+    fn provider(&self) -> &'static str;
 }
 
 /// A digest as text.

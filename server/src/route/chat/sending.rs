@@ -128,7 +128,7 @@ mod tests {
     fn silent_run() -> Reader {
         let tenant = stepgraph::TenantId::authenticated("acme").unwrap();
         let client = Client::new(tenant.clone());
-        let runs = Runs::new(Arc::new(Silent), TaskTracker::new());
+        let runs = Runs::new(Arc::new(Silent), TaskTracker::new(), Arc::default());
         let key = RunKey {
             tenant,
             session: "s".to_owned(),

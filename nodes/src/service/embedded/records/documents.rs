@@ -266,6 +266,10 @@ impl Documents for SqliteRecords {
         Ok(deleted.rows_affected() == 1)
     }
 
+    fn provider(&self) -> &'static str {
+        "embedded"
+    }
+
     async fn ping(&self) -> Result<(), ServiceError> {
         sqlx::query("SELECT 1 FROM documents LIMIT 1")
             .execute(&self.pool)
