@@ -15,7 +15,7 @@ const WITHHELD: &str = "[…]";
 
 /// Two filters, one behind the other, that let no run of [`SECRET_RUN_CHARS`] characters of a secret text through: one
 /// compares what is said without case and with all white space alike, the other its letters and digits alone, with the
-/// secret's own and with those of its common [encodings](encodings).
+/// secret's own and with those of its common encodings.
 ///
 /// Of the text so far each holds back the longest end that stands in the secret too: what comes next decides about it.
 #[derive(Debug)]
