@@ -10,8 +10,12 @@ use serde::{
 };
 
 use crate::state::{Changes, Mark, StateError};
-pub use crate::{run::StoredOutput, state::present};
+pub use crate::{
+    run::StoredOutput,
+    state::{present, shown_with as shown},
+};
 pub use serde;
+pub use serde_json::Value;
 
 type MapWriter<'a> =
     <&'a mut Writer<&'a mut Vec<u8>, StructMapConfig<rmp_serde::config::DefaultConfig>> as Serializer>::SerializeMap;
@@ -49,6 +53,60 @@ impl FieldWriter<'_> {
             .serialize_entry(name, effect)
             .map_err(|error| StateError::Encode(format!("field `{name}`: {error}")))
     }
+}
+
+impl FieldWriter<'_> {
+    /// Writes one that is secret: an error of its type's might tell it.
+    pub fn secret_field(&mut self, name: &'static str, effect: &impl Serialize) -> Result<(), StateError> {
+        self.map
+            .serialize_entry(name, effect)
+            .map_err(|_| StateError::Encode(format!("field `{name}`, which is secret")))
+    }
+}
+
+/// The names of a state's secret fields.
+pub trait Secrets {
+    /// Their names in stored forms.
+    const SECRET: &'static [&'static str];
+}
+
+/// Whether a field of this name is secret.
+#[must_use]
+pub const fn is_secret<S: Secrets>(name: &str) -> bool {
+    let mut rest = S::SECRET;
+    while let [first, others @ ..] = rest {
+        if same_name(first.as_bytes(), name.as_bytes()) {
+            return true;
+        }
+        rest = others;
+    }
+    false
+}
+
+const fn same_name(mut a: &[u8], mut b: &[u8]) -> bool {
+    while let ([first, rest @ ..], [other, others @ ..]) = (a, b) {
+        if *first != *other {
+            return false;
+        }
+        (a, b) = (rest, others);
+    }
+    a.is_empty() && b.is_empty()
+}
+
+/// The error of a secret value that cannot be read. The type's own might tell it.
+#[must_use]
+pub fn unfit_secret<E: Error>(_: E) -> E {
+    E::custom("a secret value does not fit its type")
+}
+
+/// For a secret field of an input.
+pub fn secret<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(deserializer).map_err(unfit_secret)
+}
+
+/// For a secret field of an update.
+pub fn present_secret<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    present(deserializer).map_err(unfit_secret)
 }
 
 /// Encodes every stored field.

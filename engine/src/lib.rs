@@ -50,6 +50,7 @@
 //! | you want | look at |
 //! |---|---|
 //! | what a state's fields can be | [`State`], [`Reducer`] |
+//! | a field that nobody is shown | [`State`] (`secret`) |
 //! | a node with its own types, to be used in several graphs | [`Node`], [`FromState`] |
 //! | a way that depends on the state | [`GraphBuilder::branch`], [`GraphBuilder::router`] |
 //! | the same node for many items, and to wait for all | [`GraphBuilder::fan_out`], [`GraphBuilder::join`] |
@@ -136,7 +137,7 @@ pub use run::{
 };
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,
-    State, StateError, StoredItem, Sum, Union, Update, Upsert, restore_whole,
+    SECRET, State, StateError, StoredItem, Sum, Union, Update, Upsert, restore_whole,
 };
 pub use stepgraph_macros::{Ask, Route, State, View};
 

@@ -5,15 +5,19 @@ mod collection;
 mod fields;
 mod read;
 mod reducer;
+mod secret;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
+pub(crate) use self::secret::{hidden, hide_members};
 pub use self::{
     changes::{Changes, StateError},
     collection::{Change, Keyed, MergeMap, StoredItem, Union, Upsert},
     fields::{Field, FieldSet},
     read::FromState,
     reducer::{Append, Mark, Max, NOTES_MAX, Reducer, Replace, Sum, restore_whole},
+    secret::{SECRET, shown_with},
 };
 
 /// The state that flows through a graph: named fields, each with a reducer that merges updates into it.
@@ -52,6 +56,7 @@ pub use self::{
 /// | `reducer = R` | how updates merge; [`Replace`] otherwise |
 /// | `per_run` | reset to its default when new input arrives on the thread |
 /// | `untracked` | never stored; its default after a reload |
+/// | `secret` | stored and given to nodes, and shown to nobody: see below |
 ///
 /// | reducer | fields | an update | stored of a step |
 /// |---|---|---|---|
@@ -65,6 +70,14 @@ pub use self::{
 ///
 /// A node may pass any of them but `Replace` over: `Chat::update().overwrite_sources(vec![])` sets the value outright. What
 /// else the step writes to that field is dropped, and two such writes in one step are a conflict.
+///
+/// A field marked `secret` is stored (sealed, if the store seals) and given to nodes like any other. Wherever a state or an
+/// update is shown it is left out: events carry the default of its type in its place, what becomes JSON for people or other
+/// programs says [`"[secret]"`](SECRET), and `Debug` of the state is written by the derive, so that one that tells it does
+/// not compile. A view that reads it says `#[view(secret)]`. What a run gives back to the program that has called it
+/// ([`Outcome`](crate::Outcome), [`Graph::state`](crate::Graph::state)) is whole, and so are the lines of
+/// [`Graph::export`](crate::Graph::export): they are the thread. What a node itself puts elsewhere (another field, an event,
+/// an error, a question, an item of a fan-out, the node cache) is not hidden there.
 ///
 /// The derive writes `{Name}Update` (every field optional, in its reducer's update type, with a setter each) and
 /// `{Name}Input`.
@@ -84,6 +97,9 @@ pub trait State: Clone + Serialize + Send + Sync + 'static {
 
     /// Version of the stored form.
     const VERSION: u32 = 1;
+
+    /// What secret fields are called in the state's JSON.
+    const SECRETS: &'static [&'static str] = &[];
 
     /// The fields, in the order of their bits in a [`FieldSet`].
     fn fields(shape: &Self::Shape) -> &[Field];
@@ -106,6 +122,28 @@ pub trait State: Clone + Serialize + Send + Sync + 'static {
     /// Merges an update where it lies. What is left in it is of no use any more.
     fn take_in(&mut self, update: &mut Self::Update, changes: &mut Changes) {
         self.apply(std::mem::take(update), changes);
+    }
+
+    /// Whether there is anything to [`hide`](Self::hide).
+    #[must_use]
+    fn has_secrets(&self) -> bool {
+        false
+    }
+
+    /// Takes the values of secret fields out, each for the default of its type.
+    fn hide(&mut self) {}
+
+    /// The state as JSON for people and other programs: `"[secret]"` stands for each secret field.
+    ///
+    /// # Errors
+    /// [`StateError::Encode`] if a field does not become JSON.
+    fn shown(&self) -> Result<Value, StateError> {
+        if !self.has_secrets() {
+            return shown_with(self, &[]);
+        }
+        let mut hidden = self.clone();
+        hidden.hide();
+        shown_with(&hidden, Self::SECRETS)
     }
 
     /// Encodes every stored field.
@@ -189,6 +227,17 @@ pub trait Update: Default + Clone + Serialize + DeserializeOwned + Send + Sync +
 
     /// Takes out what it writes to one field.
     fn forget(&mut self, _fields: &[Field], _field: usize) {}
+
+    /// Takes the values for secret fields out. That they are written still shows.
+    fn hide(&mut self, _fields: &[Field]) {}
+
+    /// The update as JSON for people and other programs: `"[secret]"` stands for what it writes to a secret field.
+    ///
+    /// # Errors
+    /// [`StateError::Encode`] if a value does not become JSON.
+    fn shown(&self) -> Result<Value, StateError> {
+        shown_with(self, &[])
+    }
 }
 
 /// For a field of an update: a value that is there is `Some`, so that `null` and absent stay distinct.

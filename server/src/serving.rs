@@ -5,6 +5,7 @@
 //! | `registration` | how a graph of one state becomes a [`ServedGraph`](served::ServedGraph), which knows JSON alone |
 //! | `tenants` | whose call it is |
 //! | `body` | what a caller may send |
+//! | `secret` | what a caller may send for a field that is shown to nobody, and what schemas say of it |
 //! | `plan` | what a body means on a thread as it stands |
 //! | `carry` | runs, owned by the server |
 //! | `telling` | a run's events as they stand on the wire |
@@ -25,6 +26,7 @@ pub(crate) mod body;
 mod carry;
 mod plan;
 mod registration;
+mod secret;
 mod served;
 pub(crate) mod shape;
 mod telling;

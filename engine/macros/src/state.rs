@@ -5,6 +5,7 @@ mod input;
 mod migration;
 mod overwrite;
 mod parse;
+mod secret;
 mod update;
 
 use proc_macro2::TokenStream;
@@ -17,5 +18,7 @@ pub(crate) fn expand(item: &DeriveInput) -> Result<TokenStream> {
     let mut code = update::expand(&item);
     code.extend(input::expand(&item));
     code.extend(implement::expand(&item));
+    code.extend(secret::names(&item));
+    code.extend(secret::debug(&item));
     Ok(code)
 }

@@ -140,6 +140,21 @@ impl Channels {
         Ok(self.changed(|inner| inner.outputs = Some(outputs)))
     }
 
+    /// Hides the values of these wherever a state or an update is shown: `"[secret]"` stands there.
+    ///
+    /// # Errors
+    /// [`ChannelError::Unknown`].
+    pub fn secret<N: AsRef<str>>(self, names: impl IntoIterator<Item = N>) -> Result<Self, ChannelError> {
+        let secret = self.all(names)?;
+        Ok(self.changed(|inner| {
+            for at in secret {
+                if let Some(field) = inner.fields.get_mut(at) {
+                    field.secret = true;
+                }
+            }
+        }))
+    }
+
     /// Says which version of the stored form these channels are, and how an object of an older one becomes one of this:
     /// the whole state as it was stored, and also what tasks of an unfinished step have written, and an input that was not
     /// merged yet; those hold only some of the channels, and `{"__overwrite__": value}` where a node has set one outright.

@@ -1,6 +1,6 @@
 //! A state of named channels.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Number, Value};
@@ -8,14 +8,23 @@ use serde_json::{Map, Number, Value};
 use super::{Channels, JsonInput, JsonUpdate, Merge, Write};
 use crate::{
     run::{StoredOutput, decode_record},
-    state::{Changes, Field, Mark, State, StateError},
+    state::{Changes, Field, Mark, SECRET, State, StateError},
 };
 
 /// The state of a dynamic graph: a JSON value for each channel that has one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct JsonState {
     channels: Channels,
     values: Vec<Option<Value>>,
+}
+
+/// Tells no secret.
+impl fmt::Debug for JsonState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut hidden = self.clone();
+        hidden.hide();
+        f.debug_map().entries(hidden.iter()).finish()
+    }
 }
 
 impl PartialEq for JsonState {
@@ -226,6 +235,18 @@ impl State for JsonState {
     fn apply(&mut self, update: JsonUpdate, changes: &mut Changes) {
         for (name, write) in update.into_writes() {
             self.write(&name, write, changes);
+        }
+    }
+
+    fn has_secrets(&self) -> bool {
+        self.channels.fields().iter().any(|field| field.secret)
+    }
+
+    fn hide(&mut self) {
+        for (field, value) in self.channels.fields().iter().zip(&mut self.values) {
+            if let (true, Some(value)) = (field.secret, value) {
+                *value = SECRET.into();
+            }
         }
     }
 

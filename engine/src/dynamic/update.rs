@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::state::{Field, FieldSet, Update};
+use crate::state::{Field, FieldSet, SECRET, Update};
 
 /// What is written to a channel. As JSON it is the value itself, or `{"__overwrite__": value}`.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +128,14 @@ impl Update for JsonUpdate {
     fn overwritten(&self, fields: &[Field]) -> FieldSet {
         let overwrites = self.0.iter().filter(|(_, write)| matches!(write, Write::Overwrite(_)));
         positions(fields, overwrites.map(|(name, _)| name))
+    }
+
+    fn hide(&mut self, fields: &[Field]) {
+        for field in fields.iter().filter(|field| field.secret) {
+            if let Some(Write::Reduce(value) | Write::Overwrite(value)) = self.0.get_mut(field.name.as_ref()) {
+                *value = SECRET.into();
+            }
+        }
     }
 
     fn forget(&mut self, fields: &[Field], field: usize) {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     checkpoint::{CheckpointSource, Commit, OutboxMessage, RunMark, RunStatus, Seq},
     graph::{Output, UnknownTarget},
-    state::{Changes, State},
+    state::{Changes, State, hidden},
 };
 
 /// How large the newest snapshot is and the deltas that follow it, in bytes.
@@ -139,7 +139,7 @@ impl<S: State> Driver<S> {
     /// Tells the state after a step that has changed it.
     async fn tell_values(&self) {
         if self.shared.sink.hears_values() && !self.changes.fields().is_empty() {
-            let (state, changed) = (Arc::clone(&self.shared.state), self.names(&self.changes));
+            let (state, changed) = (hidden(&self.shared.state), self.names(&self.changes));
             self.shared.tell(EventKind::Values { state, changed }).await;
         }
     }
@@ -156,6 +156,7 @@ impl<S: State> Driver<S> {
             return;
         }
         if !changes.fields().is_empty() {
+            state.hide();
             let fields = self.names(&changes);
             self.shared
                 .tell(EventKind::Values {

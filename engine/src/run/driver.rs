@@ -29,7 +29,7 @@ use crate::{
     dynamic::Compat,
     graph::{Leave, Payload},
     node::NodeError,
-    state::{Changes, State},
+    state::{Changes, State, Update},
 };
 
 /// A run under way.
@@ -426,7 +426,8 @@ impl<S: State> Driver<S> {
             End::Output(output) if output.leave.is_some() && self.shared.parts.compat == Compat::Recorded => {}
             End::Output(output) => {
                 let node = output.by.map_or(node, |by| topology.name(by).clone());
-                let (task, update, cached) = (self.task_id(task), output.update.clone(), output.cached);
+                let (task, mut update, cached) = (self.task_id(task), output.update.clone(), output.cached);
+                update.hide(S::fields(&self.shared.parts.shape));
                 let told = EventKind::Update {
                     node,
                     task,

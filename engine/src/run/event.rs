@@ -86,7 +86,7 @@ pub enum EventKind<S: State> {
         node: Cow<'static, str>,
         /// The task.
         task: String,
-        /// What it writes.
+        /// What it writes, without the values for secret fields.
         update: S::Update,
         /// Whether the node cache had it, so that the node did not run.
         cached: bool,
@@ -149,7 +149,7 @@ pub enum EventKind<S: State> {
     /// The state after a step that has changed it, and once where a run stops to ask, with the updates of the tasks that have
     /// finished; only for readers of [`Extra::Values`].
     Values {
-        /// The state.
+        /// The state, without the values of secret fields.
         state: Arc<S>,
         /// The fields that changed.
         changed: Vec<Cow<'static, str>>,
@@ -164,7 +164,7 @@ pub enum EventKind<S: State> {
         next: Vec<Cow<'static, str>>,
         /// The checkpoint's number and its outer id.
         checkpoint: Option<(Seq, Uuid)>,
-        /// The state that was saved; only for readers of [`Extra::Checkpoints`].
+        /// The state that was saved, without the values of secret fields; only for readers of [`Extra::Checkpoints`].
         state: Option<Arc<S>>,
     },
     /// Something happened in a graph inside a node; only for readers of [`Extra::Inside`].
@@ -186,7 +186,8 @@ pub enum Extra {
 }
 
 impl<S: State> EventKind<S> {
-    /// The same with states and updates as JSON, for readers that serve graphs of any state. `None`, with a line in the
+    /// The same with states and updates as JSON, for readers that serve graphs of any state; what is secret reads
+    /// `"[secret]"`. `None`, with a line in the
     /// log, if they do not become JSON.
     #[must_use]
     pub fn into_json(self) -> Option<Inside<S::Event>> {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     checkpoint::{CheckpointSource, NewCheckpoint, Payload as StoredState, Seq},
     graph::{Parts, Payload},
-    state::{Changes, State, StateError},
+    state::{Changes, State, StateError, hidden},
 };
 
 /// What is known of a checkpoint beside the state and the tasks.
@@ -159,7 +159,7 @@ pub(super) fn saved<S: State>(
         .iter()
         .map(|task| parts.topology.name(task.node).clone())
         .collect();
-    let state = sink.hears_checkpoints().then(|| Arc::clone(state));
+    let state = sink.hears_checkpoints().then(|| hidden(state));
     move |seq| EventKind::Saved {
         step: mark.step,
         source: mark.source,

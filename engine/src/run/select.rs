@@ -9,7 +9,7 @@ use crate::{
     checkpoint::{At, CheckpointInfo, CheckpointSource, Page, Seq},
     graph::Graph,
     id::{RunId, ThreadKey},
-    state::State,
+    state::{SECRET, State},
     tree,
 };
 
@@ -84,7 +84,7 @@ impl Selection {
 pub struct Selected {
     /// What is known of the checkpoint.
     pub entry: HistoryEntry,
-    /// The fields that were asked for, as they are stored; empty when none were.
+    /// The fields that were asked for, as they are stored, `"[secret]"` for one that is secret; empty when none were.
     pub fields: Map<String, Value>,
 }
 
@@ -179,12 +179,18 @@ impl<S: State> Graph<S> {
         let Value::Object(mut all) = tree::shown(&decode::<S>(&self.parts.shape, &checkpoint)?.encode()?) else {
             return Ok(Map::new());
         };
+        let is_secret = |name: &String| {
+            S::fields(&self.parts.shape)
+                .iter()
+                .any(|field| field.secret && field.name == *name)
+        };
         let stored = |name: &String| {
             let whole = all
                 .get_mut(name)
                 .and_then(|effect| effect.get_mut("set"))
                 .map(Value::take);
-            Ok((name.clone(), whole.ok_or_else(|| self.unknown_field(name))?))
+            let whole = whole.ok_or_else(|| self.unknown_field(name))?;
+            Ok((name.clone(), if is_secret(name) { SECRET.into() } else { whole }))
         };
         fields.iter().map(stored).collect()
     }

@@ -73,7 +73,7 @@ impl TransferError {
 impl<S: State> Graph<S> {
     /// A thread as lines of JSON, one for each checkpoint of every branch, with those of the graphs inside it: what
     /// [`import`](Self::import) reads. It is read from the store as the stream is polled. The lines hold what the thread
-    /// holds, but not whose it is. Export a thread while nothing runs on it.
+    /// holds, secret fields too, but not whose it is. Export a thread while nothing runs on it.
     pub fn export(&self, thread: &ThreadKey) -> impl Stream<Item = Result<String, RunError>> + Send + use<S> {
         let export = Export::new(self, thread);
         futures_util::stream::try_unfold(export, |mut export| async move {

@@ -12,6 +12,8 @@ pub struct Field {
     pub reducer: Cow<'static, str>,
     /// Whether several tasks of one step may write it.
     pub concurrent: bool,
+    /// Whether its value is for nodes and the store alone, and hidden wherever a state is shown.
+    pub secret: bool,
 }
 
 impl Field {
@@ -22,7 +24,15 @@ impl Field {
             name: Cow::Borrowed(name),
             reducer: Cow::Borrowed(reducer),
             concurrent,
+            secret: false,
         }
+    }
+
+    /// The same, with a value that is hidden wherever a state is shown.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
     }
 
     /// A field whose names are known when the program runs.
@@ -31,6 +41,7 @@ impl Field {
             name: name.into(),
             reducer: reducer.into(),
             concurrent,
+            secret: false,
         }
     }
 }

@@ -8,13 +8,14 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use stepgraph::{
-    AsNode, Checkpointer, Graph, HistoryEntry, Inside, Outcome, Outline, Run, RunError, RunEvent, State, StateError,
-    TenantId, ThreadKey,
+    AsNode, Checkpointer, Graph, HistoryEntry, Inside, Outcome, Outline, Run, RunError, RunEvent, State, TenantId,
+    ThreadKey,
     checkpoint::{At, Page, Seq},
     dynamic::{Channels, JsonUpdate},
 };
 
 use super::{
+    secret,
     served::{Begin, Ended, Events, Schemas, ServedGraph, StateView, Told, Unserved, What},
     tenants::Refusal,
 };
@@ -132,7 +133,10 @@ impl<S: State> Serve<S> {
     where
         S::Input: JsonSchema,
     {
-        self.schemas.input = Some(schema_for!(S::Input).to_value());
+        self.schemas.input = Some(secret::of_input(
+            schema_for!(S::Input).to_value(),
+            S::fields(self.graph.shape()),
+        ));
         self
     }
 
@@ -141,7 +145,7 @@ impl<S: State> Serve<S> {
     where
         S: JsonSchema,
     {
-        self.schemas.state = Some(schema_for!(S).to_value());
+        self.schemas.state = Some(secret::of_state(schema_for!(S).to_value(), S::SECRETS));
         self
     }
 }
@@ -288,6 +292,7 @@ impl<S: State> Serve<S> {
     }
 
     fn read_input(&self, input: Value) -> Result<S::Input, Unserved> {
+        secret::refuse_shown("input", &input, S::fields(self.graph.shape()))?;
         if let Some(channels) = self.channels() {
             let values = input.as_object().cloned().ok_or_else(|| not_an_object("input"))?;
             channels
@@ -299,6 +304,7 @@ impl<S: State> Serve<S> {
 
     fn read_update(&self, values: Value) -> Result<S::Update, Unserved> {
         let values = if values.is_null() { json!({}) } else { values };
+        secret::refuse_shown("values", &values, S::fields(self.graph.shape()))?;
         if let Some(channels) = self.channels() {
             let update: JsonUpdate = Reader::new("values").read(values.clone())?;
             channels
@@ -349,7 +355,7 @@ impl<T: DeserializeOwned> Reader<T> {
 }
 
 fn shown<S: State>(state: &S) -> Result<Value, RunError> {
-    serde_json::to_value(state).map_err(|error| RunError::State(StateError::Encode(error.to_string())))
+    Ok(state.shown()?)
 }
 
 /// An item of the run's stream without its types. `None` for what is not told.

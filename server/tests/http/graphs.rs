@@ -162,6 +162,75 @@ fn failing() -> Result<Graph<Text>, BuildErrors> {
     g.build()
 }
 
+/// The state of a graph that is given a secret, keeps one that it made, and runs a graph inside on it.
+#[derive(State, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[state(input_derive(JsonSchema))]
+pub(crate) struct Vault {
+    #[state(input)]
+    name: String,
+    #[state(input, secret, default = String::from("none yet"))]
+    api_key: String,
+    #[state(secret, reducer = Append)]
+    old_keys: Vec<String>,
+    #[state(input, secret, default = None)]
+    pin: Option<u64>,
+    #[state(reducer = Append)]
+    lengths: Vec<usize>,
+}
+
+/// The key as the graph inside is given it, and as it gives it back.
+struct Key(String);
+
+impl FromState<Vault> for Key {
+    fn from_state(vault: &Arc<Vault>) -> Self {
+        Self(vault.api_key.clone())
+    }
+}
+
+impl From<Key> for VaultInput {
+    fn from(key: Key) -> Self {
+        Self {
+            api_key: key.0,
+            ..Self::new("inside")
+        }
+    }
+}
+
+impl From<Key> for VaultUpdate {
+    fn from(key: Key) -> Self {
+        Vault::update().old_keys([key.0])
+    }
+}
+
+pub(crate) fn vault() -> Result<Graph<Vault>, BuildErrors> {
+    let turn = |vault: Arc<Vault>| async move {
+        Ok(Vault::update()
+            .old_keys([vault.api_key.clone()])
+            .lengths([vault.api_key.len()]))
+    };
+    let mut inner = Graph::<Vault>::builder("inner_vault");
+    let rotate = inner.node("rotate", turn);
+    inner.edge(START, rotate).edge(rotate, END);
+    let inner = inner.build()?;
+    let mut g = Graph::<Vault>::builder("vault");
+    let rotate = g.node("rotate", turn);
+    let host = g.node("host", inner.as_node::<Key, Key>());
+    let approve = g.node("approve", |_: Arc<Vault>, ctx: Context<()>| async move {
+        let question = Approve {
+            question: "approve?",
+            draft: "a key".to_owned(),
+        };
+        ctx.ask(question)?;
+        Ok(())
+    });
+    g.edge(START, rotate)
+        .edge(rotate, host)
+        .edge(host, approve)
+        .edge(approve, END);
+    g.build()
+}
+
 /// What the echo says while it speaks.
 pub(crate) enum Spoken {
     Word(String),
@@ -321,6 +390,7 @@ impl Served {
             .graph(approval().unwrap())
             .graph(nested().unwrap())
             .graph(failing().unwrap())
+            .graph(Serve::new(vault().unwrap()).input_schema().state_schema())
             .graph(echo().unwrap())
             .graph(gated(Arc::clone(&gate)).unwrap())
             .checkpointer(store)

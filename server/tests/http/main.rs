@@ -16,6 +16,7 @@ mod health;
 mod house;
 mod jobs;
 mod openapi;
+mod secrets;
 mod served;
 mod socket;
 mod stream;

@@ -6,6 +6,7 @@ use quote::{quote, quote_spanned};
 use super::{
     input, migration,
     parse::{Input, Item, StateField},
+    secret,
 };
 
 pub(super) fn expand(item: &Item) -> TokenStream {
@@ -18,7 +19,7 @@ pub(super) fn expand(item: &Item) -> TokenStream {
     let fields = item.fields.iter().map(describe);
     let (start, restart, apply, decode) = (start(item), restart(item), apply(item), decode(item));
     let write_fields = write_fields(item);
-    let migration = migration::expand(item);
+    let (migration, secrets) = (migration::expand(item), secret::of_state(item));
     let checked = migration::check(item);
     quote! {
         #[automatically_derived]
@@ -28,6 +29,8 @@ pub(super) fn expand(item: &Item) -> TokenStream {
             type Event = #event;
             type Shape = ();
             #version
+
+            #secrets
 
             fn fields((): &()) -> &[::stepgraph::Field] {
                 const FIELDS: &[::stepgraph::Field] = &[#(#fields),*];
@@ -77,7 +80,8 @@ pub(super) fn expand(item: &Item) -> TokenStream {
 
 fn describe(field: &StateField) -> TokenStream {
     let (label, reducer) = (&field.label, field.reducer());
-    quote!(::stepgraph::Field::fixed(#label, #reducer::ID, #reducer::CONCURRENT))
+    let secret = field.secret.then(|| quote!(.secret()));
+    quote!(::stepgraph::Field::fixed(#label, #reducer::ID, #reducer::CONCURRENT)#secret)
 }
 
 fn start(item: &Item) -> TokenStream {
@@ -179,7 +183,12 @@ fn write_fields(item: &Item) -> TokenStream {
     let positions = stored.clone().map(|(position, _)| position);
     let arms = stored.map(|(position, field)| {
         let (name, label, reducer) = (&field.name, &field.label, field.reducer());
-        quote!(#position => out.field(#label, &#reducer::effect(&self.#name, mark)))
+        let write = if field.secret {
+            quote!(secret_field)
+        } else {
+            quote!(field)
+        };
+        quote!(#position => out.#write(#label, &#reducer::effect(&self.#name, mark)))
     });
     quote! {
         #[automatically_derived]
@@ -209,7 +218,10 @@ fn decode(item: &Item) -> TokenStream {
     });
     let arms = stored.iter().map(|field| {
         let (name, label, reducer) = (&field.name, &field.label, field.reducer());
-        quote!(#label => #reducer::restore(&mut self.#name, effect))
+        let secret = field
+            .secret
+            .then(|| quote!(.map_err(::stepgraph::derive_support::unfit_secret)));
+        quote!(#label => #reducer::restore(&mut self.#name, effect)#secret)
     });
     let values = item.fields.iter().map(|field| {
         let (name, label, default) = (&field.name, &field.label, field.default_value());

@@ -62,7 +62,12 @@ fn declare(item: &Item, field: &StateField, kind: &Input) -> TokenStream {
             Some(quote!(#[serde(default = #path)]))
         }
     };
-    quote!(#docs #default pub #name: #ty)
+    // An error of its type's would tell what does not fit.
+    let read = field.secret.then(|| {
+        let absent = (field.is_option() && default.is_none()).then(|| quote!(default,));
+        quote!(#[serde(#absent deserialize_with = "::stepgraph::derive_support::secret")])
+    });
+    quote!(#docs #default #read pub #name: #ty)
 }
 
 /// `new` with the required fields, the defaults of the others, and `Default` when none is required.

@@ -4,7 +4,10 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use super::parse::{Item, StateField};
+use super::{
+    parse::{Item, StateField},
+    update::present,
+};
 
 /// Whether the update writes the field, in either way.
 pub(super) fn written(field: &StateField) -> TokenStream {
@@ -23,6 +26,7 @@ pub(super) fn unwritten(field: &StateField) -> TokenStream {
 /// The value of a field that its reducer is passed over for.
 pub(super) fn declare(field: &StateField) -> Option<TokenStream> {
     let (overwrite, ty) = (field.overwrite()?, &field.ty);
+    let present = present(field);
     let about = format!(
         "The new value of `{}`, whatever else is written to it in the step.",
         field.label
@@ -30,7 +34,7 @@ pub(super) fn declare(field: &StateField) -> Option<TokenStream> {
     Some(quote_spanned! {ty.span()=>
         #[doc = #about]
         #[serde(
-            deserialize_with = "::stepgraph::derive_support::present",
+            deserialize_with = #present,
             skip_serializing_if = "::core::option::Option::is_none"
         )]
         pub #overwrite: ::core::option::Option<#ty>

@@ -7,6 +7,7 @@ use syn::{
     punctuated::Punctuated, spanned::Spanned,
 };
 
+use super::secret::{self, SerdeNames};
 use crate::attribute::{Errors, named_fields, once, unknown, without_generics};
 
 /// Methods of an update that a setter of the same name would hide.
@@ -49,6 +50,9 @@ pub(super) struct StateField {
     pub(super) input: Option<Input>,
     pub(super) per_run: bool,
     pub(super) untracked: bool,
+    pub(super) secret: bool,
+    /// Its name in the state's JSON, as far as attributes tell.
+    pub(super) json: String,
 }
 
 /// How a field comes with the input.
@@ -78,13 +82,15 @@ impl Item {
         };
         let mut errors = Errors::default();
         errors.keep(parsed.read_attributes(&item.attrs));
+        let names = SerdeNames::of(&item.attrs);
         parsed.fields = fields
             .iter()
-            .filter_map(|field| errors.keep(StateField::parse(field)))
+            .filter_map(|field| errors.keep(StateField::parse(field, &names)))
             .collect();
         for field in &parsed.fields {
             errors.keep(parsed.overwrite_is_free(field));
         }
+        errors.keep(secret::check_input(&parsed));
         errors.finish()?;
         Ok(parsed)
     }
@@ -136,7 +142,7 @@ impl Item {
 }
 
 impl StateField {
-    fn parse(field: &syn::Field) -> Result<Self> {
+    fn parse(field: &syn::Field, all: &SerdeNames) -> Result<Self> {
         let Some(name) = field.ident.clone() else {
             return Err(Error::new_spanned(field, "a field of a state has a name"));
         };
@@ -145,7 +151,8 @@ impl StateField {
             let message = format!("a field named `{label}` would hide `{label}` of the update: rename the field");
             return Err(Error::new_spanned(name, message));
         }
-        let (mut input, mut default, mut reducer, mut per_run, mut untracked) = (None, None, None, None, None);
+        let (mut input, mut default, mut reducer) = (None, None, None);
+        let (mut per_run, mut untracked, mut secret) = (None, None, None);
         for attribute in field.attrs.iter().filter(|a| a.path().is_ident("state")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("input") {
@@ -159,16 +166,23 @@ impl StateField {
                     once(&mut per_run, &meta, ())
                 } else if meta.path.is_ident("untracked") {
                     once(&mut untracked, &meta, ())
+                } else if meta.path.is_ident("secret") {
+                    once(&mut secret, &meta, ())
                 } else {
                     Err(unknown(
                         &meta,
-                        "`input`, `default = value`, `reducer = Type`, `per_run` or `untracked`",
+                        "`input`, `default = value`, `reducer = Type`, `per_run`, `untracked` or `secret`",
                     ))
                 }
             })?;
         }
+        let names = SerdeNames::of(&field.attrs);
+        if secret.is_some() {
+            names.check(field)?;
+        }
         Ok(Self {
             name,
+            json: names.name(all, &label),
             label,
             ty: field.ty.clone(),
             docs: field
@@ -181,6 +195,7 @@ impl StateField {
             input: input_of(input.is_some(), default)?,
             per_run: per_run.is_some(),
             untracked: untracked.is_some(),
+            secret: secret.is_some(),
         })
     }
 
@@ -202,6 +217,14 @@ impl StateField {
                 quote_spanned!(self.reducer_span()=> #reducer::Update)
             }
             None => self.ty.to_token_stream(),
+        }
+    }
+
+    /// Whether its type says that it may be left out of JSON.
+    pub(super) fn is_option(&self) -> bool {
+        match &self.ty {
+            Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == "Option"),
+            _ => false,
         }
     }
 

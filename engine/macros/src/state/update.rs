@@ -6,6 +6,7 @@ use quote::{quote, quote_spanned};
 use super::{
     overwrite::{self, unwritten, written},
     parse::{Item, StateField},
+    secret,
 };
 
 pub(super) fn expand(item: &Item) -> TokenStream {
@@ -78,7 +79,7 @@ fn implement(item: &Item) -> TokenStream {
         }
     });
     let empty = item.fields.iter().map(unwritten);
-    let overwritten = overwrite::overwritten(item);
+    let (overwritten, secrets) = (overwrite::overwritten(item), secret::of_update(item));
     quote! {
         #[automatically_derived]
         impl ::stepgraph::Update for #update {
@@ -93,6 +94,8 @@ fn implement(item: &Item) -> TokenStream {
             }
 
             #overwritten
+
+            #secrets
         }
     }
 }
@@ -105,14 +108,24 @@ fn declare(field: &StateField) -> TokenStream {
     } else {
         quote!(#(#docs)*)
     };
+    let present = present(field);
     // All in the place of the reducer, so that one that does not fit is told of there.
     quote_spanned! {field.reducer_span()=>
         #docs
         #[serde(
-            deserialize_with = "::stepgraph::derive_support::present",
+            deserialize_with = #present,
             skip_serializing_if = "::core::option::Option::is_none"
         )]
         pub #name: ::core::option::Option<#update>
+    }
+}
+
+/// What reads the field's value: one that does not tell a secret that does not fit.
+pub(super) const fn present(field: &StateField) -> &'static str {
+    if field.secret {
+        "::stepgraph::derive_support::present_secret"
+    } else {
+        "::stepgraph::derive_support::present"
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -11,7 +10,7 @@ use crate::{
     ask::Question,
     checkpoint::{CheckpointSource, Seq},
     run::Stop,
-    state::State,
+    state::{State, StateError, Update},
 };
 
 /// What happened in a graph inside a node. The variants are those of [`EventKind`], with states and updates as JSON.
@@ -167,7 +166,7 @@ impl<E> Inside<E> {
             } => InsideKind::Update {
                 node,
                 task,
-                update: json(&update)?,
+                update: json(update.shown())?,
                 cached,
             },
             EventKind::Retry {
@@ -197,7 +196,7 @@ impl<E> Inside<E> {
             EventKind::Asked { question } => InsideKind::Asked { question },
             EventKind::Paused { at } => InsideKind::Paused { at },
             EventKind::Values { state, changed } => InsideKind::Values {
-                state: json(&*state)?,
+                state: json(state.shown())?,
                 changed,
             },
             EventKind::Saved {
@@ -211,14 +210,14 @@ impl<E> Inside<E> {
                 source,
                 next,
                 checkpoint,
-                state: state.as_deref().and_then(json),
+                state: state.and_then(|state| json(state.shown())),
             },
         }))
     }
 }
 
-fn json<T: Serialize>(value: &T) -> Option<Value> {
-    match serde_json::to_value(value) {
+fn json(shown: Result<Value, StateError>) -> Option<Value> {
+    match shown {
         Ok(value) => Some(value),
         Err(error) => {
             tracing::warn!(%error, "an inner graph's state does not become JSON, its event is left out");

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{compare::failed, difference::Difference, walk::Compared};
+use super::{
+    compare::{failed, shown},
+    difference::Difference,
+    walk::Compared,
+};
 use crate::{
     graph::Payload,
     run::{
@@ -83,10 +87,11 @@ pub(super) fn compare<S: State>(
             if tree::same(recorded, &replayed) {
                 return Ok(());
             }
+            let fields = S::fields(&driver.shared.parts.shape);
             let different = Difference::Output {
                 task: task.to_owned(),
-                recorded: tree::shown(recorded),
-                replayed: tree::shown(&replayed),
+                recorded: shown(fields, recorded),
+                replayed: shown(fields, &replayed),
             };
             return Err(different.into());
         }

@@ -1,5 +1,7 @@
 //! What has come out of a step, beside what was recorded of it.
 
+use serde_json::Value;
+
 use super::{
     difference::Difference,
     walk::{Compared, Halt},
@@ -10,6 +12,7 @@ use crate::{
         error::RunError,
         frontier::{Frontier, StoredTask},
     },
+    state::{Field, SECRET, hide_members},
     tree,
 };
 
@@ -26,8 +29,22 @@ pub(super) fn output_of<'a>(at: &'a Checkpoint, task: &str) -> Option<&'a [u8]> 
     found.map(|record| record.body.as_ref())
 }
 
+/// Stored bytes as JSON, without secrets.
+pub(super) fn shown(fields: &[Field], bytes: &[u8]) -> Value {
+    let mut shown = tree::shown(bytes);
+    hide_members(&mut shown, fields);
+    shown
+}
+
+fn field_shown(fields: &[Field], name: &str, tree: &tree::Tree) -> Value {
+    if fields.iter().any(|field| field.secret && field.name == name) {
+        return SECRET.into();
+    }
+    tree.to_json()
+}
+
 /// The first field that differs, in the order in which they are stored.
-pub(super) fn of_states(recorded: &[u8], replayed: &[u8]) -> Compared {
+pub(super) fn of_states(fields: &[Field], recorded: &[u8], replayed: &[u8]) -> Compared {
     if tree::same(recorded, replayed) {
         return Ok(());
     }
@@ -35,8 +52,8 @@ pub(super) fn of_states(recorded: &[u8], replayed: &[u8]) -> Compared {
     let Some((tree::Tree::Map(was), is)) = both else {
         let whole = Difference::State {
             field: String::new(),
-            recorded: Some(tree::shown(recorded)),
-            replayed: Some(tree::shown(replayed)),
+            recorded: Some(shown(fields, recorded)),
+            replayed: Some(shown(fields, replayed)),
         };
         return Err(whole.into());
     };
@@ -51,8 +68,8 @@ pub(super) fn of_states(recorded: &[u8], replayed: &[u8]) -> Compared {
         let sorted = |tree: Option<&tree::Tree>| tree.cloned().map(tree::Tree::sorted);
         (sorted(was) != sorted(is)).then(|| Difference::State {
             field: field.clone(),
-            recorded: was.map(tree::Tree::to_json),
-            replayed: is.map(tree::Tree::to_json),
+            recorded: was.map(|tree| field_shown(fields, &field, tree)),
+            replayed: is.map(|tree| field_shown(fields, &field, tree)),
         })
     });
     first.map_or(Ok(()), |first| Err(first.into()))

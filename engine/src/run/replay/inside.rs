@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{REPLAY_CHECKPOINTS_DEFAULT, difference::Difference, notes::Notes, walk::Walk};
+use super::{REPLAY_CHECKPOINTS_DEFAULT, compare::shown, difference::Difference, notes::Notes, walk::Walk};
 use crate::{
     checkpoint::{At, RecordKind, Seq},
     dynamic::Compat,
@@ -40,10 +40,11 @@ pub(in crate::run) async fn inside<S: State>(
             .as_ref()
             .is_none_or(|recorded| !tree::same(&recorded.0, &given))
     {
+        let fields = S::fields(&graph.parts.shape);
         let difference = Difference::Entered {
             namespace,
-            recorded: recorded.map(|recorded| tree::shown(&recorded.0)),
-            replayed: tree::shown(&given),
+            recorded: recorded.map(|recorded| shown(fields, &recorded.0)),
+            replayed: shown(fields, &given),
         };
         return Err(notes.diverge(&task, difference));
     }

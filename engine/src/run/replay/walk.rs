@@ -481,7 +481,11 @@ impl<S: State> Walk<S> {
     /// Compares what has come out with the checkpoint, and goes on from there.
     fn settle(&mut self, driver: Box<Driver<S>>, after: &Checkpoint) -> Compared {
         let recorded = self.decoded(after)?.encode()?;
-        of_states(&recorded, &driver.shared.state.encode()?)?;
+        of_states(
+            S::fields(&self.graph.parts.shape),
+            &recorded,
+            &driver.shared.state.encode()?,
+        )?;
         let parts = Arc::clone(&self.graph.parts);
         // What was spent is not compared: a replay spends nothing.
         let account = Account::default();
