@@ -4,6 +4,7 @@
 
 mod live {
     mod conformance;
+    mod cost;
     mod ground;
     mod postgres;
     mod redis;
