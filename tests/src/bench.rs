@@ -9,12 +9,16 @@ mod chat;
 mod crowd;
 mod floor;
 mod measure;
+mod settings;
 mod thread;
 mod wide;
 
 use serde_json::{Map, Value};
 
-pub use self::measure::Figures;
+pub use self::{
+    measure::Figures,
+    settings::{Counter, Settings, Side},
+};
 
 /// A workload by its name.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +27,7 @@ pub struct Workload {
     pub name: &'static str,
     /// What it does.
     pub about: &'static str,
-    run: fn() -> Running,
+    run: fn(Settings) -> Running,
 }
 
 type Running = std::pin::Pin<Box<dyn Future<Output = Vec<Figures>>>>;
@@ -33,64 +37,77 @@ pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "B1",
         about: "a chain of 1,000 nodes (and of 10 and 10,000), each adds 1 to one number",
-        run: || Box::pin(chain::chains()),
+        run: |settings| Box::pin(chain::chains(settings)),
     },
     Workload {
         name: "B2",
         about: "one node and a branch back to it, 10,000 times",
-        run: || Box::pin(chain::looped()),
+        run: |settings| Box::pin(chain::looped(settings)),
     },
     Workload {
         name: "B3",
         about: "1,000 tasks of a fan-out side by side, an append reducer, a join",
-        run: || Box::pin(crowd::crowd()),
+        run: |settings| Box::pin(crowd::crowd(settings)),
     },
     Workload {
         name: "B4",
         about: "50 fields of 2 KB, 100 steps that replace one each",
-        run: || Box::pin(wide::wide()),
+        run: |settings| Box::pin(wide::wide(settings)),
     },
     Workload {
         name: "B5",
         about: "retrieve, generate, log without work: 10,000 runs, 64 at a time, nothing kept",
-        run: || Box::pin(chat::unkept()),
+        run: |settings| Box::pin(chat::unkept(settings)),
     },
     Workload {
         name: "B6",
         about: "the same, each on a thread of its own, checkpoints in memory",
-        run: || Box::pin(chat::in_memory()),
+        run: |settings| Box::pin(chat::in_memory(settings)),
     },
     Workload {
         name: "B7",
         about: "1,000 such runs one after another on SQLite, and 64 at a time",
-        run: || Box::pin(chat::on_sqlite()),
+        run: |settings| Box::pin(chat::on_sqlite(settings)),
     },
     Workload {
         name: "B8",
         about: "one thread, 1,000 steps that append a message of 108 bytes each, on SQLite",
-        run: || Box::pin(thread::appended()),
+        run: |settings| Box::pin(thread::appended(settings)),
     },
     Workload {
         name: "B9",
         about: "reading that thread at its head, and at older steps",
-        run: || Box::pin(thread::read()),
+        run: |settings| Box::pin(thread::read(settings)),
     },
     Workload {
         name: "B11",
         about: "1,000 such runs one after another on a private PostgreSQL, and 64 at a time",
-        run: || Box::pin(chat::on_postgres()),
+        run: |settings| Box::pin(chat::on_postgres(settings)),
     },
     Workload {
         name: "B12",
         about: "building graphs of 10, 1,000 and 10,000 nodes",
-        run: || Box::pin(std::future::ready(chain::builds())),
+        run: |settings| Box::pin(chain::builds(settings)),
     },
 ];
 
+/// The workloads of these names, all if there are none; or the name that is none.
+pub fn chosen(names: &[String]) -> Result<Vec<&'static Workload>, &String> {
+    let is = |workload: &&Workload, name: &String| workload.name == *name;
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !WORKLOADS.iter().any(|workload| is(&workload, name)))
+    {
+        return Err(unknown);
+    }
+    let wanted = |workload: &&Workload| names.is_empty() || names.iter().any(|name| is(workload, name));
+    Ok(WORKLOADS.iter().filter(wanted).collect())
+}
+
 impl Workload {
     /// Runs it and gives a line for each of its parts.
-    pub async fn run(&self) -> Vec<Value> {
-        let figures = (self.run)().await;
+    pub async fn run(&self, settings: Settings) -> Vec<Value> {
+        let figures = (self.run)(settings).await;
         figures.into_iter().map(|figures| self.line(&figures)).collect()
     }
 

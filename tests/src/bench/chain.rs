@@ -1,12 +1,6 @@
 //! B1, B2 and B12: steps one after another.
 
-use std::{
-    future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{future::ready, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,21 +8,9 @@ use stepgraph::{END, Graph, Route, START, State, TenantId, ThreadId, ThreadKey};
 
 use super::{
     floor,
-    measure::{Figures, Moment, as_f64, beside, repeat, rounded},
+    measure::{Figures, as_f64, rounded},
+    settings::{Counted, Settings, Side},
 };
-
-/// How often a state was copied.
-static COPIES: AtomicU64 = AtomicU64::new(0);
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Counted;
-
-impl Clone for Counted {
-    fn clone(&self) -> Self {
-        COPIES.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
 
 #[derive(State, Clone, Debug, Serialize, Deserialize)]
 struct Number {
@@ -90,55 +72,53 @@ async fn run(graph: &Graph<Number>, steps: u64) {
     assert_eq!(outcome.unwrap().done().unwrap().n, steps);
 }
 
-async fn figures(part: &str, graph: Graph<Number>, steps: u64, nodes: usize) -> Figures {
-    let (time, least) = beside(|| repeat(|| run(&graph, steps)), || floor::chain(nodes, steps)).await;
-    let before = COPIES.load(Ordering::Relaxed);
-    run(&graph, steps).await;
+async fn figures(settings: Settings, part: &str, graph: Graph<Number>, steps: u64, nodes: usize) -> Figures {
+    let engine = || settings.repeat(|| run(&graph, steps));
+    let (time, floor) = settings.beside(engine, || floor::chain(settings, nodes, steps)).await;
     Figures {
         part: part.to_owned(),
         steps,
         time,
-        floor: Some(least),
-        state_clones: Some(COPIES.load(Ordering::Relaxed) - before),
+        floor,
+        counts: settings.count(|| ready(()), |()| run(&graph, steps)),
         ..Figures::default()
     }
 }
 
-pub(super) async fn chains() -> Vec<Figures> {
+pub(super) async fn chains(settings: Settings) -> Vec<Figures> {
     let mut all = Vec::new();
     for nodes in [1_000, 10, 10_000] {
         let part = if nodes == 1_000 { "" } else { &format!("{nodes} nodes") };
-        all.push(figures(part, chain(nodes), nodes, usize::try_from(nodes).unwrap()).await);
+        all.push(figures(settings, part, chain(nodes), nodes, usize::try_from(nodes).unwrap()).await);
     }
     all
 }
 
-pub(super) async fn looped() -> Vec<Figures> {
+pub(super) async fn looped(settings: Settings) -> Vec<Figures> {
     const TIMES: u64 = 10_000;
-    vec![figures("", circle(TIMES), TIMES, 1).await]
+    vec![figures(settings, "", circle(TIMES), TIMES, 1).await]
 }
 
-pub(super) fn builds() -> Vec<Figures> {
+async fn build(nodes: u64) {
+    assert_eq!(chain(nodes).name(), "chain");
+}
+
+pub(super) async fn builds(settings: Settings) -> Vec<Figures> {
     let mut all = Vec::new();
     for nodes in [10, 1_000, 10_000] {
-        let begun = Moment::now();
-        let mut built = 0_u32;
-        while begun.spent().wall < 0.3 {
-            assert_eq!(chain(nodes).name(), "chain");
-            built += 1;
-        }
-        let spent = begun.spent();
-        let milliseconds = spent.cpu * 1e3 / f64::from(built);
+        let time = settings.time(Side::Engine, settings.repeat(|| build(nodes))).await;
+        let milliseconds = time.map(|time| time.cpu * 1e3);
         all.push(Figures {
             part: format!("{nodes} nodes"),
             steps: nodes,
-            time: super::measure::Spent {
-                wall: spent.wall / f64::from(built),
-                cpu: spent.cpu / f64::from(built),
-            },
+            time,
+            counts: settings.count(|| ready(()), |()| build(nodes)),
             more: vec![
-                ("build_ms", rounded(milliseconds)),
-                ("ns_per_node", json!((milliseconds * 1e6 / as_f64(nodes)).round())),
+                ("build_ms", json!(milliseconds.map(rounded))),
+                (
+                    "ns_per_node",
+                    json!(milliseconds.map(|time| (time * 1e6 / as_f64(nodes)).round())),
+                ),
             ],
             ..Figures::default()
         });

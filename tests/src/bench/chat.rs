@@ -3,12 +3,14 @@
 use std::{future::ready, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use stepgraph::{END, Graph, Memory, START, State, TenantId, ThreadId, ThreadKey};
 use stepgraph_checkpoint::{Postgres, PostgresOptions, Sqlite};
 
 use super::{
     floor,
-    measure::{Figures, Spent, as_f64, beside, concurrent, folder_bytes, once, repeat, rounded, tables_bytes},
+    measure::{Figures, Spent, as_f64, concurrent, folder_bytes, once, rounded, tables_bytes},
+    settings::{Counted, Settings, Side},
 };
 
 const QUESTION: &str = "what are your opening hours?";
@@ -19,6 +21,8 @@ const CONNECTIONS: u32 = 16;
 
 #[derive(State, Clone, Debug, Serialize, Deserialize)]
 struct Chat {
+    #[state(untracked)]
+    counted: Counted,
     #[state(input)]
     question: String,
     docs: Vec<String>,
@@ -64,28 +68,30 @@ async fn chats(graph: Graph<Chat>, runs: usize, at_once: usize) {
     concurrent(runs, at_once, job).await;
 }
 
-fn figures(part: &str, runs: usize, (time, least): (Spent, Spent)) -> Figures {
-    let runs_a_second = as_f64(u64::try_from(runs).unwrap()) / time.wall;
+fn figures(part: &str, runs: usize, (time, floor): (Option<Spent>, Option<Spent>)) -> Figures {
+    let runs_a_second = time.map(|time| rounded(as_f64(u64::try_from(runs).unwrap()) / time.wall));
     Figures {
         part: part.to_owned(),
         steps: u64::try_from(runs * 3).unwrap(),
         time,
-        floor: Some(least),
-        more: vec![("runs_per_second", rounded(runs_a_second))],
+        floor,
+        more: vec![("runs_per_second", json!(runs_a_second))],
         ..Figures::default()
     }
 }
 
-pub(super) async fn unkept() -> Vec<Figures> {
+pub(super) async fn unkept(settings: Settings) -> Vec<Figures> {
     let graph = graph();
-    let times = beside(
-        || repeat(|| chats(graph.clone(), RUNS, 64)),
-        || floor::chats(RUNS, QUESTION, false),
-    );
-    vec![figures("", RUNS, times.await)]
+    let engine = || settings.repeat(|| chats(graph.clone(), RUNS, 64));
+    let floor = || floor::chats(settings, RUNS, QUESTION, false);
+    let times = settings.beside(engine, floor).await;
+    vec![Figures {
+        counts: settings.count(|| ready(graph.clone()), |graph| chats(graph, RUNS, 64)),
+        ..figures("", RUNS, times)
+    }]
 }
 
-pub(super) async fn in_memory() -> Vec<Figures> {
+pub(super) async fn in_memory(settings: Settings) -> Vec<Figures> {
     let mut all = Vec::new();
     for runs in [RUNS, RUNS * 10] {
         // As the floor's map, the store is there when the clock stops: what is kept is not torn down in a step.
@@ -93,48 +99,86 @@ pub(super) async fn in_memory() -> Vec<Figures> {
             let graph = graph().checkpointer(Memory::new());
             once(chats(graph.clone(), runs, 64)).await
         };
-        let times = beside(engine, || floor::chats(runs, QUESTION, true));
+        let floor = || floor::chats(settings, runs, QUESTION, true);
+        let times = settings.beside(engine, floor).await;
         let part = if runs == RUNS { "" } else { "ten times the threads" };
-        all.push(figures(part, runs, times.await));
+        let kept = || ready(graph().checkpointer(Memory::new()));
+        all.push(Figures {
+            counts: settings.count(kept, |graph| chats(graph, runs, 64)),
+            ..figures(part, runs, times)
+        });
     }
     all
 }
 
-pub(super) async fn on_sqlite() -> Vec<Figures> {
+/// How the time on the wall compares, where a disk has its share in it.
+fn on_the_wall(time: Option<Spent>, floor: Option<Spent>) -> Value {
+    json!(time.zip(floor).map(|(time, floor)| rounded(time.wall / floor.wall)))
+}
+
+pub(super) async fn on_sqlite(settings: Settings) -> Vec<Figures> {
     let rows = rows();
     let raw = tempfile::tempdir().unwrap();
-    let least = floor::inserts(&raw.path().join("raw.db"), &rows).await;
+    let inserts = floor::inserts(raw.path().join("raw.db"), &rows);
+    let floor = settings.time(Side::Floor, inserts).await;
     let mut all = Vec::new();
     for at_once in [1, 64] {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Sqlite::open(folder.path().join("threads.db")).await.unwrap();
-        let time = once(chats(graph().checkpointer(store), RUNS_ON_DISK, at_once)).await;
         let part = format!("{at_once} at a time");
-        let mut figures = figures(&part, RUNS_ON_DISK, (time, least));
-        figures.bytes = Some(folder_bytes(folder.path(), "threads.db").await);
-        figures.floor_bytes = Some(folder_bytes(raw.path(), "raw.db").await);
-        figures.more.push(("floor_wall_ratio", rounded(time.wall / least.wall)));
+        let opened = || async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Sqlite::open(folder.path().join("threads.db")).await.unwrap();
+            (folder, graph().checkpointer(store))
+        };
+        let (mut time, mut bytes) = (None, None);
+        if settings.times(Side::Engine) {
+            let (folder, graph) = opened().await;
+            time = Some(once(chats(graph, RUNS_ON_DISK, at_once)).await);
+            bytes = Some(folder_bytes(folder.path(), "threads.db").await);
+        }
+        let mut figures = figures(&part, RUNS_ON_DISK, (time, floor));
+        figures.bytes = bytes;
+        if floor.is_some() {
+            figures.floor_bytes = Some(folder_bytes(raw.path(), "raw.db").await);
+        }
+        figures.more.push(("floor_wall_ratio", on_the_wall(time, floor)));
+        figures.counts = settings.count(opened, async |(folder, graph)| {
+            chats(graph, RUNS_ON_DISK, at_once).await;
+            drop(folder);
+        });
         all.push(figures);
     }
     all
 }
 
 /// The time of this process alone is counted; what the server spends shows in the time on the wall.
-pub(super) async fn on_postgres() -> Vec<Figures> {
+pub(super) async fn on_postgres(settings: Settings) -> Vec<Figures> {
     let server = stepgraph_live::Postgres::shared().unwrap();
     let raw = server.database().await.unwrap();
-    let least = floor::inserts_in_postgres(&raw, &rows()).await;
+    let rows = rows();
+    let inserts = floor::inserts_in_postgres(&raw, &rows);
+    let floor = settings.time(Side::Floor, inserts).await;
     let mut all = Vec::new();
     for at_once in [1, 64] {
-        let url = server.database().await.unwrap();
-        let options = PostgresOptions::default().connections_max(CONNECTIONS);
-        let store = Postgres::open_with(&url, options).await.unwrap();
-        let time = once(chats(graph().checkpointer(store), RUNS_ON_DISK, at_once)).await;
         let part = format!("{at_once} at a time");
-        let mut figures = figures(&part, RUNS_ON_DISK, (time, least));
-        figures.bytes = Some(tables_bytes(&url).await);
-        figures.floor_bytes = Some(tables_bytes(&raw).await);
-        figures.more.push(("floor_wall_ratio", rounded(time.wall / least.wall)));
+        let opened = || async {
+            let url = server.database().await.unwrap();
+            let options = PostgresOptions::default().connections_max(CONNECTIONS);
+            let store = Postgres::open_with(&url, options).await.unwrap();
+            (url, graph().checkpointer(store))
+        };
+        let (mut time, mut bytes) = (None, None);
+        if settings.times(Side::Engine) {
+            let (url, graph) = opened().await;
+            time = Some(once(chats(graph, RUNS_ON_DISK, at_once)).await);
+            bytes = Some(tables_bytes(&url).await);
+        }
+        let mut figures = figures(&part, RUNS_ON_DISK, (time, floor));
+        figures.bytes = bytes;
+        if floor.is_some() {
+            figures.floor_bytes = Some(tables_bytes(&raw).await);
+        }
+        figures.more.push(("floor_wall_ratio", on_the_wall(time, floor)));
+        figures.counts = settings.count(opened, |(_, graph)| chats(graph, RUNS_ON_DISK, at_once));
         all.push(figures);
     }
     all

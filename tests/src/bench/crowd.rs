@@ -8,13 +8,16 @@ use stepgraph::{Append, END, Graph, START, State};
 use super::{
     chain::thread,
     floor,
-    measure::{Figures, beside, repeat},
+    measure::Figures,
+    settings::{Counted, Settings},
 };
 
 const ITEMS: u64 = 1_000;
 
 #[derive(State, Clone, Debug, Serialize, Deserialize)]
 struct Crowd {
+    #[state(untracked)]
+    counted: Counted,
     #[state(input)]
     items: u64,
     #[state(reducer = Append)]
@@ -33,7 +36,7 @@ fn graph() -> Graph<Crowd> {
     g.build().unwrap()
 }
 
-pub(super) async fn crowd() -> Vec<Figures> {
+pub(super) async fn crowd(settings: Settings) -> Vec<Figures> {
     let graph = graph();
     let run = || async {
         let outcome = graph.run(&thread(), CrowdInput { items: ITEMS }).await;
@@ -42,11 +45,13 @@ pub(super) async fn crowd() -> Vec<Figures> {
         assert_eq!(state.joined, state.out.len());
     };
     let items = usize::try_from(ITEMS).unwrap();
-    let (time, least) = beside(|| repeat(run), || floor::crowd(items)).await;
+    let engine = || settings.repeat(run);
+    let (time, floor) = settings.beside(engine, || floor::crowd(settings, items)).await;
     vec![Figures {
         steps: ITEMS,
         time,
-        floor: Some(least),
+        floor,
+        counts: settings.count(|| ready(()), |()| run()),
         ..Figures::default()
     }]
 }

@@ -11,7 +11,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::measure::{Spent, concurrent, once, repeat};
+use super::{
+    measure::{Spent, concurrent, once},
+    settings::Settings,
+};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Node<S> = Arc<dyn for<'a> Fn(&'a mut S) -> BoxFuture<'a, ()> + Send + Sync>;
@@ -22,41 +25,43 @@ struct Number {
 }
 
 /// A chain of `nodes`, or one node again and again, until so many steps are done.
-pub(super) async fn chain(nodes: usize, steps: u64) -> Spent {
+pub(super) async fn chain(settings: Settings, nodes: usize, steps: u64) -> Spent {
     let node = || -> Node<Number> { Arc::new(|s| Box::pin(async move { s.n = black_box(s.n + 1) })) };
     let nodes: Vec<_> = (0..nodes).map(|_| node()).collect();
-    repeat(|| async {
-        let mut state = Number::default();
-        let mut at = 0;
-        while state.n < steps {
-            if let Some(node) = nodes.get(at) {
-                node(&mut state).await;
+    settings
+        .repeat(|| async {
+            let mut state = Number::default();
+            let mut at = 0;
+            while state.n < steps {
+                if let Some(node) = nodes.get(at) {
+                    node(&mut state).await;
+                }
+                if nodes.len() > 1 {
+                    at += 1;
+                }
             }
-            if nodes.len() > 1 {
-                at += 1;
-            }
-        }
-        assert_eq!(state.n, steps);
-    })
-    .await
+            assert_eq!(state.n, steps);
+        })
+        .await
 }
 
 /// A task for each item, collected in order.
-pub(super) async fn crowd(items: usize) -> Spent {
-    repeat(|| async {
-        let mut set = tokio::task::JoinSet::new();
-        for item in 0..items {
-            set.spawn(async move { (item, item) });
-        }
-        let mut out = Vec::with_capacity(items);
-        while let Some(ended) = set.join_next().await {
-            out.push(ended.unwrap());
-        }
-        out.sort_unstable();
-        let out: Vec<_> = out.into_iter().map(|(_, item)| item).collect();
-        assert_eq!(out.len(), items);
-    })
-    .await
+pub(super) async fn crowd(settings: Settings, items: usize) -> Spent {
+    settings
+        .repeat(|| async {
+            let mut set = tokio::task::JoinSet::new();
+            for item in 0..items {
+                set.spawn(async move { (item, item) });
+            }
+            let mut out = Vec::with_capacity(items);
+            while let Some(ended) = set.join_next().await {
+                out.push(ended.unwrap());
+            }
+            out.sort_unstable();
+            let out: Vec<_> = out.into_iter().map(|(_, item)| item).collect();
+            assert_eq!(out.len(), items);
+        })
+        .await
 }
 
 struct Wide {
@@ -65,7 +70,7 @@ struct Wide {
 }
 
 /// One field of many replaced in each step.
-pub(super) async fn wide(fields: usize, steps: usize, filler: fn(usize) -> String) -> Spent {
+pub(super) async fn wide(settings: Settings, fields: usize, steps: usize, filler: fn(usize) -> String) -> Spent {
     let node: Node<Wide> = Arc::new(move |s| {
         Box::pin(async move {
             let at = s.n % s.fields.len();
@@ -76,17 +81,18 @@ pub(super) async fn wide(fields: usize, steps: usize, filler: fn(usize) -> Strin
         })
     });
     let first: Vec<_> = (0..fields).map(|_| "x".repeat(2048)).collect();
-    repeat(|| async {
-        let mut state = Wide {
-            n: 0,
-            fields: first.clone(),
-        };
-        while state.n < steps {
-            node(&mut state).await;
-        }
-        black_box(&state.fields);
-    })
-    .await
+    settings
+        .repeat(|| async {
+            let mut state = Wide {
+                n: 0,
+                fields: first.clone(),
+            };
+            while state.n < steps {
+                node(&mut state).await;
+            }
+            black_box(&state.fields);
+        })
+        .await
 }
 
 /// The chat's state.
@@ -107,7 +113,7 @@ fn chat_nodes() -> [Node<Chat>; 3] {
 }
 
 /// Chats of three nodes, 64 at a time; with `kept`, the state is encoded into a map after each step.
-pub(super) async fn chats(runs: usize, question: &'static str, kept: bool) -> Spent {
+pub(super) async fn chats(settings: Settings, runs: usize, question: &'static str, kept: bool) -> Spent {
     let map: Arc<Mutex<HashMap<usize, Vec<Vec<u8>>>>> = Arc::default();
     let nodes = Arc::new(chat_nodes());
     let job = move |at: usize| {
@@ -134,7 +140,7 @@ pub(super) async fn chats(runs: usize, question: &'static str, kept: bool) -> Sp
     if kept {
         once(concurrent(runs, 64, job)).await
     } else {
-        repeat(|| concurrent(runs, 64, job.clone())).await
+        settings.repeat(|| concurrent(runs, 64, job.clone())).await
     }
 }
 
@@ -158,7 +164,7 @@ macro_rules! inserted {
 }
 
 /// In SQLite, in the journal mode and at the durability of the store.
-pub(super) async fn inserts(file: &std::path::Path, rows: &[(String, i64, Vec<u8>)]) -> Spent {
+pub(super) async fn inserts(file: std::path::PathBuf, rows: &[(String, i64, Vec<u8>)]) -> Spent {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)

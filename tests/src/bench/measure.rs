@@ -6,6 +6,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
 use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
+use super::settings::Counts;
+
 /// What one part of a workload has cost.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
@@ -13,12 +15,12 @@ pub struct Figures {
     pub part: String,
     /// Steps, or whatever is counted, of one call.
     pub steps: u64,
-    /// The engine's time for one call.
-    pub time: Spent,
+    /// The engine's time for one call, if it was taken.
+    pub time: Option<Spent>,
     /// The floor's time for the same, if there is one.
     pub floor: Option<Spent>,
-    /// Copies of a state that one call has made.
-    pub state_clones: Option<u64>,
+    /// What one call of the engine has done, if that was counted.
+    pub counts: Option<Counts>,
     /// Bytes left on disk.
     pub bytes: Option<u64>,
     /// The floor's bytes.
@@ -37,7 +39,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    fn per(self, calls: f64) -> Self {
+    pub(super) fn per(self, calls: f64) -> Self {
         Self {
             wall: self.wall / calls,
             cpu: self.cpu / calls,
@@ -53,18 +55,26 @@ impl Figures {
             line.insert(name.to_owned(), value);
         };
         put("steps", self.steps.into());
-        put("cpu_ns_per_step", rounded(self.time.cpu * 1e9 / steps));
-        put("ns_per_step", rounded(self.time.wall * 1e9 / steps));
-        if let Some(floor) = self.floor {
-            put("floor_cpu_ns_per_step", rounded(floor.cpu * 1e9 / steps));
-            put("ratio", rounded(self.time.cpu / floor.cpu));
-        }
+        let nanoseconds = |seconds: f64| rounded(seconds * 1e9 / steps);
+        let ratio = self
+            .time
+            .zip(self.floor)
+            .map(|(time, floor)| rounded(time.cpu / floor.cpu));
+        put("cpu_ns_per_step", json!(self.time.map(|time| nanoseconds(time.cpu))));
+        put("ns_per_step", json!(self.time.map(|time| nanoseconds(time.wall))));
+        put(
+            "floor_cpu_ns_per_step",
+            json!(self.floor.map(|floor| nanoseconds(floor.cpu))),
+        );
+        put("ratio", json!(ratio));
         put("peak_rss_mb", rounded(peak_rss_mb()));
         put("bytes_on_disk", json!(self.bytes));
         if let Some(floor) = self.floor_bytes {
             put("floor_bytes_on_disk", floor.into());
         }
-        put("state_clones", json!(self.state_clones));
+        let allocations = self.counts.map(|counts| rounded(as_f64(counts.allocations) / steps));
+        put("allocs_per_step", json!(allocations));
+        put("state_clones", json!(self.counts.map(|counts| counts.clones)));
         for (name, value) in &self.more {
             put(name, value.clone());
         }
@@ -114,24 +124,6 @@ fn seconds(clock: ClockId) -> f64 {
     .as_secs_f64()
 }
 
-/// How long a repeated measurement goes on, in seconds.
-const LONG_ENOUGH: f64 = 0.5;
-
-/// One call to warm up, then calls until half a second has passed: the time of one.
-pub(super) async fn repeat<F: Future<Output = ()>>(mut call: impl FnMut() -> F) -> Spent {
-    call().await;
-    let begun = Moment::now();
-    let mut calls = 0.0;
-    loop {
-        call().await;
-        calls += 1.0;
-        let spent = begun.spent();
-        if spent.wall >= LONG_ENOUGH {
-            return spent.per(calls);
-        }
-    }
-}
-
 /// The time of one call.
 pub(super) async fn once(call: impl Future<Output = ()>) -> Spent {
     let begun = Moment::now();
@@ -139,23 +131,9 @@ pub(super) async fn once(call: impl Future<Output = ()>) -> Spent {
     begun.spent()
 }
 
-/// The engine's and the floor's times, measured in turns so that both see the same machine; of each the median.
-pub(super) async fn beside<E: Future<Output = Spent>, F: Future<Output = Spent>>(
-    mut engine: impl FnMut() -> E,
-    mut floor: impl FnMut() -> F,
-) -> (Spent, Spent) {
-    const TURNS: usize = 5;
-    let (mut engines, mut floors) = (Vec::new(), Vec::new());
-    for _ in 0..TURNS {
-        floors.push(floor().await);
-        engines.push(engine().await);
-    }
-    (median(engines), median(floors))
-}
-
-fn median(mut times: Vec<Spent>) -> Spent {
+pub(super) fn median(mut times: Vec<Spent>) -> Option<Spent> {
     times.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
-    times.get(times.len() / 2).copied().unwrap_or_default()
+    times.get(times.len() / 2).copied()
 }
 
 /// Runs `count` jobs, `at_once` of them at a time.

@@ -3,16 +3,19 @@
 use std::{future::ready, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use stepgraph::{
     Append, END, Graph, Route, START, State,
     checkpoint::{At, Seq},
 };
 use stepgraph_checkpoint::Sqlite;
+use tempfile::TempDir;
 
 use super::{
     chain::thread,
     floor,
-    measure::{Figures, Moment, as_f64, folder_bytes, repeat, rounded},
+    measure::{Figures, Moment, as_f64, folder_bytes, rounded},
+    settings::{Counted, Settings, Side},
 };
 
 const STEPS: usize = 1_000;
@@ -35,6 +38,8 @@ fn message(at: usize) -> Message {
 
 #[derive(State, Clone, Debug, Serialize, Deserialize)]
 struct Talk {
+    #[state(untracked)]
+    counted: Counted,
     #[state(input)]
     steps: usize,
     #[state(reducer = Append)]
@@ -84,48 +89,63 @@ async fn talk(graph: &Graph<Talk>, steps: usize) -> Vec<f64> {
     tenths
 }
 
-pub(super) async fn appended() -> Vec<Figures> {
+/// The bytes of the messages alone.
+fn rows(steps: usize) -> Vec<(String, i64, Vec<u8>)> {
+    let row = |at| {
+        let body = serde_json::to_vec(&message(at)).unwrap();
+        ("t".to_owned(), i64::try_from(at).unwrap(), body)
+    };
+    (0..steps).map(row).collect()
+}
+
+async fn opened() -> (TempDir, Graph<Talk>) {
+    let folder = tempfile::tempdir().unwrap();
+    let graph = graph(folder.path()).await;
+    (folder, graph)
+}
+
+pub(super) async fn appended(settings: Settings) -> Vec<Figures> {
     let mut all = Vec::new();
     for steps in [STEPS, STEPS * 10] {
-        let rows: Vec<_> = (0..steps)
-            .map(|at| {
-                (
-                    "t".to_owned(),
-                    i64::try_from(at).unwrap(),
-                    serde_json::to_vec(&message(at)).unwrap(),
-                )
-            })
-            .collect();
-        let raw = tempfile::tempdir().unwrap();
-        let least = floor::inserts(&raw.path().join("raw.db"), &rows).await;
-        let folder = tempfile::tempdir().unwrap();
-        let (begun, graph) = (Moment::now(), graph(folder.path()).await);
-        let tenths = talk(&graph, steps).await;
-        let time = begun.spent();
-        drop(graph);
-        let tenth = tenths.last().copied().unwrap_or_default();
-        let second = tenths.get(1).copied().unwrap_or_default();
-        all.push(Figures {
-            part: if steps == STEPS {
-                String::new()
-            } else {
-                format!("{steps} steps")
-            },
+        let mut figures = Figures {
             steps: u64::try_from(steps).unwrap(),
-            time,
-            floor: Some(least),
-            bytes: Some(folder_bytes(folder.path(), "threads.db").await),
-            floor_bytes: Some(folder_bytes(raw.path(), "raw.db").await),
-            more: vec![("last_tenth_to_second", rounded(tenth / second))],
             ..Figures::default()
+        };
+        if steps != STEPS {
+            figures.part = format!("{steps} steps");
+        }
+        if settings.times(Side::Floor) {
+            let raw = tempfile::tempdir().unwrap();
+            figures.floor = Some(floor::inserts(raw.path().join("raw.db"), &rows(steps)).await);
+            figures.floor_bytes = Some(folder_bytes(raw.path(), "raw.db").await);
+        }
+        if settings.times(Side::Engine) {
+            let begun = Moment::now();
+            let (folder, graph) = opened().await;
+            let tenths = talk(&graph, steps).await;
+            figures.time = Some(begun.spent());
+            drop(graph);
+            let tenth = tenths.last().copied().unwrap_or_default();
+            let second = tenths.get(1).copied().unwrap_or_default();
+            figures.bytes = Some(folder_bytes(folder.path(), "threads.db").await);
+            figures.more.push(("last_tenth_to_second", rounded(tenth / second)));
+        }
+        figures.counts = settings.count(opened, async |(folder, graph)| {
+            talk(&graph, steps).await;
+            drop(folder);
         });
+        all.push(figures);
     }
     all
 }
 
-pub(super) async fn read() -> Vec<Figures> {
-    let folder = tempfile::tempdir().unwrap();
-    let graph = graph(folder.path()).await;
+async fn look(graph: &Graph<Talk>, at: At) {
+    let snapshot = graph.state(&thread(), at).await.unwrap().unwrap();
+    assert!(!snapshot.state.messages.is_empty());
+}
+
+pub(super) async fn read(settings: Settings) -> Vec<Figures> {
+    let (folder, graph) = opened().await;
     talk(&graph, STEPS).await;
     let mut all = Vec::new();
     for (part, at) in [
@@ -134,17 +154,14 @@ pub(super) async fn read() -> Vec<Figures> {
         ("step 500", At::Seq(Seq(500))),
         ("step 10", At::Seq(Seq(12))),
     ] {
-        let time = repeat(|| async {
-            let snapshot = graph.state(&thread(), at).await.unwrap().unwrap();
-            assert!(!snapshot.state.messages.is_empty());
-        })
-        .await;
+        let time = settings.time(Side::Engine, settings.repeat(|| look(&graph, at))).await;
         all.push(Figures {
             part: part.to_owned(),
             steps: 1,
             time,
+            counts: settings.count(|| self::graph(folder.path()), async |graph| look(&graph, at).await),
             more: vec![
-                ("milliseconds", rounded(time.wall * 1e3)),
+                ("milliseconds", json!(time.map(|time| rounded(time.wall * 1e3)))),
                 ("steps_in_thread", rounded(as_f64(1_000))),
             ],
             ..Figures::default()

@@ -1,12 +1,6 @@
 //! B4: a large state of which each step changes little.
 
-use std::{
-    future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{future::ready, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use stepgraph::{END, Graph, Route, START, State};
@@ -14,22 +8,11 @@ use stepgraph::{END, Graph, Route, START, State};
 use super::{
     chain::thread,
     floor,
-    measure::{Figures, beside, repeat},
+    measure::Figures,
+    settings::{Counted, Settings},
 };
 
 const STEPS: usize = 100;
-
-static COPIES: AtomicU64 = AtomicU64::new(0);
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Counted;
-
-impl Clone for Counted {
-    fn clone(&self) -> Self {
-        COPIES.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
 
 /// Declares the state, its input and the update of one field by its number.
 macro_rules! wide {
@@ -91,21 +74,22 @@ fn graph() -> Graph<Wide> {
     g.build().unwrap()
 }
 
-pub(super) async fn wide() -> Vec<Figures> {
+pub(super) async fn wide(settings: Settings) -> Vec<Figures> {
     let (graph, first) = (graph(), input());
     let run = || async {
         let outcome = graph.run(&thread(), first.clone()).step_limit(1_000).await;
         let state = outcome.unwrap().done().unwrap();
         assert_eq!((state.n, &state.f49), (STEPS, &filler(STEPS - 1)));
     };
-    let (time, least) = beside(|| repeat(run), || floor::wide(50, STEPS, filler)).await;
-    let before = COPIES.load(Ordering::Relaxed);
-    run().await;
+    let engine = || settings.repeat(run);
+    let (time, floor) = settings
+        .beside(engine, || floor::wide(settings, 50, STEPS, filler))
+        .await;
     vec![Figures {
         steps: u64::try_from(STEPS).unwrap(),
         time,
-        floor: Some(least),
-        state_clones: Some(COPIES.load(Ordering::Relaxed) - before),
+        floor,
+        counts: settings.count(|| ready(()), |()| run()),
         ..Figures::default()
     }]
 }
