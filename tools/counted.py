@@ -1,7 +1,7 @@
 """What a step costs in instructions, beside the least that the same work can cost: counted by callgrind, not timed.
 
-    cargo build --release -p stepgraph-tests --bin bench
-    python3 tools/counted.py target/release/bench
+    cargo build --release -p stepgraph-bench --bin steps
+    python3 tools/counted.py target/release/steps
 
 Each side of a workload is run on its own, some calls and none; the difference is what the calls have cost. A busy machine
 changes nothing about it. Standard library only.
@@ -15,16 +15,17 @@ from pathlib import Path
 
 from checks import Checks
 
-# How many calls, and how many times the floor's instructions the engine may take, with room for another compiler.
-WORKLOADS = {"B1": (20, 10.0), "B2": (5, 10.0), "B3": (20, 2.0)}
+# How many calls, and how many times the floor's instructions the engine may take: a third more than it does today (3.5, 3.7
+# and 1.8 times), as room for another compiler and another libc.
+WORKLOADS = {"B1": (20, 5.0), "B2": (5, 5.0), "B3": (20, 2.4)}
 RUN_SECONDS_MAX = 120
 
 
-def counted(bench, workload, side, calls):
+def counted(program, workload, side, calls):
     """The instructions of one run of the program, and the steps of one call of each of the workload's parts."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind.out"
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", bench, workload]
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program, workload]
         command += ["--json", "--only", side, "--calls", str(calls)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False)
         if done.returncode != 0:
@@ -34,29 +35,29 @@ def counted(bench, workload, side, calls):
     return int(totals[-1].split()[1]), steps
 
 
-def instructions_a_step(bench, workload, side, calls):
-    empty, _ = counted(bench, workload, side, 0)
-    full, steps = counted(bench, workload, side, calls)
+def instructions_a_step(program, workload, side, calls):
+    empty, _ = counted(program, workload, side, 0)
+    full, steps = counted(program, workload, side, calls)
     return (full - empty) / (calls * steps)
 
 
-def the_engine_stays_near_its_floor(checks, bench):
+def the_engine_stays_near_its_floor(checks, program):
     """Instructions of a step, counted by callgrind"""
     for workload, (calls, most) in WORKLOADS.items():
-        engine = instructions_a_step(bench, workload, "engine", calls)
-        floor = instructions_a_step(bench, workload, "floor", calls)
+        engine = instructions_a_step(program, workload, "engine", calls)
+        floor = instructions_a_step(program, workload, "floor", calls)
         checks.that(floor > 1, f"{workload}: the floor does something", floor)
         ratio = engine / max(floor, 1)
-        sentence = f"{workload}: {engine:.0f} instructions a step, the floor {floor:.0f}: {ratio:.2f}x, at most {most:.0f}x"
+        sentence = f"{workload}: {engine:.0f} instructions a step, the floor {floor:.0f}: {ratio:.2f}x, at most {most}x"
         checks.that(0 < ratio <= most, sentence)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", help="the program `bench`, built with --release")
-    bench = str(Path(parser.parse_args().bench).resolve())
+    parser.add_argument("program", help="the program `steps`, built with --release")
+    program = str(Path(parser.parse_args().program).resolve())
     checks = Checks()
-    checks.scenario(the_engine_stays_near_its_floor, bench)
+    checks.scenario(the_engine_stays_near_its_floor, program)
     checks.finish()
 
 

@@ -1,7 +1,5 @@
 //! The house as a test sees it: both graphs over embedded services in a folder of their own.
 
-#[expect(clippy::unwrap_used, reason = "a benchmark stops at what it did not expect")]
-pub mod bench;
 pub mod conformance;
 pub mod crash;
 pub mod fixtures;

@@ -33,9 +33,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stepgraph-examples", &["stepgraph", "stepgraph-checkpoint"]),
     ("stepgraph-live", &[]),
     (
+        "stepgraph-bench",
+        &["stepgraph", "stepgraph-checkpoint", "stepgraph-live"],
+    ),
+    (
         "stepgraph-tests",
         &[
             "stepgraph",
+            "stepgraph-bench",
             "stepgraph-checkpoint",
             "stepgraph-graphs",
             "stepgraph-live",

@@ -9,7 +9,7 @@
 
 use std::process::ExitCode;
 
-use stepgraph_tests::bench::{Settings, chosen};
+use stepgraph_bench::{Settings, chosen};
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -1,15 +1,23 @@
 //! The benchmark: what a step costs, as a ratio to the least that the same work can cost.
 //!
 //! Every workload runs beside its floor in the same process: the same node bodies through boxed futures and an index,
-//! without a graph; for those on disk, the same bytes in raw prepared inserts, one transaction a step. Processor time is
-//! what to compare, since wall time depends on who else uses the machine. `docs/performance.md` says what was measured.
+//! without a graph; for those on disk (the feature `disk`), the same bytes in raw prepared inserts, one transaction a step.
+//! Processor time is what to compare, since wall time depends on who else uses the machine. `docs/performance.md` says what
+//! was measured.
+#![expect(clippy::unwrap_used, reason = "a benchmark stops at what it did not expect")]
 
 mod chain;
 mod chat;
+pub mod command;
 mod crowd;
+#[cfg(feature = "disk")]
+mod disk;
 mod floor;
 mod measure;
+#[cfg(feature = "disk")]
+mod raw;
 mod settings;
+#[cfg(feature = "disk")]
 mod thread;
 mod wide;
 
@@ -64,25 +72,29 @@ pub const WORKLOADS: &[Workload] = &[
         about: "the same, each on a thread of its own, checkpoints in memory",
         run: |settings| Box::pin(chat::in_memory(settings)),
     },
+    #[cfg(feature = "disk")]
     Workload {
         name: "B7",
         about: "1,000 such runs one after another on SQLite, and 64 at a time",
-        run: |settings| Box::pin(chat::on_sqlite(settings)),
+        run: |settings| Box::pin(disk::on_sqlite(settings)),
     },
+    #[cfg(feature = "disk")]
     Workload {
         name: "B8",
         about: "one thread, 1,000 steps that append a message of 108 bytes each, on SQLite",
         run: |settings| Box::pin(thread::appended(settings)),
     },
+    #[cfg(feature = "disk")]
     Workload {
         name: "B9",
         about: "reading that thread at its head, and at older steps",
         run: |settings| Box::pin(thread::read(settings)),
     },
+    #[cfg(feature = "disk")]
     Workload {
         name: "B11",
         about: "1,000 such runs one after another on a private PostgreSQL, and 64 at a time",
-        run: |settings| Box::pin(chat::on_postgres(settings)),
+        run: |settings| Box::pin(disk::on_postgres(settings)),
     },
     Workload {
         name: "B12",

@@ -5,7 +5,7 @@ use std::{future::ready, sync::Arc};
 use serde::{Deserialize, Serialize};
 use stepgraph::{Append, END, Graph, START, State};
 
-use super::{
+use crate::{
     chain::thread,
     floor,
     measure::Figures,
@@ -36,7 +36,7 @@ fn graph() -> Graph<Crowd> {
     g.build().unwrap()
 }
 
-pub(super) async fn crowd(settings: Settings) -> Vec<Figures> {
+pub(crate) async fn crowd(settings: Settings) -> Vec<Figures> {
     let graph = graph();
     let run = || async {
         let outcome = graph.run(&thread(), CrowdInput { items: ITEMS }).await;

@@ -1,12 +1,11 @@
 //! Clocks and counters.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
-use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::settings::Counts;
+use crate::settings::Counts;
 
 /// What one part of a workload has cost.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +38,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    pub(super) fn per(self, calls: f64) -> Self {
+    pub(crate) fn per(self, calls: f64) -> Self {
         Self {
             wall: self.wall / calls,
             cpu: self.cpu / calls,
@@ -48,7 +47,7 @@ impl Spent {
 }
 
 impl Figures {
-    pub(super) fn to_json(&self) -> Map<String, Value> {
+    pub(crate) fn to_json(&self) -> Map<String, Value> {
         let steps = as_f64(self.steps.max(1));
         let mut line = Map::new();
         let mut put = |name: &str, value: Value| {
@@ -82,31 +81,31 @@ impl Figures {
     }
 }
 
-pub(super) fn rounded(value: f64) -> Value {
+pub(crate) fn rounded(value: f64) -> Value {
     json!((value * 100.0).round() / 100.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-pub(super) const fn as_f64(count: u64) -> f64 {
+pub(crate) const fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     wall: f64,
     cpu: f64,
 }
 
 impl Moment {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self {
             wall: seconds(ClockId::Monotonic),
             cpu: seconds(ClockId::ProcessCPUTime),
         }
     }
 
-    pub(super) fn spent(self) -> Spent {
+    pub(crate) fn spent(self) -> Spent {
         let now = Self::now();
         Spent {
             wall: now.wall - self.wall,
@@ -125,19 +124,19 @@ fn seconds(clock: ClockId) -> f64 {
 }
 
 /// The time of one call.
-pub(super) async fn once(call: impl Future<Output = ()>) -> Spent {
+pub(crate) async fn once(call: impl Future<Output = ()>) -> Spent {
     let begun = Moment::now();
     call.await;
     begun.spent()
 }
 
-pub(super) fn median(mut times: Vec<Spent>) -> Option<Spent> {
+pub(crate) fn median(mut times: Vec<Spent>) -> Option<Spent> {
     times.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
     times.get(times.len() / 2).copied()
 }
 
 /// Runs `count` jobs, `at_once` of them at a time.
-pub(super) async fn concurrent<F: Future<Output = ()> + Send + 'static>(
+pub(crate) async fn concurrent<F: Future<Output = ()> + Send + 'static>(
     count: usize,
     at_once: usize,
     job: impl Fn(usize) -> F + Clone + Send + 'static,
@@ -167,25 +166,4 @@ fn peak_rss_mb() -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     kilobytes.unwrap_or_default() / 1024.0
-}
-
-/// Bytes of the files in a folder, once the write-ahead log of its database is folded in.
-pub(super) async fn folder_bytes(folder: &Path, database: &str) -> u64 {
-    let options = SqliteConnectOptions::new().filename(folder.join(database));
-    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    let fold = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
-    fold.execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
-}
-
-/// Bytes of all tables in a database, with their indexes.
-pub(super) async fn tables_bytes(url: &str) -> u64 {
-    let mut connection = PgConnection::connect(url).await.unwrap();
-    let size = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::BIGINT FROM pg_class c \
-                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname = 'public'";
-    let bytes: i64 = sqlx::query_scalar(size).fetch_one(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    bytes.unsigned_abs()
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::measure::{Moment, Spent, median};
+use crate::measure::{Moment, Spent, median};
 
 /// Does the work and says how many allocations this thread has made meanwhile.
 pub type Counter = fn(&mut dyn FnMut()) -> u64;
@@ -58,7 +58,7 @@ static COPIES: AtomicU64 = AtomicU64::new(0);
 
 /// A field that counts the copies of its state.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Counted;
+pub(crate) struct Counted;
 
 impl Clone for Counted {
     fn clone(&self) -> Self {
@@ -72,17 +72,17 @@ const LONG_ENOUGH: f64 = 0.5;
 
 impl Settings {
     /// Whether the time of this side is wanted.
-    pub(super) fn times(self, side: Side) -> bool {
+    pub(crate) fn times(self, side: Side) -> bool {
         self.counter.is_none() && self.only.is_none_or(|only| only == side)
     }
 
     /// The time of this side, if it is wanted; nothing is done otherwise.
-    pub(super) async fn time(self, side: Side, work: impl Future<Output = Spent>) -> Option<Spent> {
+    pub(crate) async fn time(self, side: Side, work: impl Future<Output = Spent>) -> Option<Spent> {
         if self.times(side) { Some(work.await) } else { None }
     }
 
     /// One call to warm up, then calls until half a second has passed, or as many as were asked for: the time of one.
-    pub(super) async fn repeat<F: Future<Output = ()>>(self, mut call: impl FnMut() -> F) -> Spent {
+    pub(crate) async fn repeat<F: Future<Output = ()>>(self, mut call: impl FnMut() -> F) -> Spent {
         if self.calls.is_none() {
             call().await;
         }
@@ -99,7 +99,7 @@ impl Settings {
     }
 
     /// The engine's and the floor's times, measured in turns so that both see the same machine; of each the median.
-    pub(super) async fn beside<E: Future<Output = Spent>, F: Future<Output = Spent>>(
+    pub(crate) async fn beside<E: Future<Output = Spent>, F: Future<Output = Spent>>(
         self,
         mut engine: impl FnMut() -> E,
         mut floor: impl FnMut() -> F,
@@ -116,13 +116,13 @@ impl Settings {
 
     /// What one call does, if that is asked for: the second of two, so that what is made once is there. Runs on a thread of
     /// its own, since only one thread's allocations are counted; what it runs on is set up for each call and not counted.
-    pub(super) fn count<T, S: Future<Output = T>, C: Future<Output = ()>>(
+    pub(crate) fn count<T, S: Future<Output = T>, C: Future<Output = ()>>(
         self,
         set_up: impl Fn() -> S + Sync,
         call: impl Fn(T) -> C + Sync,
     ) -> Option<Counts> {
         let counter = self.counter?;
-        let counted = || {
+        let work_counted = || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build().unwrap();
             let mut counts = None;
@@ -139,6 +139,6 @@ impl Settings {
             }
             counts
         };
-        std::thread::scope(|scope| scope.spawn(counted).join().unwrap())
+        std::thread::scope(|scope| scope.spawn(work_counted).join().unwrap())
     }
 }

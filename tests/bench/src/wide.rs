@@ -5,7 +5,7 @@ use std::{future::ready, sync::Arc};
 use serde::{Deserialize, Serialize};
 use stepgraph::{END, Graph, Route, START, State};
 
-use super::{
+use crate::{
     chain::thread,
     floor,
     measure::Figures,
@@ -74,7 +74,7 @@ fn graph() -> Graph<Wide> {
     g.build().unwrap()
 }
 
-pub(super) async fn wide(settings: Settings) -> Vec<Figures> {
+pub(crate) async fn wide(settings: Settings) -> Vec<Figures> {
     let (graph, first) = (graph(), input());
     let run = || async {
         let outcome = graph.run(&thread(), first.clone()).step_limit(1_000).await;

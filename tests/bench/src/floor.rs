@@ -9,9 +9,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::{
+use crate::{
     measure::{Spent, concurrent, once},
     settings::Settings,
 };
@@ -25,7 +24,7 @@ struct Number {
 }
 
 /// A chain of `nodes`, or one node again and again, until so many steps are done.
-pub(super) async fn chain(settings: Settings, nodes: usize, steps: u64) -> Spent {
+pub(crate) async fn chain(settings: Settings, nodes: usize, steps: u64) -> Spent {
     let node = || -> Node<Number> { Arc::new(|s| Box::pin(async move { s.n = black_box(s.n + 1) })) };
     let nodes: Vec<_> = (0..nodes).map(|_| node()).collect();
     settings
@@ -46,7 +45,7 @@ pub(super) async fn chain(settings: Settings, nodes: usize, steps: u64) -> Spent
 }
 
 /// A task for each item, collected in order.
-pub(super) async fn crowd(settings: Settings, items: usize) -> Spent {
+pub(crate) async fn crowd(settings: Settings, items: usize) -> Spent {
     settings
         .repeat(|| async {
             let mut set = tokio::task::JoinSet::new();
@@ -70,7 +69,7 @@ struct Wide {
 }
 
 /// One field of many replaced in each step.
-pub(super) async fn wide(settings: Settings, fields: usize, steps: usize, filler: fn(usize) -> String) -> Spent {
+pub(crate) async fn wide(settings: Settings, fields: usize, steps: usize, filler: fn(usize) -> String) -> Spent {
     let node: Node<Wide> = Arc::new(move |s| {
         Box::pin(async move {
             let at = s.n % s.fields.len();
@@ -113,7 +112,7 @@ fn chat_nodes() -> [Node<Chat>; 3] {
 }
 
 /// Chats of three nodes, 64 at a time; with `kept`, the state is encoded into a map after each step.
-pub(super) async fn chats(settings: Settings, runs: usize, question: &'static str, kept: bool) -> Spent {
+pub(crate) async fn chats(settings: Settings, runs: usize, question: &'static str, kept: bool) -> Spent {
     let map: Arc<Mutex<HashMap<usize, Vec<Vec<u8>>>>> = Arc::default();
     let nodes = Arc::new(chat_nodes());
     let job = move |at: usize| {
@@ -142,48 +141,4 @@ pub(super) async fn chats(settings: Settings, runs: usize, question: &'static st
     } else {
         settings.repeat(|| concurrent(runs, 64, job.clone())).await
     }
-}
-
-/// Raw prepared inserts of these bodies, one transaction each, over a connection of one driver or the other.
-macro_rules! inserted {
-    ($connection:expr, $table:literal, $insert:literal, $rows:expr) => {{
-        let mut connection = $connection;
-        sqlx::query($table).execute(&mut connection).await.unwrap();
-        let spent = once(async {
-            for (thread, step, body) in $rows {
-                let mut turn = connection.begin().await.unwrap();
-                let insert = sqlx::query($insert).bind(thread).bind(step).bind(body.as_slice());
-                insert.execute(&mut *turn).await.unwrap();
-                turn.commit().await.unwrap();
-            }
-        })
-        .await;
-        connection.close().await.unwrap();
-        spent
-    }};
-}
-
-/// In SQLite, in the journal mode and at the durability of the store.
-pub(super) async fn inserts(file: std::path::PathBuf, rows: &[(String, i64, Vec<u8>)]) -> Spent {
-    let options = SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(true)
-        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-        .synchronous(sqlx::sqlite::SqliteSynchronous::Full);
-    inserted!(
-        SqliteConnection::connect_with(&options).await.unwrap(),
-        "CREATE TABLE ck(thread TEXT NOT NULL, step INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(thread, step)) WITHOUT ROWID",
-        "INSERT INTO ck VALUES (?, ?, ?)",
-        rows
-    )
-}
-
-/// In PostgreSQL, each commit waiting for the disk.
-pub(super) async fn inserts_in_postgres(url: &str, rows: &[(String, i64, Vec<u8>)]) -> Spent {
-    inserted!(
-        PgConnection::connect(url).await.unwrap(),
-        "CREATE TABLE ck(thread TEXT NOT NULL, step BIGINT NOT NULL, body BYTEA NOT NULL, PRIMARY KEY(thread, step))",
-        "INSERT INTO ck VALUES ($1, $2, $3)",
-        rows
-    )
 }

@@ -11,10 +11,10 @@ use stepgraph::{
 use stepgraph_checkpoint::Sqlite;
 use tempfile::TempDir;
 
-use super::{
+use crate::{
     chain::thread,
-    floor,
-    measure::{Figures, Moment, as_f64, folder_bytes, rounded},
+    measure::{Figures, Moment, as_f64, rounded},
+    raw::{folder_bytes, inserts},
     settings::{Counted, Settings, Side},
 };
 
@@ -104,7 +104,7 @@ async fn opened() -> (TempDir, Graph<Talk>) {
     (folder, graph)
 }
 
-pub(super) async fn appended(settings: Settings) -> Vec<Figures> {
+pub(crate) async fn appended(settings: Settings) -> Vec<Figures> {
     let mut all = Vec::new();
     for steps in [STEPS, STEPS * 10] {
         let mut figures = Figures {
@@ -116,7 +116,7 @@ pub(super) async fn appended(settings: Settings) -> Vec<Figures> {
         }
         if settings.times(Side::Floor) {
             let raw = tempfile::tempdir().unwrap();
-            figures.floor = Some(floor::inserts(raw.path().join("raw.db"), &rows(steps)).await);
+            figures.floor = Some(inserts(raw.path().join("raw.db"), &rows(steps)).await);
             figures.floor_bytes = Some(folder_bytes(raw.path(), "raw.db").await);
         }
         if settings.times(Side::Engine) {
@@ -144,7 +144,7 @@ async fn look(graph: &Graph<Talk>, at: At) {
     assert!(!snapshot.state.messages.is_empty());
 }
 
-pub(super) async fn read(settings: Settings) -> Vec<Figures> {
+pub(crate) async fn read(settings: Settings) -> Vec<Figures> {
     let (folder, graph) = opened().await;
     talk(&graph, STEPS).await;
     let mut all = Vec::new();
