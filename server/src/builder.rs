@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, http::HeaderValue};
+use axum::{Router, http::HeaderValue, serve::ListenerExt as _};
 use stepgraph::Checkpointer;
 use stepgraph_nodes::{domains::Domains, service::Threads};
 use tokio::net::{TcpListener, ToSocketAddrs};
@@ -418,6 +418,12 @@ impl Server {
             shutdown.await;
             stop.cancel();
         };
+        // A piece of an answer is smaller than a packet, and must not wait for one to fill.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps small packets back");
+            }
+        });
         let serving = axum::serve(listener, self.router()).with_graceful_shutdown(told);
         let limit = {
             let stop = self.stop.clone();

@@ -3,6 +3,7 @@
 pub mod conformance;
 pub mod crash;
 pub mod fixtures;
+pub mod load;
 pub mod model;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -13,8 +13,12 @@ pub(super) struct Listening {
     pub(super) url: String,
 }
 
-/// Binds the address of the settings.
+/// Binds the address of the settings, with as many connections to it as the system lets this process have: each takes one
+/// of its open files, of which many systems allow a thousand unless they are asked for more.
 pub(super) async fn listen(settings: &Settings) -> Result<Listening, CliError> {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the number of open files could not be raised: connections beyond it are refused");
+    }
     let (host, port) = (settings.host.as_str(), settings.port);
     let wrong = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => CliError::PortTaken {
