@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use stepgraph::RunId;
 pub use stepgraph_nodes::generate::Answer;
 use stepgraph_nodes::service::{
-    Cache, ChatLog, ChatModel, Client, Clients, Document, Documents, Embedder, Feedbacks, ModelName, Secret,
+    Alerts, Cache, ChatLog, ChatModel, Client, Clients, Document, Documents, Embedder, Feedbacks, ModelName, Secret,
     VectorStore,
 };
 use stepgraph_nodes::trace::TraceParent;
@@ -33,6 +33,8 @@ pub struct Backend {
     pub documents: Arc<dyn Documents>,
     /// Where chats are deleted that are older than they may be.
     pub log: Arc<dyn ChatLog>,
+    /// That tenants come near their limits.
+    pub alerts: Arc<dyn Alerts>,
     /// What readers thought of answers.
     pub feedbacks: Arc<dyn Feedbacks>,
     /// Makes vectors for whoever asks at `/embed`, where one is configured.
@@ -80,6 +82,8 @@ pub struct HttpSettings {
     pub callback_hosts: Vec<String>,
     /// Hosts of the pages from which the free tier may be used, written as tenants write their domains; empty for all.
     pub dashboard_hosts: Vec<String>,
+    /// Where a tenant of the free tier can get more; told with each refusal by a limit.
+    pub upgrade_url: Option<String>,
     /// How long an answer may take before it is ended with what there is.
     pub answer_budget: Duration,
     /// How long `/process-document` waits before it answers that work goes on.
@@ -104,6 +108,7 @@ impl Default for HttpSettings {
             progress_callback: None,
             callback_hosts: Vec::new(),
             dashboard_hosts: Vec::new(),
+            upgrade_url: None,
             answer_budget: Duration::from_secs(28),
             document_wait: Duration::from_secs(20),
             drain_limit: Duration::from_secs(30),

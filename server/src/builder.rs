@@ -9,8 +9,10 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    alerts::Courier,
     auth::{CachedClients, ClientKeys},
     backend::{Backend, HttpSettings},
+    guard::Guard,
     jobs::JobHandler,
     retention::Expiry,
     route::{self, Rooms},
@@ -365,6 +367,11 @@ impl Server {
             days: app.settings.retention_days,
         };
         self.tracker.spawn(expiry.daily(app.stop.clone()));
+        let courier = Courier {
+            alerts: Arc::clone(&app.backend.alerts),
+            guard: Guard::new(&app.settings.callback_hosts),
+        };
+        self.tracker.spawn(courier.work(app.stop.clone()));
         self.tracker.spawn(async move {
             if let Err(error) = app.ingestions.sweep(&*app.backend.dispatch).await {
                 tracing::error!(%error, "documents of an earlier process could not all be queued again");

@@ -176,6 +176,8 @@ pub struct Settings {
     pub callback_hosts: Vec<String>,
     /// Hosts of the pages from which the free tier may be used; empty for all.
     pub dashboard_hosts: Vec<String>,
+    /// Where a tenant of the free tier can get more.
+    pub upgrade_url: Option<String>,
     /// Days after which turns leave the chat log, unless a tenant says otherwise; `None` keeps them.
     pub retention_days: Option<u32>,
     /// Which messages are logged; the command's own default otherwise.
@@ -272,6 +274,7 @@ impl Settings {
             dashboard_hosts: reader
                 .parsed(variable::DASHBOARD_HOSTS, parse_hosts)
                 .unwrap_or_default(),
+            upgrade_url: reader.parsed(variable::UPGRADE_URL, parse_url),
             log_filter: reader.parsed(variable::RUST_LOG, parse_filter),
             log_format: reader
                 .parsed(variable::LOG_FORMAT, parse_format)

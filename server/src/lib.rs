@@ -23,6 +23,7 @@
 //! | `cli` | the commands of the binary |
 //! | `trace` | the outermost layer: ids, error envelope, log line |
 
+mod alerts;
 pub mod app;
 mod auth;
 mod backend;
@@ -32,6 +33,7 @@ pub mod config;
 mod demo;
 mod error;
 pub mod guard;
+mod hook;
 mod jobs;
 mod limit;
 mod metrics;

@@ -9,10 +9,12 @@ use std::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat, Utc};
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Cache, Client, Tier};
+use stepgraph_nodes::service::{
+    ALERT_THRESHOLD_PERCENT, Alert, AlertLevel, Alerts, Cache, Client, Counted, Tier, embedded::MokaCache,
+};
 
 use crate::{
-    backend::Limits,
+    backend::{Backend, HttpSettings, Limits},
     error::{ApiError, ErrorCode},
     metrics::Metrics,
 };
@@ -48,7 +50,7 @@ impl Quota {
 
     pub(crate) fn refusal(self, now: DateTime<Utc>) -> ApiError {
         let wait = u64::try_from(self.reset.saturating_sub(now.timestamp())).unwrap_or_default();
-        let reset = DateTime::from_timestamp(self.reset, 0).unwrap_or(now);
+        let reset = time(self.reset);
         let mut headers = HeaderMap::new();
         self.write(&mut headers);
         let error = ApiError::new(
@@ -65,71 +67,154 @@ impl Quota {
     }
 }
 
-/// Counts messages by tenant and window.
+/// Counts messages by tenant and window, and notices when a tenant comes near its limit.
 pub(crate) struct Limiter {
     cache: Arc<dyn Cache>,
+    /// Counts where the cache does not answer: too few rather than none.
+    near: MokaCache,
     limits: Limits,
+    upgrade_url: Option<String>,
     metrics: Arc<Metrics>,
-    /// Counts of the running window where the cache does not answer: too few rather than none. One entry a tenant.
-    fallback: Mutex<HashMap<TenantId, (i64, u64)>>,
+    alerts: Arc<dyn Alerts>,
+    /// The highest level that was noticed in a tenant's window, so that most messages ask no store. One entry a tenant.
+    noticed: Mutex<HashMap<TenantId, (i64, AlertLevel)>>,
 }
 
 impl Limiter {
-    pub(crate) fn new(cache: Arc<dyn Cache>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(backend: &Backend, settings: &HttpSettings) -> Self {
         Self {
-            cache,
-            limits,
-            metrics,
-            fallback: Mutex::default(),
+            cache: Arc::clone(&backend.cache),
+            near: MokaCache::new(),
+            limits: settings.limits,
+            upgrade_url: settings.upgrade_url.clone(),
+            metrics: Arc::clone(&backend.metrics),
+            alerts: Arc::clone(&backend.alerts),
+            noticed: Mutex::default(),
         }
     }
 
     /// Counts one message. `None` for a client without a limit. Above it a client of the paid tier is served at the rate of
-    /// its overage, unless it has a hard cap.
+    /// its overage, unless it has a hard cap; what is refused is not counted.
     pub(crate) async fn take(&self, client: &Client, now: DateTime<Utc>) -> Result<Option<Quota>, ApiError> {
         let Some(limit) = messages_max(&self.limits, client) else {
             return Ok(None);
         };
-        let length = i64::try_from(self.limits.window.as_secs()).unwrap_or(i64::MAX).max(1);
-        let window = now.timestamp().div_euclid(length);
-        let count = self.count(&client.tenant, window).await;
-        let reset = window.saturating_add(1).saturating_mul(length);
+        let window = Window::at(now, self.limits.window);
+        let is_served_above = client.tier == Tier::Paid && !client.settings.hard_cap;
+        let cap = (!is_served_above).then_some(limit);
+        let counted = self.count(&client.tenant, window, cap).await?;
         let quota = Quota {
             limit,
-            remaining: limit.saturating_sub(count),
-            reset,
-            is_overage: count > limit,
+            remaining: limit.saturating_sub(counted.count),
+            reset: window.end(),
+            is_overage: counted.count > limit,
         };
-        let is_served_above = client.tier == Tier::Paid && !client.settings.hard_cap;
-        if quota.is_overage && !is_served_above {
-            self.metrics.chat_limited(&client.tenant);
-            Err(quota.refusal(now))
-        } else {
+        self.notice(client, window, counted.count, limit).await;
+        if counted.accepted {
             Ok(Some(quota))
+        } else {
+            self.metrics.chat_limited(&client.tenant);
+            let refusal = quota.refusal(now);
+            Err(match &self.upgrade_url {
+                Some(url) if client.tier == Tier::Free => refusal.detail("upgradeUrl", url.as_str()),
+                Some(_) | None => refusal,
+            })
         }
     }
 
-    async fn count(&self, tenant: &TenantId, window: i64) -> u64 {
-        match self
-            .cache
-            .increment(tenant, &format!("rate_limit:{window}"), self.limits.window)
-            .await
-        {
-            Ok(count) => count,
+    async fn count(&self, tenant: &TenantId, window: Window, cap: Option<u64>) -> Result<Counted, ApiError> {
+        let key = format!("rate_limit:{}", window.number);
+        let counted = match self.cache.count(tenant, &key, self.limits.window, cap).await {
+            Ok(counted) => counted,
             Err(error) => {
-                self.metrics.counted_alone();
                 tracing::warn!(%error, "the cache is away: messages are counted in this process alone");
-                let mut counts = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
-                let entry = counts.entry(tenant.clone()).or_insert((window, 0));
-                *entry = if entry.0 == window {
-                    (window, entry.1.saturating_add(1))
-                } else {
-                    (window, 1)
-                };
-                entry.1
+                let near = self.near.count(tenant, &key, self.limits.window, cap).await?;
+                Counted { alone: true, ..near }
+            }
+        };
+        if counted.alone {
+            self.metrics.counted_alone();
+        }
+        Ok(counted)
+    }
+
+    /// Raises the alerts of the levels that the count has come to. The store keeps one of each for a window; a message does
+    /// not fail because it cannot, and the next one tries again.
+    async fn notice(&self, client: &Client, window: Window, count: u64, limit: u64) {
+        let threshold = client
+            .settings
+            .alert_threshold_percent
+            .unwrap_or(ALERT_THRESHOLD_PERCENT);
+        let level = if count >= limit {
+            AlertLevel::Limit
+        } else if u128::from(count) * 100 >= u128::from(limit) * u128::from(threshold) {
+            AlertLevel::Threshold
+        } else {
+            return;
+        };
+        let is_noticed = |noticed: &HashMap<_, _>| {
+            noticed
+                .get(&client.tenant)
+                .is_some_and(|known| *known >= (window.number, level))
+        };
+        if is_noticed(&self.noticed.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        let levels = [(AlertLevel::Threshold, threshold), (AlertLevel::Limit, 100)];
+        for (level, percent) in levels.into_iter().filter(|(raised, _)| *raised <= level) {
+            let alert = Alert {
+                level,
+                percent,
+                count,
+                limit,
+                window_start: time(window.start()),
+                resets_at: time(window.end()),
+                webhook: client.settings.alert_webhook.clone(),
+            };
+            match self.alerts.raise(&client.tenant, &alert).await {
+                Ok(true) => {
+                    tracing::info!(tenant = %client.tenant, percent, count, limit, "a tenant comes to its limit")
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "that a tenant comes to its limit cannot be kept: tried again with its next message");
+                    return;
+                }
             }
         }
+        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        noticed.insert(client.tenant.clone(), (window.number, level));
     }
+}
+
+/// A stretch of time in which messages are counted together.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    number: i64,
+    seconds: i64,
+}
+
+impl Window {
+    fn at(now: DateTime<Utc>, length: Duration) -> Self {
+        let seconds = i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1);
+        Self {
+            number: now.timestamp().div_euclid(seconds),
+            seconds,
+        }
+    }
+
+    /// Unix seconds.
+    const fn start(self) -> i64 {
+        self.number.saturating_mul(self.seconds)
+    }
+
+    const fn end(self) -> i64 {
+        self.number.saturating_add(1).saturating_mul(self.seconds)
+    }
+}
+
+fn time(unix_seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(unix_seconds, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// How many messages a client may send in a window; `None` without a limit.
@@ -152,7 +237,7 @@ pub(crate) fn documents_max(limits: &Limits, client: &Client) -> u64 {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use stepgraph_nodes::service::{CacheState, Counted, ServiceError};
+    use stepgraph_nodes::service::{CacheState, Delivery, ServiceError, embedded::SqliteRecords};
 
     use super::*;
 
@@ -194,6 +279,19 @@ mod tests {
         }
     }
 
+    async fn limiter(cache: Arc<dyn Cache>, limits: Limits) -> Limiter {
+        let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap();
+        Limiter {
+            cache,
+            near: MokaCache::new(),
+            limits,
+            upgrade_url: Some("https://app.example/upgrade".to_owned()),
+            metrics: Arc::default(),
+            alerts: Arc::new(SqliteRecords::open(pool).await.unwrap()),
+            noticed: Mutex::default(),
+        }
+    }
+
     fn client() -> Client {
         Client::new(TenantId::authenticated("acme").unwrap())
     }
@@ -205,7 +303,7 @@ mod tests {
             window: Duration::from_mins(1),
             ..Limits::default()
         };
-        let limiter = Limiter::new(Arc::new(Away), limits, Arc::default());
+        let limiter = limiter(Arc::new(Away), limits).await;
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
 
         let first = limiter.take(&client(), at(59)).await.unwrap();
@@ -228,5 +326,69 @@ mod tests {
         assert_eq!(documents_max(&limits, &own), limits.free_documents);
         own.settings.document_quota = Some(3);
         assert_eq!(documents_max(&limits, &own), 3);
+    }
+
+    #[tokio::test]
+    async fn a_tenant_is_noticed_once_at_each_level_of_a_window_whatever_is_refused() {
+        let limits = Limits {
+            free_messages: 10,
+            ..Limits::default()
+        };
+        let limiter = limiter(Arc::new(MokaCache::new()), limits).await;
+        let mut client = client();
+        client.settings.alert_threshold_percent = Some(75);
+        client.settings.alert_webhook = Some("https://hooks.example/".to_owned());
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let raised = async || {
+            let alerts = limiter.alerts.alerts(&client.tenant, 10).await.unwrap();
+            let told = alerts
+                .into_iter()
+                .map(|(alert, delivery)| (alert.window_start.timestamp(), alert.percent, alert.count, delivery));
+            told.collect::<Vec<_>>()
+        };
+
+        for _ in 0..7 {
+            limiter.take(&client, at(3_600)).await.unwrap();
+        }
+        assert_eq!(raised().await, []);
+        limiter.take(&client, at(3_700)).await.unwrap();
+        assert_eq!(raised().await, [(3_600, 75, 8, Delivery::Waiting)]);
+        for _ in 0..5 {
+            let _ = limiter.take(&client, at(3_800)).await;
+        }
+        let both = [(3_600, 100, 10, Delivery::Waiting), (3_600, 75, 8, Delivery::Waiting)];
+        assert_eq!(raised().await, both);
+
+        limiter.take(&client, at(7_200)).await.unwrap();
+        assert_eq!(raised().await, both, "a new window begins quietly");
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_not_counted_and_says_where_to_upgrade_on_the_free_tier_alone() {
+        let limits = Limits {
+            free_messages: 1,
+            paid_messages: 1,
+            ..Limits::default()
+        };
+        let limiter = limiter(Arc::new(MokaCache::new()), limits).await;
+        let at = DateTime::from_timestamp(0, 0).unwrap();
+        let paid = Client {
+            tier: Tier::Paid,
+            ..Client::new(TenantId::authenticated("paid").unwrap())
+        };
+        for (mut client, url) in [(client(), true), (paid.clone(), false)] {
+            client.settings.hard_cap = true;
+            limiter.take(&client, at).await.unwrap();
+            for _ in 0..3 {
+                let refused = limiter.take(&client, at).await.unwrap_err();
+                let told = format!("{refused:?}");
+                assert_eq!(told.contains("https://app.example/upgrade"), url, "{told}");
+            }
+        }
+        let served = limiter.take(&paid, at).await.unwrap().unwrap();
+        assert!(
+            served.is_overage(),
+            "the second message that was counted, whatever was refused before"
+        );
     }
 }

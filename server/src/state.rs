@@ -40,11 +40,7 @@ impl App {
         let ingestions = Ingestions::new(&backend, &settings);
         Self {
             runs: Runs::new(Arc::clone(&backend.chat), tracker.clone(), Arc::clone(&backend.metrics)),
-            limiter: Limiter::new(
-                Arc::clone(&backend.cache),
-                settings.limits,
-                Arc::clone(&backend.metrics),
-            ),
+            limiter: Limiter::new(&backend, &settings),
             health: HealthCheck::default(),
             ingestions: Arc::new(ingestions),
             dashboards: Domains::new(&settings.dashboard_hosts),

@@ -161,7 +161,10 @@ impl Cache for FallbackCache {
     ) -> Result<Counted, ServiceError> {
         match self.far(self.far.count(tenant, key, ttl, cap)).await {
             Some(counted) => Ok(counted),
-            None => self.near.count(tenant, key, ttl, cap).await,
+            None => Ok(Counted {
+                alone: true,
+                ..self.near.count(tenant, key, ttl, cap).await?
+            }),
         }
     }
 

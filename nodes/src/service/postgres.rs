@@ -5,6 +5,7 @@
 //! `stepgraph_`. Every statement that touches a tenant's rows has the tenant in its `WHERE`; every write of more than
 //! one row is one transaction.
 
+mod alerts;
 mod chat_log;
 mod clients;
 mod data;

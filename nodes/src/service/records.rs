@@ -1,5 +1,6 @@
 //! Records that outlive a run: clients, documents, the chat log, usage, feedback; and the cache.
 
+mod alerts;
 mod cache;
 mod chat_log;
 mod clients;
@@ -9,6 +10,7 @@ mod usage;
 
 use std::{fmt, sync::Arc};
 
+pub use alerts::{ALERT_THRESHOLD_PERCENT, Alert, AlertLevel, Alerts, Delivery};
 pub use cache::{Cache, CacheState, Counted};
 pub use chat_log::{ChatLog, ChatTurn, Feedback, Feedbacks, Rating, Source};
 pub use clients::{Client, ClientSettings, ClientStatus, Clients, Tier};
@@ -32,6 +34,8 @@ pub struct Records {
     pub log: Arc<dyn ChatLog>,
     /// What readers thought of answers.
     pub feedbacks: Arc<dyn Feedbacks>,
+    /// That tenants come near their limits.
+    pub alerts: Arc<dyn Alerts>,
     /// What was booked.
     pub usage: Arc<dyn UsageBook>,
     /// What is known of threads.
@@ -44,7 +48,7 @@ impl Records {
     /// A store that keeps all of them.
     pub fn of<R>(store: R) -> Self
     where
-        R: Clients + Documents + ChatLog + Feedbacks + UsageBook + Threads + TenantData,
+        R: Clients + Documents + ChatLog + Feedbacks + Alerts + UsageBook + Threads + TenantData,
     {
         let store = Arc::new(store);
         Self {
@@ -52,6 +56,7 @@ impl Records {
             documents: store.clone(),
             log: store.clone(),
             feedbacks: store.clone(),
+            alerts: store.clone(),
             usage: store.clone(),
             threads: store.clone(),
             data: store,

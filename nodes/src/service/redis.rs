@@ -138,6 +138,7 @@ impl Cache for RedisCache {
             count,
             expires_in: Duration::from_millis(left),
             accepted: accepted == 1,
+            alone: false,
         })
     }
 

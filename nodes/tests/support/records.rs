@@ -34,6 +34,8 @@ macro_rules! every_fact {
             a_file_again_joins_and_a_failed_one_starts_anew
             documents_come_in_pages
             a_thread_is_made_once_and_changed
+            an_alert_is_kept_once_and_given_to_one_sender_at_a_time
+            an_alert_whose_sender_was_lost_is_given_to_another_and_old_ones_go
             what_is_taken_out_is_all_there_is
             an_erased_tenant_leaves_no_row_and_the_other_all
         }

@@ -72,6 +72,7 @@ impl Graphs {
             clients: Arc::clone(&installation.records.clients),
             documents: Arc::clone(&installation.records.documents),
             log: Arc::clone(&installation.records.log),
+            alerts: Arc::clone(&installation.records.alerts),
             feedbacks: Arc::clone(&installation.records.feedbacks),
             vectors: Arc::clone(&installation.vectors),
             cache: Arc::clone(&installation.cache),
@@ -85,11 +86,7 @@ impl Graphs {
 
     /// The product: the widget's interface over `backend`, and both graphs as threads and runs.
     pub fn server(&self, installation: &Installation, backend: Backend, settings: HttpSettings) -> ServerBuilder {
-        let limiter = Limiter::new(
-            Arc::clone(&backend.cache),
-            settings.limits,
-            Arc::clone(&backend.metrics),
-        );
+        let limiter = Limiter::new(&backend, &settings);
         Server::builder()
             .graph(self.chat.served(limiter, settings.answer_budget))
             .graph(self.ingest.served())
@@ -120,6 +117,7 @@ pub fn http_settings(settings: &Settings) -> HttpSettings {
         progress_callback: settings.progress_callback.clone(),
         callback_hosts: settings.callback_hosts.clone(),
         dashboard_hosts: settings.dashboard_hosts.clone(),
+        upgrade_url: settings.upgrade_url.clone(),
         retention_days: settings.retention_days,
         ..HttpSettings::default()
     }

@@ -92,6 +92,8 @@ pub const PROGRESS_CALLBACK_URL: &str = "PROGRESS_CALLBACK_URL";
 pub const CALLBACK_HOSTS: &str = "CALLBACK_HOSTS";
 /// Where the free tier may be used.
 pub const DASHBOARD_HOSTS: &str = "DASHBOARD_HOSTS";
+/// Where the free tier can get more.
+pub const UPGRADE_URL: &str = "UPGRADE_URL";
 /// Which messages are logged.
 pub const RUST_LOG: &str = "RUST_LOG";
 /// How log lines look.
@@ -243,6 +245,12 @@ pub const VARIABLES: &[Variable] = &[
         DASHBOARD_HOSTS,
         "dashboard.example,*.dashboard.example",
         "Hosts of the pages from which the free tier may be used; unset: all",
+    ),
+    plain(
+        CALLERS,
+        UPGRADE_URL,
+        "https://dashboard.example/upgrade",
+        "Page where a tenant of the free tier gets more; told to those whom a limit refuses",
     ),
     plain(
         KEEPING,

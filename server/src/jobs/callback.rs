@@ -1,7 +1,6 @@
 //! Tells the existing service how documents come along, where it wants to know.
 
-use std::time::Duration;
-
+use axum::http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use stepgraph::TenantId;
 use stepgraph_nodes::{
@@ -11,16 +10,15 @@ use stepgraph_nodes::{
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::INTERNAL_SECRET, guard::Guard, wire::current_step};
+use crate::{
+    auth::INTERNAL_SECRET,
+    guard::Guard,
+    hook::{self, Message},
+    wire::current_step,
+};
 
 /// Where the receiver listens.
 const PATH: &str = "/api/internal/document-progress";
-/// How often one update is sent before it is given up.
-const TRIES: u32 = 3;
-/// How long one try may take.
-const TRY_LIMIT: Duration = Duration::from_secs(5);
-/// The wait before the second try; it doubles with each.
-const BACK_OFF: Duration = Duration::from_millis(250);
 /// Updates that wait to be sent at most. More than that and updates on the way are left out, results wait.
 const WAITING_MAX: usize = 256;
 
@@ -75,36 +73,23 @@ impl Callback {
 }
 
 async fn send(guard: &Guard, url: &str, secret: Option<&Secret>, update: &Update) {
-    let mut wait = BACK_OFF;
-    for attempt in 1..=TRIES {
-        match try_once(guard, url, secret, update).await {
-            Ok(()) => return,
-            Err(why) => tracing::warn!(%why, attempt, "the progress call-back failed"),
-        }
-        if attempt < TRIES {
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
+    let mut headers = HeaderMap::new();
+    if let Some(mut secret) = secret.and_then(|secret| HeaderValue::from_str(secret.expose()).ok()) {
+        secret.set_sensitive(true);
+        headers.insert(INTERNAL_SECRET, secret);
     }
-}
-
-/// The name is looked up for each try: the receiver may have moved.
-async fn try_once(guard: &Guard, url: &str, secret: Option<&Secret>, update: &Update) -> Result<(), String> {
-    let allowed = guard.allow(url).await.map_err(|error| error.to_string())?;
-    let mut request = allowed.client.post(allowed.url).timeout(TRY_LIMIT).json(&update.body);
-    if let Some(secret) = secret {
-        request = request.header(INTERNAL_SECRET.as_str(), secret.expose());
+    if let Some(trace) = update
+        .trace
+        .and_then(|trace| HeaderValue::try_from(trace.to_string()).ok())
+    {
+        headers.insert(trace::TRACEPARENT, trace);
     }
-    if let Some(trace) = update.trace {
-        request = request.header(trace::TRACEPARENT, trace.to_string());
-    }
-    let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
-    if answer.status().is_success() {
-        Ok(())
-    } else {
-        // A redirect, too, is no success: it is not followed.
-        Err(format!("the receiver answered {}", answer.status()))
-    }
+    let message = Message {
+        url,
+        headers,
+        body: &update.body,
+    };
+    hook::post(guard, &message).await;
 }
 
 /// Both spellings of each name: no receiver exists yet that would decide which one it reads.

@@ -13,7 +13,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Document, DocumentId, DocumentStatus, FileType, ServiceError};
+use stepgraph_nodes::service::{Client, Document, DocumentId, DocumentStatus, FileType, ServiceError, Tier};
 use tokio::time::Instant;
 
 use super::{Json, Params};
@@ -21,7 +21,7 @@ use crate::{
     auth::{Internal, named_client},
     error::{ApiError, ErrorCode},
     jobs::IngestJob,
-    limit,
+    limit::documents_max,
     state::App,
     trace,
     wire::{
@@ -55,13 +55,7 @@ pub(crate) async fn process(
     let (bytes, name) = decoded(body).await?;
     let document = {
         let _one_at_a_time = app.accepting.lock().await;
-        check_quota(
-            &app,
-            &client.tenant,
-            limit::documents_max(&app.settings.limits, &client),
-            &id,
-        )
-        .await?;
+        check_quota(&app, &client, &id).await?;
         app.backend
             .documents
             .accept(&client.tenant, &id, &name, file_type, &bytes)
@@ -205,19 +199,24 @@ async fn decoded(body: DocumentBody) -> Result<(Vec<u8>, String), ApiError> {
     }
 }
 
-async fn check_quota(app: &App, tenant: &TenantId, limit: u64, id: &DocumentId) -> Result<(), ApiError> {
-    let known = app.backend.documents.get(tenant, id).await?;
+async fn check_quota(app: &App, client: &Client, id: &DocumentId) -> Result<(), ApiError> {
+    let known = app.backend.documents.get(&client.tenant, id).await?;
     if known.is_some_and(|document| document.status != DocumentStatus::Failed) {
         return Ok(());
     }
-    let count = app.backend.documents.count(tenant).await?;
+    let limit = documents_max(&app.settings.limits, client);
+    let count = app.backend.documents.count(&client.tenant).await?;
     if count < limit {
         return Ok(());
     }
     let message = format!("the plan holds {limit} documents and all are used: delete one or upgrade");
-    Err(ApiError::new(ErrorCode::QuotaExceeded, message)
+    let error = ApiError::new(ErrorCode::QuotaExceeded, message)
         .detail("reason", "DOCUMENT_LIMIT")
-        .detail("limit", limit))
+        .detail("limit", limit);
+    Err(match &app.settings.upgrade_url {
+        Some(url) if client.tier == Tier::Free => error.detail("upgradeUrl", url.as_str()),
+        Some(_) | None => error,
+    })
 }
 
 async fn only_owner(app: &App, id: &DocumentId) -> Result<TenantId, ApiError> {

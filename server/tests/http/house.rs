@@ -120,6 +120,7 @@ impl House {
             clients: Arc::clone(&records) as _,
             documents: Arc::clone(&documents),
             log: Arc::clone(&records) as _,
+            alerts: Arc::clone(&records) as _,
             feedbacks: Arc::clone(&records) as _,
             vectors: Arc::clone(&vectors),
             cache: Arc::new(MokaCache::new()),

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod alerts;
 mod chat;
 mod documents;
 mod fakes;

@@ -121,11 +121,13 @@ impl Cache for MokaCache {
                 count: 0,
                 expires_in: ttl,
                 accepted,
+                alone: false,
             },
             |counter| Counted {
                 count: counter.count,
                 expires_in: counter.left(),
                 accepted,
+                alone: false,
             },
         ))
     }

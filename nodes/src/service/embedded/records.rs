@@ -4,6 +4,7 @@
 //! is one transaction that takes the write lock at its start: a caller that is dropped or killed in the middle leaves
 //! nothing behind.
 
+mod alerts;
 mod chat_log;
 mod clients;
 mod data;

@@ -17,6 +17,8 @@ pub struct Counted {
     pub expires_in: Duration,
     /// Whether this time was counted: not where the cap was reached before.
     pub accepted: bool,
+    /// Whether this process alone knows of it, since the cache that it shares with others is away.
+    pub alone: bool,
 }
 
 /// Where a cache's values are, and whether they can be reached.

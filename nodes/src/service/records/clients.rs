@@ -74,13 +74,13 @@ pub struct ClientSettings {
     /// Cents for a hundred messages above the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overage_cents_per_hundred: Option<u32>,
-    /// Per cent of the limit at which the owner is told, as the shared database has it. No alert is sent yet.
+    /// Per cent of the limit at which the owner is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_threshold_percent: Option<u8>,
-    /// Who is told by mail, as the shared database has it. No alert is sent yet.
+    /// Who is told by mail, as the shared database has it: the service that owns it sends mails, this one none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_email: Option<String>,
-    /// Where alerts are to be posted. No alert is sent yet.
+    /// Where alerts are posted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_webhook: Option<String>,
     /// Whether an answer must rest on the tenant's documents.

@@ -1,15 +1,20 @@
 //! Facts of documents, of threads, and of all rows of a tenant.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use stepgraph::{RunId, TenantId};
 use stepgraph_nodes::service::{
-    ChatTurn, Document, DocumentId, DocumentStatus, FileType, Rating, Records, ServiceError, Staged, ThreadChange,
+    Alert, AlertLevel, ChatTurn, Delivery, Document, DocumentId, DocumentStatus, FileType, Rating, Records,
+    ServiceError, Staged, ThreadChange,
 };
 use uuid::Uuid;
 
 use super::{every_setting, made, turn};
+
+/// Longer than any test.
+const LONG: Duration = Duration::from_hours(1);
 
 async fn accepted(records: &Records, tenant: &TenantId, id: &str, bytes: &[u8]) -> Document {
     let id = DocumentId::new(id);
@@ -188,6 +193,8 @@ async fn filled(records: &Records, tenant: &TenantId) {
         .create(tenant, Uuid::from_u128(7), &ThreadChange::default())
         .await
         .unwrap();
+    let alert = alert(AlertLevel::Limit, "2026-11-22T10:00:00Z", None);
+    records.alerts.raise(tenant, &alert).await.unwrap();
 }
 
 async fn taken_out(records: &Records, tenant: &TenantId) -> Vec<(&'static str, String)> {
@@ -203,6 +210,92 @@ async fn taken_out(records: &Records, tenant: &TenantId) -> Vec<(&'static str, S
         }
     }
     rows
+}
+
+fn alert(level: AlertLevel, window_start: &str, webhook: Option<&str>) -> Alert {
+    let window_start: DateTime<Utc> = window_start.parse().unwrap();
+    Alert {
+        level,
+        percent: 80,
+        count: 80,
+        limit: 100,
+        window_start,
+        resets_at: window_start + TimeDelta::hours(1),
+        webhook: webhook.map(str::to_owned),
+    }
+}
+
+pub(crate) async fn an_alert_is_kept_once_and_given_to_one_sender_at_a_time(records: Records) {
+    const HOOK: Option<&str> = Some("https://hooks.example/");
+    let (a, b) = (made(&records, "a").await, made(&records, "b").await);
+    let alerts = &records.alerts;
+    let later = alert(AlertLevel::Threshold, "2026-03-01T11:00:00Z", HOOK);
+    let first = alert(AlertLevel::Threshold, "2026-03-01T10:00:00Z", HOOK);
+    let limit = alert(AlertLevel::Limit, "2026-03-01T10:00:00Z", HOOK);
+    let quiet = alert(AlertLevel::Threshold, "2026-03-01T10:00:00Z", None);
+    for (tenant, alert) in [(&a, &later), (&a, &first), (&a, &limit), (&b, &quiet)] {
+        assert!(alerts.raise(tenant, alert).await.unwrap());
+    }
+    let again = Alert {
+        count: 99,
+        ..first.clone()
+    };
+    assert!(!alerts.raise(&a, &again).await.unwrap());
+
+    let mine = alerts.claim(2, LONG).await.unwrap();
+    let others = alerts.claim(9, LONG).await.unwrap();
+    assert_eq!(alerts.claim(9, LONG).await.unwrap(), []);
+
+    // Oldest first; within a window by their level.
+    assert_eq!(
+        (mine.len(), others.as_slice()),
+        (2, [(a.clone(), later.clone())].as_slice())
+    );
+    assert!(
+        mine.contains(&(a.clone(), first.clone())) && mine.contains(&(a.clone(), limit.clone())),
+        "{mine:?}"
+    );
+    alerts.settle(&a, &first, Delivery::Sent).await.unwrap();
+    alerts.settle(&a, &limit, Delivery::Failed).await.unwrap();
+    let told = alerts.alerts(&a, 9).await.unwrap();
+    let waiting = (later.clone(), Delivery::Waiting);
+    assert_eq!(told[0], waiting);
+    assert!(
+        told.contains(&(first, Delivery::Sent)) && told.contains(&(limit, Delivery::Failed)),
+        "{told:?}"
+    );
+    assert_eq!(alerts.alerts(&a, 1).await.unwrap(), [waiting]);
+    assert_eq!(alerts.alerts(&b, 9).await.unwrap(), [(quiet, Delivery::Unwanted)]);
+}
+
+pub(crate) async fn an_alert_whose_sender_was_lost_is_given_to_another_and_old_ones_go(records: Records) {
+    let a = made(&records, "a").await;
+    let alerts = &records.alerts;
+    let first = alert(
+        AlertLevel::Limit,
+        "2025-01-01T10:00:00Z",
+        Some("https://hooks.example/"),
+    );
+    alerts.raise(&a, &first).await.unwrap();
+
+    assert_eq!(
+        alerts.claim(9, Duration::ZERO).await.unwrap(),
+        [(a.clone(), first.clone())]
+    );
+    let again = async {
+        loop {
+            let claimed = alerts.claim(9, LONG).await.unwrap();
+            if !claimed.is_empty() {
+                return claimed;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(again.await, [(a.clone(), first)]);
+
+    let after_years = alert(AlertLevel::Limit, "2027-01-01T10:00:00Z", None);
+    alerts.raise(&a, &after_years).await.unwrap();
+    assert_eq!(alerts.alerts(&a, 9).await.unwrap(), [(after_years, Delivery::Unwanted)]);
 }
 
 pub(crate) async fn what_is_taken_out_is_all_there_is(records: Records) {

@@ -17,8 +17,10 @@ Examples:
   stepgraph tenant set acme system-prompt=            back to the default
 
 Settings: model, fallback-model, system-prompt, max-tokens, temperature, allowed-domains (by commas), hourly-limit,
-hard-cap (true refuses above the limit), overage-cents-per-hundred, answer-only-from-documents (true or false),
-score-threshold, search-limit, language (a code such as de, for a tenant without documents), memory-tokens, retention-days, document-quota. A running server takes them over within seconds.")]
+hard-cap (true refuses above the limit), overage-cents-per-hundred, alert-threshold-percent, alert-webhook (told when so
+much of the limit is used, and all of it), answer-only-from-documents (true or false), score-threshold, search-limit,
+language (a code such as de, for a tenant without documents), memory-tokens, retention-days, document-quota. A running
+server takes them over within seconds.")]
 pub(in crate::cli) struct SetArgs {
     /// Name of the tenant
     id: String,
@@ -47,6 +49,8 @@ const KINDS: &[(&str, Kind)] = &[
     ("hourly-limit", Kind::Number),
     ("hard-cap", Kind::Truth),
     ("overage-cents-per-hundred", Kind::Number),
+    ("alert-threshold-percent", Kind::Number),
+    ("alert-webhook", Kind::Text),
     ("answer-only-from-documents", Kind::Truth),
     ("score-threshold", Kind::Number),
     ("search-limit", Kind::Number),
@@ -141,6 +145,12 @@ fn check(settings: &ClientSettings) -> Result<(), String> {
         return outside("temperature", "0 to 2");
     }
     if settings
+        .alert_threshold_percent
+        .is_some_and(|value| !(1..=100).contains(&value))
+    {
+        return outside("alert-threshold-percent", "1 to 100");
+    }
+    if settings
         .score_threshold
         .is_some_and(|value| !(0.0..=1.0).contains(&value))
     {
@@ -156,7 +166,12 @@ fn check(settings: &ClientSettings) -> Result<(), String> {
             return outside(name, "1 or more");
         }
     }
-    Ok(())
+    match &settings.alert_webhook {
+        Some(url) if !url.starts_with("https://") && !url.starts_with("http://") => {
+            outside("alert-webhook", "an address that begins with https://")
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +187,7 @@ mod tests {
     fn every_setting_can_be_set_shown_and_taken_back() {
         let values = |(name, kind): &(&str, Kind)| match (*name, kind) {
             ("language", _) => "language=de".to_owned(),
+            ("alert-webhook", _) => "alert-webhook=https://example.com/".to_owned(),
             (name, Kind::Text | Kind::List) => format!("{name}=words"),
             (name, Kind::Number) => format!("{name}=1"),
             (name, Kind::Truth) => format!("{name}=true"),
@@ -197,6 +213,8 @@ mod tests {
             ("model", "name=value"),
             ("modell=x", "--help"),
             ("temperature=3", "0 to 2"),
+            ("alert-threshold-percent=0", "1 to 100"),
+            ("alert-webhook=example.com", "https://"),
             ("retention-days=0", "1 or more"),
             ("score-threshold=7", "0 to 1"),
             ("language=klingon", "use one of"),
