@@ -1,10 +1,13 @@
 //! The graphs over an installation's services, and all of it as the server needs it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use stepgraph::{Checkpointer, TenantId};
 use stepgraph_graphs::{document_ingest, widget_chat};
-use stepgraph_nodes::Services;
+use stepgraph_nodes::{
+    Services, chunk,
+    service::{Cache, CacheState},
+};
 
 use super::{AppError, GraphChat, GraphIngest, Installation, checkpoints};
 use crate::{
@@ -14,6 +17,10 @@ use crate::{
     jobs::SqliteDispatch,
     limit::Limiter,
 };
+
+/// How long a start waits for a shared cache, and how often it is asked meanwhile.
+const CACHE_WAIT: Duration = Duration::from_secs(3);
+const CACHE_TRIED_EVERY: Duration = Duration::from_millis(1_100);
 
 /// The two graphs, ready to run.
 #[derive(Clone)]
@@ -67,6 +74,7 @@ impl Graphs {
     /// # Errors
     /// The job queue cannot be opened.
     pub async fn backend(&self, installation: &Installation) -> Result<Backend, AppError> {
+        tokio::join!(connected(&*installation.cache), tokens_known());
         Ok(Backend {
             embedder: installation.embedder.clone(),
             clients: Arc::clone(&installation.records.clients),
@@ -94,6 +102,26 @@ impl Graphs {
             .shared_threads(Arc::clone(&installation.records.threads))
             .product(backend)
             .settings(settings)
+    }
+}
+
+/// Waits a little for a shared cache: a message that comes before its connection stands would be counted in this process
+/// alone.
+async fn connected(cache: &dyn Cache) {
+    let answers = async {
+        while cache.state().await == CacheState::Away {
+            tokio::time::sleep(CACHE_TRIED_EVERY).await;
+        }
+    };
+    if tokio::time::timeout(CACHE_WAIT, answers).await.is_err() {
+        tracing::warn!(limit = ?CACHE_WAIT, "the shared cache does not answer yet: it is used when it does");
+    }
+}
+
+/// Loads the table of tokens, which takes the processor a third of a second: not while the first messages wait.
+async fn tokens_known() {
+    if tokio::task::spawn_blocking(|| chunk::tokens("")).await.is_err() {
+        tracing::error!("the table of tokens cannot be read");
     }
 }
 

@@ -14,5 +14,6 @@ mod calling;
 mod extracting;
 mod ingesting;
 mod keeping;
+mod limits;
 mod serving;
 mod tenants;

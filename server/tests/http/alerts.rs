@@ -48,12 +48,21 @@ async fn a_webhook_hears_of_four_fifths_and_of_the_whole_limit_once_each_and_no_
         assert_eq!(house.say(&format!("message {number}")).await.status, 200);
     }
     let refused = house.say("one more").await;
-    assert_eq!((refused.status.as_u16(), refused.reason().as_str()), (429, "RATE_LIMIT_EXCEEDED"));
-    assert_eq!(refused.json()["error"]["details"]["upgradeUrl"], "https://app.example/upgrade");
+    assert_eq!(
+        (refused.status.as_u16(), refused.reason().as_str()),
+        (429, "RATE_LIMIT_EXCEEDED")
+    );
+    assert_eq!(
+        refused.json()["error"]["details"]["upgradeUrl"],
+        "https://app.example/upgrade"
+    );
     house.server.start_workers();
     let sent = async || {
         let alerts = house.clients.alerts(&tenant, 9).await.unwrap();
-        alerts.iter().filter(|(_, delivery)| *delivery == Delivery::Sent).count()
+        alerts
+            .iter()
+            .filter(|(_, delivery)| *delivery == Delivery::Sent)
+            .count()
     };
     while sent().await < 2 {
         tokio::task::yield_now().await;
@@ -70,7 +79,10 @@ async fn a_webhook_hears_of_four_fifths_and_of_the_whole_limit_once_each_and_no_
     for (level, percent, count) in [("threshold", 80, 4), ("limit", 100, 5)] {
         let told = of(level);
         let (headers, alert) = told.last().unwrap();
-        assert_eq!((&alert["type"], &alert["clientId"]), (&"usage.alert".into(), &"acme".into()));
+        assert_eq!(
+            (&alert["type"], &alert["clientId"]),
+            (&"usage.alert".into(), &"acme".into())
+        );
         assert_eq!(
             (&alert["percent"], &alert["count"], &alert["limit"]),
             (&percent.into(), &count.into(), &5.into())
@@ -79,7 +91,13 @@ async fn a_webhook_hears_of_four_fifths_and_of_the_whole_limit_once_each_and_no_
         let resets = chrono::DateTime::parse_from_rfc3339(alert["resetsAt"].as_str().unwrap()).unwrap();
         assert_eq!((resets - window).num_seconds(), 3_600);
         let id = format!("acme:{}:{level}", window.timestamp());
-        assert_eq!((&alert["id"], headers["idempotency-key"].to_str().unwrap()), (&id.as_str().into(), id.as_str()));
-        assert!(!headers.contains_key("x-internal-secret"), "a tenant's own address must not learn it");
+        assert_eq!(
+            (&alert["id"], headers["idempotency-key"].to_str().unwrap()),
+            (&id.as_str().into(), id.as_str())
+        );
+        assert!(
+            !headers.contains_key("x-internal-secret"),
+            "a tenant's own address must not learn it"
+        );
     }
 }
