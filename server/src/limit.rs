@@ -173,7 +173,7 @@ impl Limiter {
             };
             match self.alerts.raise(&client.tenant, &alert).await {
                 Ok(true) => {
-                    tracing::info!(tenant = %client.tenant, percent, count, limit, "a tenant comes to its limit")
+                    tracing::info!(tenant = %client.tenant, percent, count, limit, "a tenant comes to its limit");
                 }
                 Ok(false) => {}
                 Err(error) => {

@@ -12,23 +12,28 @@ use crate::house::House;
 
 type Heard = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
-#[tokio::test]
-async fn a_webhook_hears_of_four_fifths_and_of_the_whole_limit_once_each_and_no_secret() {
-    let heard = Heard::default();
+/// A receiver that fails once; says where it is.
+async fn receiver(heard: &Heard) -> (String, tokio::task::AbortHandle) {
     let hook = async |State(heard): State<Heard>, headers: HeaderMap, Json(alert): Json<Value>| {
         let mut heard = heard.lock().unwrap();
         heard.push((headers, alert));
-        // What fails is tried again.
         if heard.len() == 1 {
             axum::http::StatusCode::BAD_GATEWAY
         } else {
             axum::http::StatusCode::NO_CONTENT
         }
     };
-    let app = Router::new().route("/hook", post(hook)).with_state(Arc::clone(&heard));
+    let app = Router::new().route("/hook", post(hook)).with_state(Arc::clone(heard));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let listening = tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, listening.abort_handle())
+}
+
+#[tokio::test]
+async fn a_webhook_hears_of_four_fifths_and_of_the_whole_limit_once_each_and_no_secret() {
+    let heard = Heard::default();
+    let (address, listening) = receiver(&heard).await;
     let house = House::with(HttpSettings {
         callback_hosts: vec![address.clone()],
         limits: Limits {
