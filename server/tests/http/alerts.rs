@@ -77,13 +77,8 @@ async fn a_webhook_hears_of_four_fifths_and_of_the_whole_limit_once_each_and_no_
 
     let heard = heard.lock().unwrap();
     assert_eq!(heard.len(), 3, "two alerts, the first of them twice");
-    let of = |level: &str| {
-        let told = heard.iter().filter(|(_, alert)| alert["level"] == level);
-        told.collect::<Vec<_>>()
-    };
     for (level, percent, count) in [("threshold", 80, 4), ("limit", 100, 5)] {
-        let told = of(level);
-        let (headers, alert) = told.last().unwrap();
+        let (headers, alert) = heard.iter().rfind(|(_, alert)| alert["level"] == level).unwrap();
         assert_eq!(
             (&alert["type"], &alert["clientId"]),
             (&"usage.alert".into(), &"acme".into())
