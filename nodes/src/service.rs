@@ -16,6 +16,8 @@
 //! several processes share, and [`FallbackCache`] goes on without
 //! it. [`CachedVectors`] and [`CachedEmbedder`] keep what was found and embedded in either.
 //!
+//! [`VectorCatalog`] reads a store of chunks out, and [`Transfer`] fills another with them.
+//!
 //! Every call that touches a tenant's data takes the [`TenantId`](stepgraph::TenantId) first. Errors are [`ServiceError`]: they say whether
 //! trying again can help, never which HTTP status to send.
 
@@ -36,6 +38,7 @@ pub mod resilience;
 mod secret;
 mod threads;
 pub mod tls;
+mod transfer;
 mod vectors;
 
 pub use cached::{CachedEmbedder, CachedVectors};
@@ -53,6 +56,7 @@ pub use records::{
 };
 pub use secret::Secret;
 pub use threads::{ThreadChange, ThreadRecord, Threads};
+pub use transfer::{Revector, Transfer, Transferred, VectorCatalog};
 pub use vectors::{Chunk, Embedder, Hit, KnowledgeBase, Purpose, SearchQuery, VectorStore, point_id};
 
 /// A time of day, in UTC.

@@ -207,3 +207,149 @@ mod live {
         }
     }
 }
+
+mod reindexing {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use stepgraph::TenantId;
+    use stepgraph_nodes::service::{
+        Chunk, DocumentId, Embedder, KnowledgeBase, ModelName, Purpose, SearchQuery, ServiceError, VectorStore,
+        embedded::{Reindex, Reindexed, SqliteVectors},
+    };
+
+    /// Looks for letters: a text's vector has 1 where it holds the letter, and a little everywhere.
+    struct Letters {
+        model: ModelName,
+        letters: &'static str,
+    }
+
+    impl Letters {
+        fn new(letters: &'static str) -> Arc<Self> {
+            let model = ModelName::new(letters);
+            Arc::new(Self { model, letters })
+        }
+
+        fn of(&self, text: &str) -> Vec<f32> {
+            let part = |letter| if text.contains(letter) { 1.0 } else { 0.01 };
+            self.letters.chars().map(part).collect()
+        }
+    }
+
+    #[async_trait]
+    impl Embedder for Letters {
+        fn model(&self) -> &ModelName {
+            &self.model
+        }
+
+        fn dimension(&self) -> u32 {
+            u32::try_from(self.letters.len()).unwrap()
+        }
+
+        async fn embed(&self, _: &TenantId, _: Purpose, texts: &[String]) -> Result<Vec<Vec<f32>>, ServiceError> {
+            Ok(texts.iter().map(|text| self.of(text)).collect())
+        }
+    }
+
+    fn base(embedder: &Letters) -> KnowledgeBase {
+        KnowledgeBase {
+            language: "und".to_owned(),
+            embedding: Some((embedder.model.clone(), embedder.dimension())),
+        }
+    }
+
+    async fn write(store: &SqliteVectors, tenant: &TenantId, document: &str, text: &str, by: &Letters) {
+        let chunk = Chunk {
+            index: 0,
+            title: String::new(),
+            text: text.to_owned(),
+            dense: Some(by.of(text)),
+        };
+        store
+            .replace(tenant, &DocumentId::new(document), &[chunk])
+            .await
+            .unwrap();
+    }
+
+    async fn first(store: &SqliteVectors, tenant: &TenantId, vector: Vec<f32>) -> String {
+        let query = SearchQuery {
+            text: String::new(),
+            dense: Some(vector),
+            limit: 1,
+        };
+        store.search(tenant, &query).await.unwrap().remove(0).text
+    }
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::authenticated(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn chunks_that_change_meanwhile_are_embedded_too_and_nothing_of_an_erased_tenant_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteVectors::open(folder.path().join("vectors.db")).await.unwrap();
+        let (old, new) = (Letters::new("ab"), Letters::new("xyz"));
+        let (kept, erased) = (tenant("kept"), tenant("erased"));
+        for tenant in [&kept, &erased] {
+            store.prepare(tenant, &base(&old)).await.unwrap();
+            write(&store, tenant, "one", "a x", &old).await;
+            write(&store, tenant, "two", "b y", &old).await;
+        }
+        let target = base(&new).embedding;
+        let refused = store.check(target.as_ref()).await.unwrap_err();
+        assert!(refused.to_string().contains("stepgraph reindex"), "{refused}");
+
+        let mut work = Reindex::begin(&store, Some(new.clone())).await.unwrap().unwrap();
+        assert_eq!(work.step().await.unwrap(), 4);
+        write(&store, &kept, "two", "b z", &old).await;
+        store.erase(&erased).await.unwrap();
+        assert_eq!(work.progress().await.unwrap(), Reindexed { chunks: 2, ready: 1 });
+        assert!(!work.finish().await.unwrap(), "a chunk has no new vector yet");
+        assert_eq!(first(&store, &kept, old.of("b")).await, "b z", "the old vectors answer");
+        // The next one to have the row of the erased tenant must not have its vectors.
+        let next = tenant("next");
+        store.prepare(&next, &base(&old)).await.unwrap();
+        write(&store, &next, "one", "a y", &old).await;
+
+        assert_eq!(work.step().await.unwrap(), 0, "the pass ends");
+        let mut resumed = Reindex::begin(&store, Some(new.clone())).await.unwrap().unwrap();
+        assert_eq!(resumed.step().await.unwrap(), 2, "what was ready stays ready");
+        assert!(resumed.finish().await.unwrap());
+
+        store.check(target.as_ref()).await.unwrap();
+        assert_eq!(first(&store, &kept, new.of("z")).await, "b z");
+        assert_eq!(first(&store, &kept, new.of("x")).await, "a x");
+        assert_eq!(first(&store, &next, new.of("y")).await, "a y");
+        write(&store, &next, "two", "x", &new).await;
+        assert_eq!(first(&store, &next, new.of("x")).await, "x");
+        assert!(Reindex::begin(&store, Some(new)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn of_two_that_make_vectors_of_different_models_the_later_one_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteVectors::open(folder.path().join("vectors.db")).await.unwrap();
+        let (old, tenant) = (Letters::new("ab"), tenant("acme"));
+        store.prepare(&tenant, &base(&old)).await.unwrap();
+        write(&store, &tenant, "one", "a x", &old).await;
+        let mut earlier = Reindex::begin(&store, Some(Letters::new("xyz")))
+            .await
+            .unwrap()
+            .unwrap();
+        earlier.step().await.unwrap();
+
+        let mut later = Reindex::begin(&store, Some(Letters::new("xy"))).await.unwrap().unwrap();
+        assert_eq!(later.progress().await.unwrap().ready, 0);
+        for refused in [earlier.step().await.map(drop), earlier.finish().await.map(drop)] {
+            assert!(
+                matches!(refused, Ok(()) | Err(ServiceError::Refused { .. })),
+                "{refused:?}"
+            );
+        }
+        assert!(earlier.finish().await.is_err());
+
+        later.step().await.unwrap();
+        assert!(later.finish().await.unwrap());
+        store.check(base(&Letters::new("xy")).embedding.as_ref()).await.unwrap();
+    }
+}

@@ -25,7 +25,7 @@ pub use folder::{DataFolder, FREE_BYTES_MIN, free_bytes};
 pub use ingest::GraphIngest;
 pub use installation::{Installation, pdf_worker};
 pub use models::{ModelFinding, Models};
-pub use services::open_records;
+pub use services::{caches, document_embedder, embedding, open_records, qdrant_options};
 
 /// How long a statement waits for another's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -24,10 +24,12 @@ mod listen;
 mod log;
 mod migrate;
 mod output;
+mod reindex;
 mod search;
 mod serve;
 mod stop;
 mod tenant;
+mod vectors;
 
 pub use error::CliError;
 use log::Verbosity;
@@ -85,6 +87,11 @@ enum Command {
     /// List, delete or go on with documents
     #[command(subcommand)]
     Documents(documents::DocumentsCommand),
+    /// Embed all documents anew, after a change of the embedding model
+    Reindex(reindex::ReindexArgs),
+    /// Move chunks to a server
+    #[command(subcommand)]
+    Vectors(vectors::VectorsCommand),
     /// Ask one question on the terminal
     Chat(chat::ChatArgs),
     /// Answer many search queries, to measure how good the search is
@@ -175,6 +182,8 @@ fn run_to_end(cli: Cli, form: Form) -> Result<Ending, CliError> {
             Command::Tenant(command) => tenant::run(command, &session).await,
             Command::Ingest(args) => ingest::run(args, &session).await,
             Command::Documents(command) => documents::run(command, &session).await,
+            Command::Reindex(args) => reindex::run(args, &session).await,
+            Command::Vectors(command) => vectors::run(command, &session).await,
             Command::Migrate(args) => migrate::run(args, &session).await,
             Command::Backup(args) => backup::backup(args, &session).await,
             Command::Restore(args) => backup::restore(args, &session).await,

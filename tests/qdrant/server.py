@@ -129,6 +129,8 @@ def condition(message):
         if how == "keywords":
             return edge.FieldCondition(key=message.field.key, match=edge.MatchAny(list(match.keywords.strings)))
         raise Unknown(f"a match of kind {how}")
+    if kind == "is_empty":
+        return edge.IsEmptyCondition(key=message.is_empty.key)
     raise Unknown(f"a condition of kind {kind}")
 
 

@@ -10,5 +10,5 @@ pub use cache::MokaCache;
 pub use extractive::{Extractive, NO_INFORMATION};
 pub use records::SqliteRecords;
 pub use scripted::Scripted;
-pub use vectors::SqliteVectors;
 pub(super) use vectors::{B, CHUNKS_TELLING, Indexed, K1, check_chunks, idf, unit, unprepared, wrong_vector};
+pub use vectors::{Reindex, Reindexed, SqliteVectors};

@@ -8,6 +8,7 @@
 //! several requests: a chunk that stays is never absent meanwhile, but a reader may see new chunks beside old ones until
 //! [`replace`](VectorStore::replace) returns, and a replacement that was cut off is completed by repeating it.
 
+mod catalog;
 mod collection;
 mod payload;
 mod read;
@@ -96,8 +97,38 @@ impl QdrantVectors {
     ///
     /// # Errors
     /// The address cannot be used, the server refuses the key, or the collection is of another embedding model: then
-    /// another collection, into which the documents are ingested anew, is the remedy.
+    /// another collection, filled with what this one holds, is the remedy.
     pub async fn open(options: QdrantOptions) -> Result<Self, ServiceError> {
+        let store = Self::unopened(options)?;
+        match store.ready().await {
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(code = error.code(), %error, "qdrant is not there yet: searches fail until it is");
+            }
+            other => other?,
+        }
+        Ok(store)
+    }
+
+    /// Opens a collection that is there, whatever it is embedded with: `embedding` of the options is not looked at.
+    ///
+    /// # Errors
+    /// There is no such collection, it is not ours, or the server does not answer.
+    pub async fn open_as_it_is(options: QdrantOptions) -> Result<Self, ServiceError> {
+        let store = Self::unopened(options)?;
+        let embedding = collection::stored_embedding(&store.client, &store.options).await?;
+        let options = QdrantOptions {
+            embedding,
+            ..QdrantOptions::clone(&store.options)
+        };
+        let store = Self {
+            options: Arc::new(options),
+            ..store
+        };
+        store.ready().await?;
+        Ok(store)
+    }
+
+    fn unopened(options: QdrantOptions) -> Result<Self, ServiceError> {
         super::tls::install();
         let client = Qdrant::from_url(&options.url)
             .api_key(options.api_key.as_ref().map(|key| key.expose().to_owned()))
@@ -110,7 +141,7 @@ impl QdrantVectors {
                     "its address cannot be used ({error}): write it as http://host:6334"
                 ))
             })?;
-        let store = Self {
+        Ok(Self {
             client: Arc::new(client),
             options: Arc::new(options),
             ready: Arc::default(),
@@ -119,14 +150,7 @@ impl QdrantVectors {
                 .time_to_live(BASES_TTL)
                 .build(),
             analyzers: Arc::default(),
-        };
-        match store.ready().await {
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(code = error.code(), %error, "qdrant is not there yet: searches fail until it is");
-            }
-            other => other?,
-        }
-        Ok(store)
+        })
     }
 
     /// Sees to it that the collection is there and fits, once.

@@ -121,6 +121,14 @@ pub trait VectorStore: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), ServiceError>;
 }
 
+/// An embedding for people.
+pub(super) fn embedding_name(embedding: Option<&(ModelName, u32)>) -> String {
+    embedding.map_or_else(
+        || "no model".to_owned(),
+        |(model, length)| format!("`{model}` of {length} components"),
+    )
+}
+
 /// What a text is embedded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {

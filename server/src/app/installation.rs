@@ -53,7 +53,7 @@ impl Installation {
     /// A database cannot be opened or is of another version, or a provider's settings cannot be used.
     pub async fn open(folder: DataFolder, settings: &Settings) -> Result<Self, AppError> {
         let database = open_database(&folder.records()).await?;
-        let cache = services::cache(settings)?;
+        let cache = services::caches(settings)?;
         Ok(Self {
             checkpoint_server: settings.checkpoints.clone(),
             checkpoints_key: settings.checkpoints_key.clone(),

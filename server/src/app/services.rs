@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::SqlitePool;
 use stepgraph_nodes::service::{
-    Cache, CachedEmbedder, CachedVectors, Embedder, FallbackCache, Records, Secret, VectorStore,
+    Cache, CachedEmbedder, CachedVectors, Embedder, FallbackCache, ModelName, Records, Secret, VectorStore,
     embedded::{MokaCache, SqliteRecords, SqliteVectors},
     postgres::{ClientWrites, PostgresRecords, PostgresRecordsOptions},
     qdrant::{QdrantOptions, QdrantVectors},
@@ -12,7 +12,7 @@ use stepgraph_nodes::service::{
 };
 
 use super::{AppError, DataFolder, open_database};
-use crate::config::Settings;
+use crate::config::{QdrantSettings, Settings};
 
 /// Clients, documents, the chat log and all else that outlives a run.
 pub(super) async fn records(settings: &Settings, database: &SqlitePool) -> Result<Records, AppError> {
@@ -51,20 +51,40 @@ pub(super) async fn vectors(
     folder: &DataFolder,
     cache: &Arc<dyn Cache>,
 ) -> Result<Arc<dyn VectorStore>, AppError> {
-    let vectors: Arc<dyn VectorStore> = match &settings.qdrant {
-        Some(server) => {
-            let embedding = settings.embedding.as_ref();
-            let options = QdrantOptions {
-                url: server.url.clone(),
-                api_key: server.key.clone(),
-                collection: server.collection.clone(),
-                embedding: embedding.map(|embedding| (embedding.model.clone(), embedding.dimension)),
-            };
-            Arc::new(QdrantVectors::open(options).await?)
-        }
-        None => Arc::new(SqliteVectors::open(folder.vectors()).await?),
+    let vectors: Arc<dyn VectorStore> = if let Some(server) = &settings.qdrant {
+        Arc::new(QdrantVectors::open(qdrant_options(settings, server)).await?)
+    } else {
+        let store = SqliteVectors::open(folder.vectors()).await?;
+        store.check(embedding(settings).as_ref()).await?;
+        Arc::new(store)
     };
     Ok(Arc::new(CachedVectors::new(vectors, Arc::clone(cache))))
+}
+
+/// The server of chunks, and what they are embedded with.
+#[must_use]
+pub fn qdrant_options(settings: &Settings, server: &QdrantSettings) -> QdrantOptions {
+    QdrantOptions {
+        url: server.url.clone(),
+        api_key: server.key.clone(),
+        collection: server.collection.clone(),
+        embedding: embedding(settings),
+    }
+}
+
+/// What chunks are embedded with.
+#[must_use]
+pub fn embedding(settings: &Settings) -> Option<(ModelName, u32)> {
+    let embedding = settings.embedding.as_ref();
+    embedding.map(|embedding| (embedding.model.clone(), embedding.dimension))
+}
+
+/// The embedding model for all documents at once: nothing of theirs is kept in a cache.
+///
+/// # Errors
+/// The provider's settings cannot be used.
+pub fn document_embedder(settings: &Settings) -> Result<Option<Arc<dyn Embedder>>, AppError> {
+    super::models::embedder(settings)
 }
 
 /// The embedding model, where one is configured; the vectors of questions are kept for a while.
@@ -74,7 +94,10 @@ pub(super) fn embedder(settings: &Settings, cache: &Arc<dyn Cache>) -> Result<Op
 }
 
 /// Short-lived values and counters. A Redis need not be there yet: it is used when it comes.
-pub(super) fn cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
+///
+/// # Errors
+/// The address of the Redis cannot be used.
+pub fn caches(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
     Ok(match &settings.redis {
         Some(address) => Arc::new(FallbackCache::new(Arc::new(RedisCache::new(address)?))),
         None => Arc::new(MokaCache::new()),

@@ -11,6 +11,7 @@ mod support;
 
 mod asking;
 mod calling;
+mod embedding;
 mod extracting;
 mod ingesting;
 mod keeping;

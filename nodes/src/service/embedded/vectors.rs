@@ -5,12 +5,14 @@
 //! of failing; readers go on beside it on the snapshot that WAL gives them.
 
 mod bm25;
+mod catalog;
 mod dense;
 mod fusion;
 mod indexed;
 mod inverted;
 mod postings;
 mod read;
+mod reindex;
 mod write;
 
 use std::{
@@ -30,10 +32,14 @@ use uuid::Uuid;
 
 use crate::{
     language::{Analyzer, Language},
-    service::{Chunk, DocumentId, Hit, KnowledgeBase, ModelName, SearchQuery, ServiceError, VectorStore, point_id},
+    service::{
+        Chunk, DocumentId, Hit, KnowledgeBase, ModelName, SearchQuery, ServiceError, VectorStore, point_id,
+        vectors::embedding_name,
+    },
 };
 
 // What every store of chunks shares, wherever it keeps them.
+pub use self::reindex::{Reindex, Reindexed};
 pub(in crate::service) use self::{
     bm25::{B, CHUNKS_TELLING, K1, idf},
     dense::unit,
@@ -157,8 +163,7 @@ impl VectorStore for SqliteVectors {
         if stored.embedding == proposal.embedding {
             return Ok(stored);
         }
-        let (holds, asked) = (embedding_name(&stored), embedding_name(proposal));
-        Err(mismatch(&format!("its chunks are embedded with {holds}, not {asked}")))
+        Err(other_embedding(stored.embedding.as_ref(), proposal.embedding.as_ref()))
     }
 
     async fn knowledge_base(&self, tenant: &TenantId) -> Result<Option<KnowledgeBase>, ServiceError> {
@@ -247,14 +252,6 @@ impl TryFrom<TenantRow> for Tenant {
     }
 }
 
-fn embedding_name(base: &KnowledgeBase) -> String {
-    let named = base.embedding.as_ref();
-    named.map_or_else(
-        || "no model".to_owned(),
-        |(model, length)| format!("`{model}` of {length} components"),
-    )
-}
-
 /// A stored integer as what it stands for.
 fn number<N: TryFrom<i64>>(stored: i64) -> Result<N, ServiceError> {
     N::try_from(stored).map_err(|_| corrupt(format!("the number {stored} is out of range")))
@@ -276,10 +273,13 @@ fn refused(message: String) -> ServiceError {
 fn mismatch(difference: &str) -> ServiceError {
     ServiceError::Mismatch {
         service: SERVICE,
-        message: format!(
-            "{difference}: set that model again, or erase the tenant's chunks and ingest its documents anew"
-        ),
+        message: format!("{difference}: set that model again, or embed all chunks anew with `stepgraph reindex`"),
     }
+}
+
+fn other_embedding(stored: Option<&(ModelName, u32)>, asked: Option<&(ModelName, u32)>) -> ServiceError {
+    let (holds, asked) = (embedding_name(stored), embedding_name(asked));
+    mismatch(&format!("its chunks are embedded with {holds}, not {asked}"))
 }
 
 fn corrupt(message: String) -> ServiceError {

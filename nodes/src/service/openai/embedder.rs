@@ -82,7 +82,7 @@ impl OpenAiEmbedder {
             return Ok(vector);
         }
         let message = format!(
-            "`{}` gives {} numbers a vector, not {dimension}: set its dimension; documents that are in already are to be ingested anew",
+            "`{}` gives {} numbers a vector, not {dimension}: set its dimension, and embed what is in already anew with `stepgraph reindex`",
             self.model,
             vector.len()
         );

@@ -15,7 +15,7 @@ use super::{
     QdrantOptions, SERVICE, corrupt, failed,
     payload::{CLIENT, DENSE, DIMENSION, DOCUMENT, MODEL, SPARSE, embedding},
 };
-use crate::service::{ModelName, ServiceError};
+use crate::service::{ModelName, ServiceError, vectors::embedding_name};
 
 /// Metadata key that says who has made the collection, and how its sparse vectors are made.
 const FORMAT: &str = "stepgraph_format";
@@ -105,6 +105,22 @@ fn index(collection: &str, field: &str, is_tenant: bool) -> CreateFieldIndexColl
     }
 }
 
+/// What a collection that is there is embedded with.
+pub(super) async fn stored_embedding(
+    client: &Qdrant,
+    options: &QdrantOptions,
+) -> Result<Option<(ModelName, u32)>, ServiceError> {
+    let name = options.collection.as_str();
+    if !client.collection_exists(name).await.map_err(failed)? {
+        return Err(super::refused(format!(
+            "there is no collection `{name}`: check its name"
+        )));
+    }
+    let info = client.collection_info(name).await.map_err(failed)?.result;
+    let metadata = info.and_then(|info| info.config).map(|config| config.metadata);
+    embedding(&metadata.unwrap_or_default())
+}
+
 fn check(info: &CollectionInfo, options: &QdrantOptions) -> Result<(), ServiceError> {
     let metadata = info.config.as_ref().map(|config| &config.metadata);
     let format = metadata.and_then(|metadata| metadata.get(FORMAT));
@@ -121,7 +137,7 @@ fn check(info: &CollectionInfo, options: &QdrantOptions) -> Result<(), ServiceEr
         return Err(ServiceError::Mismatch {
             service: SERVICE,
             message: format!(
-                "the collection `{}` is of another version of stepgraph: use that, or name another by QDRANT_COLLECTION and ingest the documents anew",
+                "the collection `{}` is of another version of stepgraph: use that, or name another by QDRANT_COLLECTION and ingest the documents into it",
                 options.collection
             ),
         });
@@ -135,18 +151,12 @@ fn check(info: &CollectionInfo, options: &QdrantOptions) -> Result<(), ServiceEr
 
 /// The difference of two embeddings, with the remedy.
 pub(super) fn mismatch(stored: Option<&(ModelName, u32)>, asked: Option<&(ModelName, u32)>) -> ServiceError {
-    let name = |embedding: Option<&(ModelName, u32)>| {
-        embedding.map_or_else(
-            || "no model".to_owned(),
-            |(model, length)| format!("`{model}` of {length} components"),
-        )
-    };
     ServiceError::Mismatch {
         service: SERVICE,
         message: format!(
-            "its chunks are embedded with {}, not {}: set that model again, or name another collection by QDRANT_COLLECTION and ingest the documents anew",
-            name(stored),
-            name(asked)
+            "its chunks are embedded with {}, not {}: set that model again, or name a new collection by QDRANT_COLLECTION and embed the chunks anew into it with `stepgraph reindex --from` this one",
+            embedding_name(stored),
+            embedding_name(asked)
         ),
     }
 }

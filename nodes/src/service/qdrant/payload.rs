@@ -102,6 +102,16 @@ pub(super) fn embedding(stored: &HashMap<String, Value>) -> Result<Option<(Model
     Ok(Some((ModelName::new(text(stored, MODEL)?), number(stored, DIMENSION)?)))
 }
 
+/// The tenant that a knowledge base is of.
+pub(super) fn owner(payload: &HashMap<String, Value>) -> Result<String, ServiceError> {
+    text(payload, BASE_OF)
+}
+
+/// The document that a chunk is of.
+pub(super) fn document(payload: &HashMap<String, Value>) -> Result<DocumentId, ServiceError> {
+    text(payload, DOCUMENT).map(DocumentId::new)
+}
+
 /// Document, index and the chunk's title and text.
 pub(super) fn chunk(payload: &HashMap<String, Value>) -> Result<(DocumentId, Chunk), ServiceError> {
     let chunk = Chunk {

@@ -1,10 +1,10 @@
 //! Every request that is made, as a value. Pure, so that a test can take the tenant out of each and see what leaks.
 
 use qdrant_client::qdrant::{
-    Condition, CountPoints, DeletePoints, DenseVector, Filter, GetPoints, IdfParams, PointId, PointStruct,
-    PointsSelector, PrefetchQuery, Query, QueryPoints, Rrf, SearchParams, SparseVector, UpdateMode, UpsertPoints,
-    VectorInput, VectorsSelector, WithPayloadSelector, WithVectorsSelector, points_selector::PointsSelectorOneOf,
-    query, vector_input, with_payload_selector, with_vectors_selector,
+    Condition, CountPoints, DeletePoints, DenseVector, Filter, GetPoints, IdfParams, PayloadIncludeSelector, PointId,
+    PointStruct, PointsSelector, PrefetchQuery, Query, QueryPoints, Rrf, ScrollPoints, SearchParams, SparseVector,
+    UpdateMode, UpsertPoints, VectorInput, VectorsSelector, WithPayloadSelector, WithVectorsSelector,
+    points_selector::PointsSelectorOneOf, query, vector_input, with_payload_selector, with_vectors_selector,
 };
 use stepgraph::TenantId;
 use uuid::Uuid;
@@ -14,6 +14,9 @@ use crate::service::DocumentId;
 
 /// Constant of reciprocal rank fusion. The server counts ranks from 0 and the embedded store from 1, with 60.
 const RANK_OFFSET: u32 = 61;
+
+/// Points listed at once.
+const POINTS_PER_PAGE: u32 = 256;
 
 /// How deep each list is read for fusion at least.
 const FUSION_DEPTH_MIN: u64 = 100;
@@ -187,5 +190,63 @@ pub(super) fn get(collection: &str, id: Uuid) -> GetPoints {
             selector_options: Some(with_payload_selector::SelectorOptions::Enable(true)),
         }),
         ..GetPoints::default()
+    }
+}
+
+/// The knowledge bases of all tenants: for the operator's move of a whole collection.
+pub(super) fn bases(collection: &str, offset: Option<PointId>) -> ScrollPoints {
+    // Points of chunks have a `client_id`, those of knowledge bases have none.
+    let filter = Filter::must([Condition::is_empty(CLIENT)]);
+    scroll(
+        collection,
+        filter,
+        offset,
+        with_payload_selector::SelectorOptions::Enable(true),
+    )
+}
+
+/// The documents' ids of points.
+pub(super) fn names(collection: &str, filter: Filter, offset: Option<PointId>) -> ScrollPoints {
+    let fields = PayloadIncludeSelector {
+        fields: vec![DOCUMENT.to_owned()],
+    };
+    scroll(
+        collection,
+        filter,
+        offset,
+        with_payload_selector::SelectorOptions::Include(fields),
+    )
+}
+
+/// Points with all they have.
+pub(super) fn whole(collection: &str, filter: Filter, offset: Option<PointId>) -> ScrollPoints {
+    ScrollPoints {
+        with_vectors: Some(WithVectorsSelector {
+            selector_options: Some(with_vectors_selector::SelectorOptions::Enable(true)),
+        }),
+        ..scroll(
+            collection,
+            filter,
+            offset,
+            with_payload_selector::SelectorOptions::Enable(true),
+        )
+    }
+}
+
+fn scroll(
+    collection: &str,
+    filter: Filter,
+    offset: Option<PointId>,
+    payload: with_payload_selector::SelectorOptions,
+) -> ScrollPoints {
+    ScrollPoints {
+        collection_name: collection.to_owned(),
+        filter: Some(filter),
+        offset,
+        limit: Some(POINTS_PER_PAGE),
+        with_payload: Some(WithPayloadSelector {
+            selector_options: Some(payload),
+        }),
+        ..ScrollPoints::default()
     }
 }

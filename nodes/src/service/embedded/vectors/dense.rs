@@ -26,6 +26,12 @@ pub(super) fn pack(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|component| component.to_le_bytes()).collect()
 }
 
+/// The vector of stored bytes.
+pub(super) fn unpack(bytes: &[u8]) -> Vec<f32> {
+    let (components, _) = bytes.as_chunks::<4>();
+    components.iter().copied().map(f32::from_le_bytes).collect()
+}
+
 /// The cosine of a unit vector with each stored one.
 pub(super) fn score(query: &[f32], stored: &[(u32, Vec<u8>)]) -> Vec<Scored> {
     let compared = |(chunk, bytes): &(u32, Vec<u8>)| Scored {

@@ -102,6 +102,7 @@ pub(super) async fn erase(store: &SqliteVectors, tenant_id: &TenantId) -> Result
     for delete in [
         "DELETE FROM posting WHERE tenant = ?",
         "DELETE FROM vector WHERE tenant = ?",
+        "DELETE FROM vector_next WHERE tenant = ?",
         "DELETE FROM chunk WHERE tenant = ?",
         "DELETE FROM tenant WHERE id = ?",
     ] {
@@ -272,6 +273,7 @@ async fn remove_chunks(
     let ids: Vec<i64> = removed.iter().map(|chunk| chunk.id).collect();
     for statement in [
         "DELETE FROM vector WHERE tenant = ? AND chunk IN (SELECT value FROM json_each(?))",
+        "DELETE FROM vector_next WHERE tenant = ? AND chunk IN (SELECT value FROM json_each(?))",
         "DELETE FROM chunk WHERE tenant = ? AND id IN (SELECT value FROM json_each(?))",
     ] {
         let statement = sqlx::query(statement).bind(tenant.id).bind(json(&ids)?);
