@@ -1,6 +1,7 @@
 //! Checkpoints in Redis.
 
 mod code;
+mod deletion;
 mod failure;
 mod options;
 mod promise;
@@ -17,12 +18,17 @@ use stepgraph::{
 };
 use uuid::Uuid;
 
+use self::deletion::Deletion;
 pub use self::options::RedisOptions;
 use self::script::{about, about_none, root};
 use crate::row::{corrupt, names, no_checkpoint, unavailable};
 
 /// Of the layout of the keys. A server that holds a later one is refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// How often a claim waits for the end of a deletion that others begin again.
+const CLAIMS_MAX: u32 = 16;
+/// How many messages of threads that are being deleted one look at an outbox passes over.
+const PASSED_OVER_MAX: u32 = 10_000;
 
 /// Keeps checkpoints in Redis (6 or later): each commit is one script, which the server runs whole and alone, and one way to
 /// it and back. All calls share one connection, which is made again when it is lost; a call that was on it is made once more,
@@ -48,6 +54,7 @@ pub struct Redis {
     connection: ConnectionManager,
     prefix: String,
     durability: StoreDurability,
+    deleted_at_once: u32,
 }
 
 impl std::fmt::Debug for Redis {
@@ -69,6 +76,7 @@ macro_rules! steady {
         }
     }};
 }
+use steady;
 
 impl Redis {
     /// Connects to the server of a URL.
@@ -85,18 +93,22 @@ impl Redis {
             unavailable(message.to_owned(), None)
         })?;
         let connection = ConnectionManager::new_with_config(client, options.connection()).await;
-        Self::new(connection.map_err(failure::anywhere)?, options.prefix_text()).await
+        Self::new_with(connection.map_err(failure::anywhere)?, options).await
     }
 
     /// Works on a connection that others use too. All keys begin with the prefix.
-    pub async fn new(mut connection: ConnectionManager, prefix: impl Into<String>) -> Result<Self, CheckpointError> {
-        let prefix = prefix.into();
+    pub async fn new(connection: ConnectionManager, prefix: impl Into<String>) -> Result<Self, CheckpointError> {
+        Self::new_with(connection, &RedisOptions::default().prefix(prefix)).await
+    }
+
+    async fn new_with(mut connection: ConnectionManager, options: &RedisOptions) -> Result<Self, CheckpointError> {
         let durability = promise::look(&mut connection).await?;
         script::load(&mut connection).await.map_err(failure::anywhere)?;
         let store = Self {
             connection,
-            prefix,
+            prefix: options.prefix_text().to_owned(),
             durability,
+            deleted_at_once: options.deleted_at_once_number(),
         };
         let mut call = about_none(&script::VERSION, &store.prefix);
         let found: u32 = store.call(call.arg(VERSION)).await?;
@@ -106,6 +118,7 @@ impl Redis {
             );
             return Err(unavailable(message, None));
         }
+        store.clear_graves().await?;
         Ok(store)
     }
 
@@ -115,10 +128,6 @@ impl Redis {
 
     fn key(&self, kind: &str, rest: &str) -> String {
         format!("{}{kind}:{rest}", self.prefix)
-    }
-
-    fn full(&self, kind: &str, key: &ThreadKey) -> String {
-        self.key(kind, &format!("{}/{}", root(key), key.namespace.as_str()))
     }
 
     fn commit_call<'s>(
@@ -206,7 +215,17 @@ impl Checkpointer for Redis {
     }
 
     async fn claim(&self, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
-        self.call(&about(&script::CLAIM, &self.prefix, key)).await.map(Epoch)
+        for _ in 0..CLAIMS_MAX {
+            let said: String = self.call(&about(&script::CLAIM, &self.prefix, key)).await?;
+            if !said.is_empty() {
+                let epoch = said.parse().map_err(|_| corrupt(key, format!("an epoch `{said}`")))?;
+                return Ok(Epoch(epoch));
+            }
+            // Whoever began to delete the thread may have died over it.
+            self.take_out(key, Deletion::Clear).await?;
+        }
+        let message = "the thread is deleted again and again; claim it once that has ended".to_owned();
+        Err(unavailable(message, None))
     }
 
     async fn commit(
@@ -273,19 +292,11 @@ impl Checkpointer for Redis {
     }
 
     async fn list(&self, key: &ThreadKey, page: Page) -> Result<Vec<CheckpointInfo>, CheckpointError> {
-        let infos = self.full("infos", key);
         let before = page
             .before
             .map_or_else(|| "+inf".to_owned(), |before| format!("({}", before.0));
-        let limit = page.limit.try_into().unwrap_or(isize::MAX);
-        let members: Vec<Vec<u8>> = steady!(connection = self => redis::cmd("ZREVRANGEBYSCORE")
-            .arg(&infos)
-            .arg(&before)
-            .arg("-inf")
-            .arg("LIMIT")
-            .arg(0)
-            .arg(limit)
-            .query_async(&mut connection))?;
+        let mut call = about(&script::LIST, &self.prefix, key);
+        let members: Vec<Vec<u8>> = self.call(call.arg(before).arg(page.limit)).await?;
         members.iter().map(|member| code::info_of_member(key, member)).collect()
     }
 
@@ -322,8 +333,7 @@ impl Checkpointer for Redis {
     }
 
     async fn delete(&self, key: &ThreadKey) -> Result<(), CheckpointError> {
-        let _: String = self.call(&about(&script::DELETE, &self.prefix, key)).await?;
-        Ok(())
+        self.take_out(key, Deletion::Bury).await
     }
 
     async fn unfinished(&self, graph: &str, limit: u32) -> Result<Vec<ThreadKey>, CheckpointError> {
@@ -346,7 +356,7 @@ impl Checkpointer for Redis {
         let mut call = about_none(&script::OUTBOX, &self.prefix);
         let found: Vec<(Vec<u8>, Vec<u8>)> = match limit {
             0 => Vec::new(),
-            limit => self.call(call.arg(topic).arg(limit)).await?,
+            limit => self.call(call.arg(topic).arg(limit).arg(PASSED_OVER_MAX)).await?,
         };
         let message = |(member, body): (Vec<u8>, Vec<u8>)| {
             let (id, key) = code::id_and_thread(&member)?;
@@ -369,10 +379,7 @@ impl Checkpointer for Redis {
     }
 
     async fn tags(&self, key: &ThreadKey) -> Result<Vec<Tag>, CheckpointError> {
-        let tags = self.full("tags", key);
-        let stored: Vec<(String, String)> = steady!(connection = self => redis::cmd("HGETALL")
-            .arg(&tags)
-            .query_async(&mut connection))?;
+        let stored: Vec<(String, String)> = self.call(&about(&script::TAGS, &self.prefix, key)).await?;
         let tag = |(name, at): (String, String)| {
             let seq = seq(key, &at)?.ok_or_else(|| corrupt(key, format!("a tag `{name}` without a checkpoint")))?;
             Ok(Tag { name, seq })
@@ -397,6 +404,10 @@ impl Checkpointer for Redis {
             .into_iter()
             .map(|name| ThreadId::new(name).map_err(unreadable))
             .collect()
+    }
+
+    async fn erase(&self, tenant: &TenantId) -> Result<(), CheckpointError> {
+        self.erase_all(tenant).await
     }
 
     async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {

@@ -5,6 +5,7 @@
 mod live {
     mod conformance;
     mod cost;
+    mod deletion;
     mod ground;
     mod postgres;
     mod redis;

@@ -28,6 +28,7 @@ facts![
     deleting_from_inside_a_nest_takes_the_whole_thread,
     deleting_an_unknown_thread_is_no_error,
     a_deleted_thread_begins_anew,
+    a_long_thread_is_deleted_whole,
 ];
 
 /// Two tenants' threads of one id, the first with two checkpoints and the second with one.
@@ -331,4 +332,32 @@ async fn a_deleted_thread_begins_anew(store: &dyn Checkpointer) -> Found {
     let mut anew = Hand::new(store, hand.key).await?;
     same("its first number", &anew.append(3).await?, &Seq(1))?;
     same("its state", &anew.get(At::Head).await?.parts, &vec![bytes("state 3")])
+}
+
+async fn a_long_thread_is_deleted_whole(store: &dyn Checkpointer) -> Found {
+    // More than a store may take out at a time.
+    const LENGTH: u32 = 300;
+    let mut hand = Hand::begun(store, key("acme", "t")?).await?;
+    let other = Hand::begun(store, key("acme", "t2")?).await?;
+    for number in 2..=LENGTH {
+        hand.commit(everything(number)).await?;
+    }
+    store.delete(&hand.key).await?;
+    same("the head", &store.get(&hand.key, At::Head).await?, &None)?;
+    same(
+        "the history",
+        &store.list(&hand.key, Page::default()).await?,
+        &Vec::new(),
+    )?;
+    same("the messages", &store.outbox("topic", 10).await?, &Vec::new())?;
+    same("the unfinished", &store.unfinished("graph", 10).await?, &Vec::new())?;
+    refused(hand.commit(everything(LENGTH + 1)).await, "checkpoint::fenced")?;
+    let mut anew = Hand::new(store, hand.key).await?;
+    for number in 1..=9 {
+        anew.append(number).await?;
+        let head = anew.get(At::Head).await?;
+        same("the new number", &head.info.seq, &Seq(number.into()))?;
+        same("the records of the new thread", &head.records, &Vec::new())?;
+    }
+    same("the other's head", &other.get(At::Head).await?.info.seq, &Seq(1))
 }

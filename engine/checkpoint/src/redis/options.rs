@@ -17,6 +17,7 @@ pub struct RedisOptions {
     connect_timeout: Duration,
     answer_timeout: Duration,
     reconnects_max: usize,
+    deleted_at_once: u32,
 }
 
 impl Default for RedisOptions {
@@ -26,6 +27,7 @@ impl Default for RedisOptions {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
             reconnects_max: 6,
+            deleted_at_once: 500,
         }
     }
 }
@@ -56,6 +58,17 @@ impl RedisOptions {
     pub const fn reconnects_max(mut self, reconnects_max: usize) -> Self {
         self.reconnects_max = reconnects_max;
         self
+    }
+
+    /// How many checkpoints and messages of a deleted thread one call takes out, during which the server serves nobody else;
+    /// 500 unless told, at least 1. Nobody sees any of the thread from the first of these calls on.
+    pub const fn deleted_at_once(mut self, deleted_at_once: u32) -> Self {
+        self.deleted_at_once = if deleted_at_once == 0 { 1 } else { deleted_at_once };
+        self
+    }
+
+    pub(super) const fn deleted_at_once_number(&self) -> u32 {
+        self.deleted_at_once
     }
 
     pub(super) fn prefix_text(&self) -> &str {

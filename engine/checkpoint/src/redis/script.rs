@@ -22,8 +22,10 @@ scripts! {
     COMMIT = "scripts/commit.lua",
     DELETE = "scripts/delete.lua",
     GET = "scripts/get.lua",
+    LIST = "scripts/list.lua",
     OUTBOX = "scripts/outbox.lua",
     TAG = "scripts/tag.lua",
+    TAGS = "scripts/tags.lua",
     THIN = "scripts/thin.lua",
     VERSION = "scripts/version.lua",
 }

@@ -1,3 +1,4 @@
+if gone() then return {} end
 local now = redis.call('HMGET', thread, 'head', 'branch')
 if not now[1] then return {} end
 local all = redis.call('HGETALL', branches)

@@ -1,3 +1,4 @@
+if gone() then return '' end
 -- The server's clock in microseconds, or one more than the last: so no epoch is given twice even if the newest were lost in
 -- a crash of the server. The first write is one that a full server refuses.
 local now = redis.call('TIME')

@@ -1,5 +1,6 @@
 -- 4 is head, seq or id, 5 its value. Gives the info, the run, the parts from the newest back to the snapshot, the records.
 local how, seq = ARGV[4], ARGV[5]
+if gone() then return {'none'} end
 if how == 'head' then seq = redis.call('HGET', thread, 'head') end
 if how == 'id' then seq = redis.call('HGET', ids, ARGV[5]) end
 if not seq then return {'none'} end

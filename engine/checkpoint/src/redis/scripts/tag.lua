@@ -3,6 +3,6 @@ if ARGV[5] == '' then
     redis.call('HDEL', tags, ARGV[4])
     return {'ok', ''}
 end
-if redis.call('HEXISTS', payloads, ARGV[5]) == 0 then return {'missing', ARGV[5]} end
+if gone() or redis.call('HEXISTS', payloads, ARGV[5]) == 0 then return {'missing', ARGV[5]} end
 redis.call('HSET', tags, ARGV[4], ARGV[5])
 return {'ok', ARGV[5]}

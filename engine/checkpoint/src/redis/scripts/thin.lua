@@ -1,4 +1,5 @@
 -- 4 how many checkpoints go, then their numbers; for each that is rebased its number and its payload.
+if gone() then return {'ok', ''} end
 local count = tonumber(ARGV[4])
 local goes, rebased, oldest = {}, {}, nil
 for at = 5, 4 + count do

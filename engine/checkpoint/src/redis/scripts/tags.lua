@@ -1,0 +1,2 @@
+if gone() then return {} end
+return redis.call('HGETALL', tags)
