@@ -75,6 +75,7 @@
 //! | to know whether today's graph still does what a recorded thread did | [`Graph::recording`], [`Graph::replay`] |
 //! | a drawing, or what a tool can read | [`Graph::mermaid`], [`Graph::dot`], [`Graph::ascii`], [`Graph::to_json`] |
 //! | to take a thread to another store, or keep it as a test | [`Graph::export`], [`Graph::import`], [`Graph::copy`] |
+//! | to take what looks like a secret out of a text | [`scrubbed`] |
 //! | retries and timeouts | [`Policy`], [`GraphBuilder::defaults`], [`GraphBuilder::step_timeout`] |
 //! | to go on after a failure | [`GraphBuilder::handler`], [`GraphBuilder::on_error`], [`Failure`] |
 //! | a store of your own, or one around another | [`Checkpointer`], [`checkpoint::AroundStore`] |
@@ -102,6 +103,7 @@ mod node;
 pub mod prelude;
 mod route;
 mod run;
+mod scrub;
 mod state;
 mod table;
 #[cfg(feature = "testing")]
@@ -135,6 +137,7 @@ pub use run::{
     Selection, Snapshot, Spend, Spent, StalledJoin, StartedTask, Stop, Subgraph, SubgraphError, SubgraphMode,
     THREAD_FORMAT, TaskState, TimeoutKind, TransferError, Versions, events,
 };
+pub use scrub::scrubbed;
 pub use state::{
     Append, Change, Changes, Field, FieldSet, FromState, Keyed, Mark, Max, MergeMap, NOTES_MAX, Reducer, Replace,
     SECRET, State, StateError, StoredItem, Sum, Union, Update, Upsert, restore_whole,

@@ -7,6 +7,7 @@ mod support {
 
 use std::{
     collections::BTreeSet,
+    fmt::Write,
     future::{pending, ready},
     num::NonZeroU32,
     sync::Arc,
@@ -16,10 +17,12 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stepgraph::{
-    Append, Ask, Context, Difference, END, Event, Extra, Failed, FromState, Graph, GraphBuilder, Inside, InsideKind,
-    Memory, NodeError, Outcome, Policy, Recording, Retry, Run, RunEvent, SECRET, START, Selection, State, Update, View,
+    Append, Ask, Checkpointer, Context, Difference, END, Event, Extra, Failed, FanOutPolicy, FromState, Graph,
+    GraphBuilder, Inside, InsideKind, Memory, NodeError, Outcome, Policy, ReaderGone, Recording, Retry, Run, RunEvent,
+    SECRET, START, Selection, State, Update, View,
     checkpoint::{At, Page},
     dynamic::{Channels, DynamicBuilder, JsonInput, JsonUpdate, Merge},
+    events,
 };
 use support::threads::thread;
 
@@ -123,11 +126,11 @@ fn told(event: Event<Vault>, names: &mut BTreeSet<&'static str>) -> String {
     match &event.kind {
         stepgraph::EventKind::Update { update, .. } => {
             text += &serde_json::to_string(update).unwrap();
-            text += &format!("{update:?}");
+            write!(text, "{update:?}").unwrap();
         }
         stepgraph::EventKind::Values { state, .. } | stepgraph::EventKind::Saved { state: Some(state), .. } => {
             text += &serde_json::to_string(&**state).unwrap();
-            text += &format!("{state:?}");
+            write!(text, "{state:?}").unwrap();
         }
         _ => {}
     }
@@ -137,7 +140,7 @@ fn told(event: Event<Vault>, names: &mut BTreeSet<&'static str>) -> String {
     match event.kind.into_json().unwrap() {
         Inside::Custom { node, event } => {
             names.insert("custom");
-            text + &format!("{node} {event}")
+            write!(text, "{node} {event}").unwrap();
         }
         Inside::Kind(kind) => {
             names.insert(kind.name());
@@ -146,9 +149,10 @@ fn told(event: Event<Vault>, names: &mut BTreeSet<&'static str>) -> String {
                 assert_eq!(state["pass-words"], SECRET);
                 assert_eq!(state["lease"], SECRET);
             }
-            text + &format!("{kind:?}")
+            write!(text, "{kind:?}").unwrap();
         }
     }
+    text
 }
 
 async fn tell(run: Run<Vault>, names: &mut BTreeSet<&'static str>) -> String {
@@ -158,8 +162,8 @@ async fn tell(run: Run<Vault>, names: &mut BTreeSet<&'static str>) -> String {
     while let Some(item) = stream.next().await {
         match item {
             Ok(RunEvent::Event(event)) => text += &told(event, names),
-            Ok(other) => text += &format!("{other:?}"),
-            Err(error) => text += &format!("{error} {error:?}"),
+            Ok(other) => write!(text, "{other:?}").unwrap(),
+            Err(error) => write!(text, "{error} {error:?}").unwrap(),
         }
     }
     text
@@ -224,7 +228,7 @@ async fn no_event_of_any_kind_tells_a_secret() {
         text += &tell(graph.run(&thread(name), input()), &mut names).await;
         let kept = graph.state(&thread(name), At::Head).await.unwrap().unwrap();
         assert!(kept.state.api_key.starts_with(CANARY), "the store has it");
-        text += &format!("{kept:?}{:?}", kept.state.shown().unwrap());
+        write!(text, "{kept:?}{:?}", kept.state.shown().unwrap()).unwrap();
     }
     let run = plain().run(&thread("paused"), input());
     text += &tell(run.stop_after(["keep"]), &mut names).await;
@@ -364,9 +368,9 @@ async fn channels_can_be_secret_as_well() {
     let (mut text, mut last) = (String::new(), None);
     while let Some(item) = stream.next().await {
         match item.unwrap() {
-            RunEvent::Event(event) => text += &format!("{:?}", event.kind.into_json()),
+            RunEvent::Event(event) => write!(text, "{:?}", event.kind.into_json()).unwrap(),
             RunEvent::Ended(outcome) => {
-                text += &format!("{outcome:?}");
+                write!(text, "{outcome:?}").unwrap();
                 last = outcome.done();
             }
             _ => {}
@@ -380,4 +384,78 @@ async fn channels_can_be_secret_as_well() {
     );
     assert_eq!(last.shown().unwrap(), json!({"key": SECRET, "seen": 1}));
     assert!(matches!(last.shown().unwrap(), Value::Object(_)));
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("connect to postgres://app:{CANARY}@db: refused")]
+struct Refused(#[source] NodeSource);
+
+#[derive(Debug, thiserror::Error)]
+#[error("sent `Authorization: Bearer {CANARY}`")]
+struct NodeSource;
+
+/// What is kept of a thread, in each form in which a store has it.
+async fn kept(store: &Memory, name: &str) -> String {
+    let mut text = String::new();
+    let checkpoint = store.get(&thread(name), At::Head).await.unwrap().unwrap();
+    write!(text, "{:?}", checkpoint.run).unwrap();
+    for record in checkpoint.records {
+        write!(text, "{record:?} {}", String::from_utf8_lossy(&record.body)).unwrap();
+    }
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_error_tells_of_a_secret_is_neither_kept_nor_told() {
+    let fails: Wire = |g, keep| {
+        let node = g.node("broken", |_: Arc<Vault>| {
+            ready(Err::<VaultUpdate, _>(NodeError::retryable(Refused(NodeSource))))
+        });
+        g.policy(node, Policy::default().retry(twice()));
+        g.edge(keep, node).edge(node, END);
+    };
+    let handled: Wire = |g, keep| {
+        let node = g.node("broken", |_: Arc<Vault>| {
+            ready(Err::<VaultUpdate, _>(NodeError::terminal(Refused(NodeSource))))
+        });
+        let tell = g.handler("tell", |failed: Failed<Arc<Vault>>| {
+            let failure = failed.failure();
+            assert!(failure.message.contains("postgres://app:[secret]@db"), "{failure}");
+            assert!(failure.sources[0].contains("Bearer [secret]"), "{failure:?}");
+            ready(Err::<VaultUpdate, _>(NodeError::terminal(Refused(NodeSource))))
+        });
+        g.edge(keep, node).edge(node, END);
+        g.on_error(node, tell).edge(tell, END);
+    };
+    let items: Wire = |g, keep| {
+        let work = g.worker("work", |_: u64| {
+            ready(Err::<VaultUpdate, _>(NodeError::terminal(Refused(NodeSource))))
+        });
+        g.fan_out(keep, work, |_| vec![1]);
+        g.fan_out_policy(
+            work,
+            FanOutPolicy::collect(|failure| {
+                assert!(failure.message.contains(SECRET) && !failure.message.contains(CANARY));
+                Vault::update().log([failure.message.len()])
+            }),
+        );
+        g.edge(work, END);
+    };
+    for (name, wire) in [("fails", fails), ("handled", handled), ("items", items)] {
+        let store = Arc::new(Memory::new());
+        let graph = graph(name, wire).shared_checkpointer(store.clone());
+        let (sender, mut reader) = events(100, ReaderGone::Finish);
+        let ended = graph.run(&thread(name), input()).events(sender).await;
+        let mut text = kept(&store, name).await;
+        while let Some(event) = reader.next().await {
+            write!(text, "{:?}", event.kind.into_json()).unwrap();
+        }
+        let state = graph.state(&thread(name), At::Head).await.unwrap().unwrap();
+        write!(text, "{:?} {:?}", state.tasks, state.run).unwrap();
+        assert!(text.contains("postgres://app:[secret]@db"), "{name}: {text}");
+        assert!(!text.contains(CANARY), "{name}: {text}");
+        // Who has called the run is given the error itself.
+        let own = ended.err().map(|error| error.node_error::<Refused>().is_some());
+        assert_eq!(own, (name != "items").then_some(true));
+    }
 }

@@ -1,6 +1,6 @@
 //! What goes wrong, as the caller sees it: the codes of the contract, and the only place that chooses HTTP statuses.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use stepgraph::{CheckpointError, RunError, RunId};
+use stepgraph::{CheckpointError, RunError, RunId, scrubbed};
 use stepgraph_nodes::service::ServiceError;
 
 /// The codes that callers know. They decide by the code, not by the status.
@@ -94,6 +94,14 @@ impl ErrorCode {
 /// How long a caller should stay away where nothing better is known.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(2);
 
+/// What a caller is told, without what looks like a secret.
+fn told(message: String) -> String {
+    match scrubbed(&message) {
+        Cow::Borrowed(_) => message,
+        Cow::Owned(clean) => clean,
+    }
+}
+
 /// An error on its way out. The message is for the caller; what only the log may know is logged where it happens.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError(Box<Parts>);
@@ -113,7 +121,7 @@ impl ApiError {
         let error = Self(Box::new(Parts {
             code,
             status: code.status(),
-            message: message.into(),
+            message: told(message.into()),
             details: Map::new(),
             headers: HeaderMap::new(),
             run: None,

@@ -8,6 +8,7 @@ use super::NodeError;
 use crate::{
     checkpoint::CheckpointError,
     run::{NodePanic, NodeTimeout, RunError, decode_record},
+    scrub::told,
     state::StateError,
 };
 
@@ -21,7 +22,7 @@ pub struct Failure {
     /// The error's stable code, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What the error said.
+    /// What the error said, without what looks like a secret: see [`scrubbed`](crate::scrubbed).
     pub message: String,
     /// Whether another attempt might have mended it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -73,9 +74,9 @@ impl Failure {
                 .map(Cow::Borrowed)
                 .or_else(|| known_code(inner))
                 .map(Cow::into_owned),
-            message: inner.to_string(),
+            message: told(&inner),
             retryable: error.is_retryable(),
-            sources: sources.take(SOURCES_MAX).map(ToString::to_string).collect(),
+            sources: sources.take(SOURCES_MAX).map(|source| told(&source)).collect(),
             attempts,
             handler: None,
         }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     checkpoint::{CheckpointSource, Commit, OutboxMessage, RunMark, RunStatus, Seq},
     graph::{Output, UnknownTarget},
+    scrub::scrub,
     state::{Changes, State, hidden},
 };
 
@@ -332,6 +333,7 @@ impl<S: State> Driver<S> {
     }
 
     pub(crate) fn mark(&self, status: RunStatus, error: Option<String>) -> RunMark {
+        let error = error.map(scrub);
         RunMark {
             run: self.shared.run.run_id(),
             graph: self.shared.parts.topology.graph.clone(),

@@ -29,6 +29,7 @@ use crate::{
     dynamic::Compat,
     graph::{Leave, Payload},
     node::NodeError,
+    scrub::told,
     state::{Changes, State, Update},
 };
 
@@ -437,7 +438,7 @@ impl<S: State> Driver<S> {
                 self.shared.tell(told).await;
             }
             End::Failed { error, .. } => {
-                let (task, error) = (self.task_id(task), error.to_string());
+                let (task, error) = (self.task_id(task), told(error));
                 self.shared.tell(EventKind::Failed { node, task, error }).await;
             }
             // Questions are told once they are kept.

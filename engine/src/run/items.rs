@@ -11,6 +11,7 @@ use super::{
 use crate::{
     graph::{ItemError, OnItemFailure, Output, Payload},
     node::NodeError,
+    scrub::told,
     state::State,
 };
 
@@ -32,7 +33,7 @@ pub(super) async fn settle<S: State>(shared: &Shared<S>, task: &Seed<Payload>, e
     let failure = |error: &NodeError| ItemError {
         index: *index,
         node: topology.name(task.node).clone(),
-        message: error.to_string(),
+        message: told(error),
         code: code(error),
         attempts,
     };
@@ -53,7 +54,7 @@ pub(super) async fn settle<S: State>(shared: &Shared<S>, task: &Seed<Payload>, e
             .tell(EventKind::Failed {
                 node: topology.name(task.node).clone(),
                 task: topology.task_id(task.node, Some(*index)),
-                error: error.to_string(),
+                error: told(&error),
             })
             .await;
     }

@@ -15,6 +15,7 @@ use crate::{
     id::ThreadKey,
     layer::{Layer, Next, RunInfo, Scope, StepInfo, TaskInfo, Whole},
     node::{Context, LazyContext, NodeError},
+    scrub::told,
     state::State,
 };
 
@@ -127,7 +128,7 @@ async fn whole<T: Send>(
     };
     let message = panic.map(|panic| panic_message(panic.as_ref())).unwrap_or_default();
     if !message.is_empty() {
-        tracing::error!(thread = %place.thread, step = place.step, message, "a layer panicked");
+        tracing::error!(thread = %place.thread, step = place.step, message = told(&message), "a layer panicked");
     }
     // What has come to its end before a layer panicked has come to its end.
     end.unwrap_or_else(|| {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     checkpoint::{RecordKind, TaskRecord},
     node::{Failure, NodeError, TaskContext},
+    scrub::told,
     state::{State, StateError},
 };
 
@@ -60,7 +61,7 @@ pub(super) async fn later<S: State>(
     delay: Duration,
 ) -> Option<End<S>> {
     let node = ctx.node_name();
-    tracing::warn!(thread = %ctx.run.key, node = %node, attempt = ctx.attempt, %error, ?delay, "a task failed and will be tried again");
+    tracing::warn!(thread = %ctx.run.key, node = %node, attempt = ctx.attempt, error = told(error), ?delay, "a task failed and will be tried again");
     if ctx.run.store.is_some() {
         let record = match attempt_record(shared, ctx, error, delay) {
             Ok(record) => record,
@@ -74,7 +75,7 @@ pub(super) async fn later<S: State>(
         .tell(EventKind::Retry {
             node,
             attempt: ctx.attempt,
-            error: error.to_string(),
+            error: told(error),
             delay,
         })
         .await;

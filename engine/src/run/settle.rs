@@ -14,6 +14,7 @@ use crate::{
     checkpoint::{RecordKind, TaskRecord},
     graph::{OnFailure, Payload},
     node::{Calls, Caught, Failure, NodeError, NodeErrorKind, TaskContext},
+    scrub::told,
     state::State,
 };
 
@@ -112,7 +113,7 @@ async fn hand_over<S: State>(
         handler: Some(name.clone().into_owned()),
         ..Failure::of(error, attempts)
     };
-    tracing::warn!(thread = %ctx.run.key, task = %ctx.id(), handler = %name, %error, "a task failed, its handler takes over");
+    tracing::warn!(thread = %ctx.run.key, task = %ctx.id(), handler = %name, error = told(error), "a task failed, its handler takes over");
     if ctx.run.store.is_some() {
         let body = encode_record(&failure).map_err(|error| End::failed(NodeError::terminal(error), ctx))?;
         let record = TaskRecord {

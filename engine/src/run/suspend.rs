@@ -20,6 +20,7 @@ use crate::{
     dynamic::Compat,
     graph::{Goto, Leave, Output, Parts, Payload, Rare},
     node::{Caught, Failure, NodeError, handler_task},
+    scrub::told,
     state::{State, StateError},
 };
 
@@ -180,8 +181,7 @@ impl<S: State> Driver<S> {
         }
         if let Some(failed) = rest.failed {
             if let Err(unsaved) = self.settle().await {
-                let error = &failed.error;
-                tracing::error!(thread = %self.shared.run.key, %error, "a task failed in a step whose checkpoint could not be saved");
+                tracing::error!(thread = %self.shared.run.key, error = told(&failed.error), "a task failed in a step whose checkpoint could not be saved");
                 return Err(unsaved);
             }
             let error = self.node_error(failed);
@@ -325,7 +325,7 @@ impl<S: State> Driver<S> {
             ..Commit::default()
         };
         if let Err(failure) = self.commit(commit).await {
-            tracing::error!(thread = %self.shared.run.key, %failure, "what a step has come to could not be written down");
+            tracing::error!(thread = %self.shared.run.key, failure = told(&failure), "what a step has come to could not be written down");
         }
     }
 
@@ -410,7 +410,7 @@ impl<S: State> Driver<S> {
             })
             .await
         {
-            tracing::error!(thread = %self.shared.run.key, %failure, "a run's failure could not be written down");
+            tracing::error!(thread = %self.shared.run.key, failure = told(&failure), "a run's failure could not be written down");
         }
         error
     }

@@ -16,6 +16,7 @@ use crate::{
         plan::Seed,
         step::{Crowd, End, Shared, StoredOutput},
     },
+    scrub::told,
     state::State,
     tree,
 };
@@ -102,10 +103,10 @@ pub(super) fn compare<S: State>(
             };
             return Err(asked.into());
         }
-        Some(End::Failed { error, .. }) => error.to_string(),
+        Some(End::Failed { error, .. }) => told(&error),
         Some(End::Paused) => "it stops at a breakpoint inside".to_owned(),
         Some(End::Drained) => "it leaves as if it were drained".to_owned(),
-        Some(End::OverBudget(error) | End::Unsaved(error)) => error.to_string(),
+        Some(End::OverBudget(error) | End::Unsaved(error)) => told(&error),
         Some(End::Cancelled | End::CutOff) => "it leaves as if it were cancelled".to_owned(),
         Some(End::TimeLimit) | None => format!("it has not ended within {BODIES_TIME_MAX:?}"),
     };

@@ -12,13 +12,14 @@ use crate::{
         error::RunError,
         frontier::{Frontier, StoredTask},
     },
+    scrub::told,
     state::{Field, SECRET, hide_members},
     tree,
 };
 
 /// Today's graph fails where the recorded run did not.
 pub(super) fn failed(error: &RunError) -> Halt {
-    let error = error.to_string();
+    let error = told(error);
     Difference::Failed { task: None, error }.into()
 }
 

@@ -34,6 +34,7 @@ use crate::{
         step::StoredOutput,
         version::{Inherited, kept_output, migrate_inputs},
     },
+    scrub::told,
     state::{State, StateError},
 };
 
@@ -437,7 +438,7 @@ impl<S: State> Walk<S> {
             let output = stored.and_then(|stored| driver.output(task.node, stored));
             outputs.push(output.map_err(|error| Difference::Failed {
                 task: Some(id),
-                error: error.to_string(),
+                error: told(&error),
             })?);
         }
         Ok(outputs)
