@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 use stepgraph::{CheckpointError, RunError, RunId, scrubbed};
 use stepgraph_nodes::service::ServiceError;
 
+use crate::serving::fault::general;
+
 /// The codes that callers know. They decide by the code, not by the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -191,7 +193,10 @@ impl ApiError {
 
     /// What reading or editing a thread failed with.
     pub(crate) fn of_thread(error: &RunError) -> Self {
-        Self::refused_run(error).unwrap_or_else(|| Self::unfit(error.code(), error.to_string()))
+        Self::refused_run(error).unwrap_or_else(|| {
+            tracing::warn!(code = error.code(), %error, "a thread could not be read or edited");
+            Self::unfit(error.code(), general(error))
+        })
     }
 
     /// The route exists, but not for this method.

@@ -5,6 +5,7 @@
 //! | `registration` | how a graph of one state becomes a [`ServedGraph`](served::ServedGraph), which knows JSON alone |
 //! | `tenants` | whose call it is |
 //! | `body` | what a caller may send |
+//! | `fault` | what a caller is told of a failed run |
 //! | `secret` | what a caller may send for a field that is shown to nobody, and what schemas say of it |
 //! | `plan` | what a body means on a thread as it stands |
 //! | `carry` | runs, owned by the server |
@@ -24,6 +25,7 @@ use crate::error::ApiError;
 
 pub(crate) mod body;
 mod carry;
+pub(crate) mod fault;
 mod plan;
 mod registration;
 mod secret;

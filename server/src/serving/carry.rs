@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
-use stepgraph::{Cancel, InsideKind, Question, RunError, RunId, ThreadKey, checkpoint::At};
+use stepgraph::{Cancel, InsideKind, Question, RunError, RunId, ThreadKey, checkpoint::At, scrubbed};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{Instant, sleep_until, timeout},
@@ -297,10 +297,7 @@ impl Carried {
             return Err(refused);
         }
         tracing::warn!(thread = %self.key, run = %self.teller.run(), code = error.code(), %error, "a run failed");
-        let message = match error {
-            RunError::Node { source, .. } => source.to_string(),
-            other => other.to_string(),
-        };
+        let message = scrubbed(&self.graph.words().of(error)).into_owned();
         let frames = self.teller.fail(error.code(), &message);
         self.release().await;
         self.send(frames).await;

@@ -15,6 +15,7 @@ use stepgraph::{
 };
 
 use super::{
+    fault::Words,
     secret,
     served::{Begin, Ended, Events, Schemas, ServedGraph, StateView, Told, Unserved, What},
     tenants::Refusal,
@@ -83,6 +84,7 @@ pub struct Serve<S: State> {
     hear: Hear<S>,
     prepare: Option<Prepare<S>>,
     schemas: Schemas,
+    words: Words,
 }
 
 impl<S: State> fmt::Debug for Serve<S> {
@@ -115,6 +117,7 @@ impl<S: State> Serve<S> {
             hear: Arc::new(hear),
             prepare: None,
             schemas: Schemas::default(),
+            words: Words::default(),
         }
     }
 
@@ -125,6 +128,13 @@ impl<S: State> Serve<S> {
         Fut: Future<Output = Result<Run<S>, Refusal>> + Send + 'static,
     {
         self.prepare = Some(Arc::new(move |run, whom| Box::pin(prepare(run, whom))));
+        self
+    }
+
+    /// Tells callers what nodes say of their errors: where whoever runs the server is whoever calls it. Otherwise they are
+    /// told the code, a general message and the run's id, under which the log has the rest.
+    pub const fn show_errors(mut self) -> Self {
+        self.words = Words::Own;
         self
     }
 
@@ -215,10 +225,16 @@ impl<S: State> ServedGraph for Serve<S> {
         &self.schemas
     }
 
+    fn words(&self) -> Words {
+        self.words
+    }
+
     async fn state(&self, thread: &ThreadKey, at: At) -> Result<Option<StateView>, RunError> {
-        let Some(snapshot) = self.graph.state(thread, at).await? else {
+        let Some(mut snapshot) = self.graph.state(thread, at).await? else {
             return Ok(None);
         };
+        snapshot.tasks.iter_mut().for_each(|task| self.words.of_task(task));
+        snapshot.run.iter_mut().for_each(|run| self.words.of_run(run));
         Ok(Some(StateView {
             values: shown(&snapshot.state)?,
             entry: snapshot.entry,
@@ -251,10 +267,10 @@ impl<S: State> ServedGraph for Serve<S> {
         if let Some(prepare) = &self.prepare {
             run = prepare(run, whom).await?;
         }
-        let hear = Arc::clone(&self.hear);
+        let (hear, words) = (Arc::clone(&self.hear), self.words);
         let events = run.stream_with(extras);
         Ok(events
-            .filter_map(move |event| std::future::ready(told(event, &hear)))
+            .filter_map(move |event| std::future::ready(told(event, &hear, words)))
             .boxed())
     }
 }
@@ -359,7 +375,11 @@ fn shown<S: State>(state: &S) -> Result<Value, RunError> {
 }
 
 /// An item of the run's stream without its types. `None` for what is not told.
-fn told<S: State>(event: Result<RunEvent<S>, RunError>, hear: &Hear<S>) -> Option<Result<Told, RunError>> {
+fn told<S: State>(
+    event: Result<RunEvent<S>, RunError>,
+    hear: &Hear<S>,
+    words: Words,
+) -> Option<Result<Told, RunError>> {
     let event = match event {
         Err(error) => return Some(Err(error)),
         Ok(RunEvent::Ended(outcome)) => return Some(ended(outcome).map(Told::Ended)),
@@ -373,10 +393,13 @@ fn told<S: State>(event: Result<RunEvent<S>, RunError>, hear: &Hear<S>) -> Optio
             node: node.into_owned(),
             heard: hear(event),
         },
-        Inside::Kind(kind) => Told::Happened {
-            path,
-            kind: Box::new(kind),
-        },
+        Inside::Kind(mut kind) => {
+            words.of_event(&mut kind);
+            Told::Happened {
+                path,
+                kind: Box::new(kind),
+            }
+        }
     }))
 }
 

@@ -10,6 +10,7 @@ use stepgraph::{
 };
 
 use super::{
+    fault::Words,
     registration::{Heard, Occasion},
     tenants::Refusal,
 };
@@ -22,6 +23,9 @@ pub(crate) trait ServedGraph: Send + Sync {
     fn outline(&self) -> Outline;
 
     fn schemas(&self) -> &Schemas;
+
+    /// What callers are told of its errors.
+    fn words(&self) -> Words;
 
     async fn state(&self, thread: &ThreadKey, at: At) -> Result<Option<StateView>, RunError>;
 

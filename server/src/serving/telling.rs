@@ -175,7 +175,8 @@ impl Teller {
     pub(crate) fn fail(&mut self, code: &str, message: &str) -> Frames {
         let mut frames = Frames::new();
         self.flush(&mut frames);
-        frames.push(sse::json("error", None, &json!({"error": code, "message": message})));
+        let failed = json!({"error": code, "message": message, "trace_id": self.run});
+        frames.push(sse::json("error", None, &failed));
         frames
     }
 

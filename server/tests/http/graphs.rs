@@ -153,8 +153,8 @@ impl From<Inner> for TextUpdate {
 #[error("boom on purpose")]
 struct Boom;
 
-fn failing() -> Result<Graph<Text>, BuildErrors> {
-    let mut g = Graph::<Text>::builder("failing");
+fn failing(name: &'static str) -> Result<Graph<Text>, BuildErrors> {
+    let mut g = Graph::<Text>::builder(name);
     let boom = g.node("boom", |_: Arc<Text>| async move {
         Err::<TextUpdate, _>(NodeError::terminal(Boom))
     });
@@ -389,7 +389,8 @@ impl Served {
             .graph(Serve::new(counter().unwrap()).input_schema().state_schema())
             .graph(approval().unwrap())
             .graph(nested().unwrap())
-            .graph(failing().unwrap())
+            .graph(failing("failing").unwrap())
+            .graph(Serve::new(failing("telling").unwrap()).show_errors())
             .graph(Serve::new(vault().unwrap()).input_schema().state_schema())
             .graph(echo().unwrap())
             .graph(gated(Arc::clone(&gate)).unwrap())

@@ -91,7 +91,7 @@ async fn clients_find_the_graphs_as_assistants() {
     assert_eq!(served.get("/info").await.ok()["flags"]["assistants"], true);
 
     let page = served.post("/assistants/search", json!({"limit": 2})).await;
-    assert_eq!(page.header("x-pagination-total"), Some("7"));
+    assert_eq!(page.header("x-pagination-total"), Some("8"));
     assert_eq!(page.header("x-pagination-next"), Some("2"));
     let one = served
         .post("/assistants/search", json!({"graph_id": "counter_loop"}))

@@ -294,18 +294,36 @@ async fn tokens_are_messages_and_other_events_are_custom() {
 #[tokio::test]
 async fn a_failed_run_is_a_result_and_the_last_event() {
     let served = Served::new().await;
-    let thread = served.thread().await;
-    let body = json!({"assistant_id": "failing", "input": {"text": "t"}});
-    let error = json!({"error": "run::node", "message": "boom on purpose"});
+    for (graph, message) in [("failing", "a node of the run failed"), ("telling", "boom on purpose")] {
+        let thread = served.thread().await;
+        let body = json!({"assistant_id": graph, "input": {"text": "t"}, "stream_mode": ["tasks", "updates"]});
 
-    assert_eq!(
-        served.wait(&thread, body.clone()).await.ok(),
-        json!({"__error__": error})
-    );
-    assert_eq!(served.get(&thread).await.ok()["status"], "error");
-    // What has failed makes room for new input.
-    let events = served.stream(&thread, body).await.events();
-    assert_eq!(events.last().unwrap(), &("error".to_owned(), error));
+        let waited = served.wait(&thread, body.clone()).await;
+        let run = waited.header("location").unwrap().split('/').nth(4).unwrap().to_owned();
+        let error = |run: &str| json!({"error": "run::node", "message": message, "trace_id": run});
+        assert_eq!(waited.ok(), json!({"__error__": error(&run)}));
+        // What has failed makes room for new input.
+        let streamed = served.stream(&thread, body).await;
+        let events = streamed.events();
+        let run = events[0].1["run_id"].as_str().unwrap();
+        assert_eq!(events.last().unwrap(), &("error".to_owned(), error(run)));
+        let ended = events
+            .iter()
+            .find(|(_, data)| data["error"].is_string() && data["name"] == "boom");
+        assert_eq!(ended.unwrap().1["error"], message);
+
+        let kept = served.get(&thread).await;
+        let state = served.get(&format!("{thread}/state")).await;
+        let told = [&streamed.text, &kept.text, &state.text].map(|text| text.contains("on purpose"));
+        assert_eq!(told, [graph == "telling"; 3], "{} {}", kept.text, state.text);
+        let kept = kept.ok();
+        assert_eq!(kept["status"], "error");
+        let state = state.ok();
+        assert_eq!(state["tasks"][0]["error"]["message"], message);
+        if graph == "failing" {
+            assert_eq!(kept["error"], format!("the run failed: its trace id is {run}"));
+        }
+    }
 }
 
 #[tokio::test]

@@ -33,14 +33,14 @@ pub(super) async fn wait(
     Body(body): Body<RunBody>,
 ) -> Result<Response, ApiError> {
     let reading = start(&serving, &tenant, id, body, ReaderWants::End).await?;
-    let headers = locations(id, reading.run);
+    let (run, headers) = (reading.run, locations(id, reading.run));
     let Finish {
         values,
         questions,
         failure,
     } = reading.finish().await?;
     let values = match failure {
-        Some((code, message)) => json!({"__error__": {"error": code, "message": message}}),
+        Some((code, message)) => json!({"__error__": {"error": code, "message": message, "trace_id": run}}),
         None if questions.is_empty() => values,
         None => shape::with_interrupts(&values, &questions),
     };
