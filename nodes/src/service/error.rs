@@ -63,11 +63,21 @@ pub enum ServiceError {
     },
     /// The scripted model was told to fail with this code. A variant of its own, since a test that asks for a code
     /// must get exactly that one, and the others do not map one to one to the codes of the wire.
-    #[error("the scripted model fails with {code}, as its message asks")]
+    #[error("the scripted model fails with {}, as its message asks", code_alone(code))]
     Scripted {
         /// The code as written in the message, for instance `LLM_ERROR`.
         code: String,
     },
+}
+
+/// A code is shown, and a message that was written in the place of one is not: errors go to logs.
+fn code_alone(code: &str) -> &str {
+    let is_code = |letter: u8| letter.is_ascii_uppercase() || letter == b'_';
+    if code.bytes().all(is_code) {
+        code
+    } else {
+        "what is no code"
+    }
 }
 
 /// The cause of an unavailable service that says when to come back.

@@ -1,5 +1,6 @@
 //! What all providers of models over HTTP have in common: how they are reached, and what their answers mean.
 
+mod echo;
 mod http;
 mod problem;
 
@@ -15,6 +16,17 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No answer is longer: a provider that does not keep to its limit of tokens is stopped.
 pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Where JSON is not as it should be, without the values that stand there: they are what a model or a visitor has said.
+pub(super) fn place_of(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Io => "cannot be read",
+        serde_json::error::Category::Syntax => "is no JSON",
+        serde_json::error::Category::Data => "is JSON of another shape",
+        serde_json::error::Category::Eof => "ends too early",
+    };
+    format!("it {what} at line {} column {}", error.line(), error.column())
+}
 
 /// How a provider is reached.
 #[derive(Debug, Clone)]

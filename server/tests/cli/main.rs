@@ -16,5 +16,6 @@ mod extracting;
 mod ingesting;
 mod keeping;
 mod limits;
+mod secrecy;
 mod serving;
 mod tenants;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::service::{
     ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, Message, ServiceError, Usage,
-    provider::{Http, PING_TIMEOUT, Problem, ProviderOptions, grow, refused},
+    provider::{Http, PING_TIMEOUT, Problem, ProviderOptions, grow, place_of, refused},
 };
 
 /// The provider's own limit, half of what others take.
@@ -106,6 +106,11 @@ struct Answer {
 }
 
 impl Answer {
+    /// What errors are put in words by: without the texts of this conversation.
+    fn http(&self) -> Http {
+        self.http.about(&self.prompt, &self.text)
+    }
+
     /// The next delta; nothing comes after the last one or after an error.
     async fn step(answer: Option<Self>) -> Option<(Result<ChatDelta, ServiceError>, Option<Self>)> {
         let mut answer = answer?;
@@ -136,7 +141,7 @@ impl Answer {
                 Event::Ping if !self.text.is_empty() => return Ok(ChatDelta::Working),
                 Event::Ping | Event::Unknown => {}
                 Event::Error { error } => {
-                    return Err(self.http.midway(&Problem::of(&serde_json::json!({"error": error}))));
+                    return Err(self.http().midway(&Problem::of(&serde_json::json!({"error": error}))));
                 }
             }
         }
@@ -162,21 +167,21 @@ impl Answer {
             None => Ok(None),
             Some(Ok(event)) => serde_json::from_str(&event.data)
                 .map(Some)
-                .map_err(|error| self.http.unreadable(&error)),
+                .map_err(|error| self.http().unreadable(&place_of(&error))),
             Some(Err(_)) if self.reason.is_some() => Ok(None),
-            Some(Err(EventStreamError::Transport(error))) => Err(self.http.cut_off(&error.without_url().to_string())),
-            Some(Err(error)) => Err(self.http.unreadable(&error)),
+            Some(Err(EventStreamError::Transport(error))) => Err(self.http().cut_off(&error.without_url().to_string())),
+            Some(Err(error)) => Err(self.http().unreadable(&error)),
         }
     }
 
     fn tools(&self) -> ServiceError {
-        self.http.unreadable(&"it calls a tool, and none was offered")
+        self.http().unreadable(&"it calls a tool, and none was offered")
     }
 
     fn finish(&self) -> Result<ChatDelta, ServiceError> {
         let reason = self
             .reason
-            .ok_or_else(|| self.http.cut_off("the stream ended without a reason"))?;
+            .ok_or_else(|| self.http().cut_off("the stream ended without a reason"))?;
         let usage = self.usage.whole();
         let usage = usage.unwrap_or_else(|| Usage::estimated(&self.prompt, &self.text));
         Ok(ChatDelta::Finish { reason, usage })

@@ -106,6 +106,11 @@ struct Answer {
 }
 
 impl Answer {
+    /// What errors are put in words by: without the texts of this conversation.
+    fn http(&self) -> Http {
+        self.http.about(&self.prompt, &self.text)
+    }
+
     /// The next delta; nothing comes after the last one or after an error.
     async fn step(answer: Option<Self>) -> Option<(Result<ChatDelta, ServiceError>, Option<Self>)> {
         let mut answer = answer?;
@@ -117,7 +122,7 @@ impl Answer {
     async fn next(&mut self) -> Result<ChatDelta, ServiceError> {
         while let Some(chunk) = self.next_chunk().await? {
             if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-                return Err(self.http.midway(&Problem::of(&serde_json::json!({"error": error}))));
+                return Err(self.http().midway(&Problem::of(&serde_json::json!({"error": error}))));
             }
             self.usage = chunk.usage.map(Usage::from).or(self.usage);
             // Only one answer is asked for.
@@ -127,8 +132,8 @@ impl Answer {
             match choice.end() {
                 None => {}
                 Some(End::Reason(reason)) => self.reason = Some(reason),
-                Some(End::Failed(how)) => return Err(self.http.midway(&Problem::saying(how))),
-                Some(End::Tools) => return Err(self.http.unreadable(&"it calls a tool, and none was offered")),
+                Some(End::Failed(how)) => return Err(self.http().midway(&Problem::saying(how))),
+                Some(End::Tools) => return Err(self.http().unreadable(&"it calls a tool, and none was offered")),
             }
             let delta = choice.delta.unwrap_or_default();
             let is_reasoning = delta.is_reasoning();
@@ -148,14 +153,14 @@ impl Answer {
     async fn next_chunk(&mut self) -> Result<Option<Chunk>, ServiceError> {
         match self.chunks.next().await.transpose() {
             Err(OpenAIError::StreamError(_)) if self.reason.is_some() => Ok(None),
-            chunk => chunk.map_err(|error| explain(&self.http, error)),
+            chunk => chunk.map_err(|error| explain(&self.http(), error)),
         }
     }
 
     fn finish(&self) -> Result<ChatDelta, ServiceError> {
         let reason = self
             .reason
-            .ok_or_else(|| self.http.cut_off("the stream ended without a reason"))?;
+            .ok_or_else(|| self.http().cut_off("the stream ended without a reason"))?;
         // A provider that knows no usage leaves it to us to count.
         let usage = self.usage.unwrap_or_else(|| Usage::estimated(&self.prompt, &self.text));
         Ok(ChatDelta::Finish { reason, usage })

@@ -13,7 +13,7 @@ use tower::Service;
 use super::SERVICE;
 use crate::service::{
     ServiceError,
-    provider::{Http, Problem, refused},
+    provider::{Http, Problem, place_of, refused},
 };
 
 /// Sends what the protocol's crate makes.
@@ -64,7 +64,7 @@ pub(super) fn explain(http: &Http, error: OpenAIError) -> ServiceError {
             Err(other) => http.cut_off(&other.to_string()),
         },
         OpenAIError::Reqwest(error) => http.unsent(error),
-        OpenAIError::JSONDeserialize(error, _) => http.unreadable(&error),
+        OpenAIError::JSONDeserialize(error, _) => http.unreadable(&place_of(&error)),
         OpenAIError::StreamError(error) => http.cut_off(&error.to_string()),
         OpenAIError::ApiError(error) => http.midway(&Problem::saying(&error.to_string())),
         other => refused(

@@ -9,9 +9,9 @@ use reqwest::{
     redirect,
 };
 
-use super::{Problem, ProviderOptions, refused};
+use super::{Problem, ProviderOptions, echo::Sent, refused};
 use crate::{
-    service::{AskedToWait, Secret, ServiceError, tls},
+    service::{AskedToWait, Message, Secret, ServiceError, tls},
     trace::{self, TRACEPARENT},
 };
 
@@ -33,6 +33,8 @@ pub(in crate::service) struct Http {
     key: Option<Secret>,
     host: String,
     connect_timeout: Duration,
+    /// What was sent, where an error is about to quote who received it.
+    sent: Sent,
 }
 
 impl Http {
@@ -70,6 +72,7 @@ impl Http {
             key: options.key.clone(),
             host: host.to_owned(),
             connect_timeout: options.connect_timeout,
+            sent: Sent::default(),
         })
     }
 
@@ -97,11 +100,27 @@ impl Http {
         if let Some(trace) = trace::current().and_then(|trace| HeaderValue::try_from(trace.to_string()).ok()) {
             headers.insert(TRACEPARENT, trace);
         }
+        let sent = request.try_clone();
         let response = self.client.execute(request).await.map_err(|error| self.unsent(error))?;
         if response.status().is_success() {
             Ok(response)
         } else {
-            Err(self.rejected(response).await)
+            // Read only now: of a request that went well nothing is quoted.
+            let body = sent.as_ref().and_then(|request| request.body()?.as_bytes());
+            let http = Self {
+                sent: Sent::of_body(body.unwrap_or_default()),
+                ..self.clone()
+            };
+            Err(http.rejected(response).await)
+        }
+    }
+
+    /// The same about these messages and what has come of the answer to them: their texts are not quoted in errors.
+    pub(in crate::service) fn about(&self, messages: &[Message], answer: &str) -> Self {
+        let texts = messages.iter().map(|message| message.content.as_str());
+        Self {
+            sent: Sent::of_texts(texts.chain([answer])),
+            ..self.clone()
         }
     }
 
@@ -217,7 +236,8 @@ impl Http {
         super::corrupt(self.service, message)
     }
 
-    /// The provider's words in a form fit for a message: short, on one line, without the key.
+    /// The provider's words in a form fit for a message: short, on one line, without the key, and left out where they repeat
+    /// what was sent.
     pub(in crate::service) fn quote(&self, words: &str) -> String {
         let words = self
             .key
@@ -230,8 +250,8 @@ impl Http {
             .chars()
             .take(WORDS_MAX)
             .collect();
-        if words.is_empty() {
-            words
+        if words.is_empty() || self.sent.is_quoted_in(&words) {
+            String::new()
         } else {
             format!(" (it says: {words})")
         }
