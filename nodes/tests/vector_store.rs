@@ -110,6 +110,53 @@ mod live {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_call_is_part_of_the_trace_it_is_made_for_and_of_no_other() {
+        use stepgraph_nodes::trace;
+
+        let server = Qdrant::start_own().unwrap();
+        let store = QdrantVectors::open(options(&server)).await.unwrap();
+        let opening = server.calls().unwrap().len();
+        let query = SearchQuery {
+            text: "warranty lamp".to_owned(),
+            dense: Some(vec![1.0, 0.0]),
+            limit: 3,
+        };
+        let text = |digit: char| format!("00-{}-b7ad6b7169203331-01", digit.to_string().repeat(32));
+        let work = async |digit: char| {
+            let tenant = TenantId::authenticated(format!("of-{digit}")).unwrap();
+            let base = KnowledgeBase {
+                language: "en".to_owned(),
+                embedding: Some(mini()),
+            };
+            store.prepare(&tenant, &base).await.unwrap();
+            let chunk = Chunk {
+                index: 0,
+                title: String::new(),
+                text: "The warranty of the lamp.".to_owned(),
+                dense: Some(vec![1.0, 0.0]),
+            };
+            store.replace(&tenant, &DocumentId::new("d"), &[chunk]).await.unwrap();
+            store.search(&tenant, &query).await.unwrap();
+            store.delete(&tenant, &DocumentId::new("d")).await.unwrap();
+            store.erase(&tenant).await.unwrap();
+        };
+
+        let traced = |digit: char| trace::within(text(digit).parse().ok(), work(digit));
+        tokio::join!(traced('a'), traced('b'));
+        store.ping().await.unwrap();
+
+        let calls = server.calls().unwrap();
+        let (last, calls) = calls[opening..].split_last().unwrap();
+        assert_eq!(last, "HealthCheck");
+        for digit in ['a', 'b'] {
+            for call in ["Upsert", "Get", "QueryBatch", "Count", "Delete"] {
+                assert!(calls.contains(&format!("{call} {}", text(digit))), "{call}: {calls:#?}");
+            }
+        }
+        assert!(calls.iter().all(|call| call.contains(" 00-")), "{calls:#?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_collection_of_another_program_is_left_alone() {
         let server = Qdrant::start().unwrap();
         let options = options(&server);

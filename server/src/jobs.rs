@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{DocumentId, ServiceError};
+use stepgraph_nodes::{
+    service::{DocumentId, ServiceError},
+    trace::TraceParent,
+};
 use tokio_util::sync::CancellationToken;
 
 mod callback;
@@ -16,6 +19,7 @@ pub use queue::SqliteDispatch;
 
 /// A document to ingest. A job carries names only; the record in the database is the truth.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct IngestJob {
     /// Whose document it is.
     pub tenant: TenantId,
@@ -23,6 +27,27 @@ pub struct IngestJob {
     pub document: DocumentId,
     /// Which version of it.
     pub version: u64,
+    /// The trace of the request that brought it, which everything done for it is part of.
+    pub trace: Option<TraceParent>,
+}
+
+impl IngestJob {
+    /// A job that is part of no trace.
+    #[must_use]
+    pub const fn new(tenant: TenantId, document: DocumentId, version: u64) -> Self {
+        Self {
+            tenant,
+            document,
+            version,
+            trace: None,
+        }
+    }
+
+    /// The same as part of a trace.
+    #[must_use]
+    pub fn traced(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
+    }
 }
 
 impl fmt::Display for IngestJob {

@@ -10,7 +10,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use stepgraph::RunId;
-use stepgraph_nodes::trace::{TRACEPARENT, TraceParent};
+use stepgraph_nodes::trace::{TRACEPARENT, TraceParent, within};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -34,9 +34,10 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         .map(|path| path.as_str().to_owned());
     let method = request.method().clone();
     let began = Instant::now();
+    let parent = parent(request.headers());
     let span = tracing::info_span!("request", %trace, %method, path = path.as_deref().unwrap_or("unmatched"));
     async {
-        let mut response = next.run(request).await;
+        let mut response = within(parent, next.run(request)).await;
         if let Some(error) = response.extensions_mut().remove::<Arc<ApiError>>() {
             let mut rendered = error.render(trace);
             rendered

@@ -310,10 +310,21 @@ class Engine:
 # --- services
 
 
+# Where the trace of each call is written down, for tests of what is sent beside a request.
+TRACES = None
+
+
+def note_trace(call, context):
+    sent = [value for key, value in context.invocation_metadata() if key == "traceparent"]
+    with TRACES.open("a") as file:
+        file.write(" ".join([call.__name__, *sent]) + "\n")
+
+
 def translated(call):
     """Says what went wrong as a server does."""
 
     def answer(self, request, context):
+        note_trace(call, context)
         try:
             return call(self, request, context)
         except Unknown as error:
@@ -481,6 +492,8 @@ def main():
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args()
+    global TRACES
+    TRACES = args.folder / "traces"
     engine = Engine(args.folder)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     wire.add_QdrantServicer_to_server(Qdrant(), server)

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use stepgraph::{Context, Node, NodeError};
 
 use super::{Desk, Job, Progress};
-use crate::service::{Chunk, DocumentStatus, Documents, Embedder, Purpose, ServiceError, Staged};
+use crate::{
+    service::{Chunk, DocumentStatus, Documents, Embedder, Purpose, ServiceError, Staged},
+    trace,
+};
 
 /// Texts sent to the embedder in one call.
 const BATCH: usize = 64;
@@ -70,8 +73,7 @@ impl Node for EmbedChunks {
             desk.report(progress).await?;
             ctx.emit(progress).await;
             let texts: Vec<String> = batch.iter().map(|chunk| chunk.text.clone()).collect();
-            let vectors = embedder
-                .embed(ctx.tenant(), Purpose::Document, &texts)
+            let vectors = trace::carried(&ctx, embedder.embed(ctx.tenant(), Purpose::Document, &texts))
                 .await
                 .map_err(ServiceError::into_node_error)?;
             for (chunk, vector) in batch.iter_mut().zip(vectors) {

@@ -9,6 +9,7 @@ use super::{Desk, Job, Progress};
 use crate::{
     language,
     service::{Chunk, Document, DocumentStatus, Documents, Embedder, KnowledgeBase, ServiceError, Staged, VectorStore},
+    trace,
 };
 
 /// Characters of text from which a language is told.
@@ -94,12 +95,10 @@ impl Node for StoreChunks {
         };
         desk.report(progress).await?;
         ctx.emit(progress).await;
-        self.prepare(ctx.tenant(), &job, &chunks)
+        trace::carried(&ctx, self.prepare(ctx.tenant(), &job, &chunks))
             .await
             .map_err(ServiceError::into_node_error)?;
-        let points = self
-            .vectors
-            .replace(ctx.tenant(), &job.document, &chunks)
+        let points = trace::carried(&ctx, self.vectors.replace(ctx.tenant(), &job.document, &chunks))
             .await
             .map_err(ServiceError::into_node_error)?;
         let completed = Document {

@@ -34,7 +34,10 @@ use super::{
     embedded::{check_chunks, unprepared},
     point_id,
 };
-use crate::language::{Analyzer, Language};
+use crate::{
+    language::{Analyzer, Language},
+    trace::{self, TRACEPARENT},
+};
 
 const SERVICE: &str = "qdrant";
 
@@ -115,7 +118,7 @@ impl QdrantVectors {
     /// There is no such collection, it is not ours, or the server does not answer.
     pub async fn open_as_it_is(options: QdrantOptions) -> Result<Self, ServiceError> {
         let store = Self::unopened(options)?;
-        let embedding = collection::stored_embedding(&store.client, &store.options).await?;
+        let embedding = collection::stored_embedding(&store.calling(), &store.options).await?;
         let options = QdrantOptions {
             embedding,
             ..QdrantOptions::clone(&store.options)
@@ -155,10 +158,20 @@ impl QdrantVectors {
 
     /// Sees to it that the collection is there and fits, once.
     async fn ready(&self) -> Result<(), ServiceError> {
-        self.ready
-            .get_or_try_init(|| collection::ensure(&self.client, &self.options))
-            .await
-            .copied()
+        self.ready.get_or_try_init(|| self.ensured()).await.copied()
+    }
+
+    async fn ensured(&self) -> Result<(), ServiceError> {
+        collection::ensure(&self.calling(), &self.options).await
+    }
+
+    /// The client for one call: what it sends is part of the current trace.
+    fn calling(&self) -> Qdrant {
+        let client = Qdrant::clone(&self.client);
+        match trace::current() {
+            Some(trace) => client.with_header(TRACEPARENT, trace.to_string()),
+            None => client,
+        }
     }
 
     fn name(&self) -> &str {
@@ -193,10 +206,10 @@ impl QdrantVectors {
                 break;
             }
             let upsert = request::upsert(self.name(), batch);
-            self.client.upsert_points(upsert).await.map_err(failed)?;
+            self.calling().upsert_points(upsert).await.map_err(failed)?;
         }
         let stale = request::delete_stale(self.name(), tenant, &names, &ids);
-        self.client.delete_points(stale).await.map_err(failed)?;
+        self.calling().delete_points(stale).await.map_err(failed)?;
         Ok(())
     }
 }
@@ -221,7 +234,7 @@ impl VectorStore for QdrantVectors {
             embedding: proposal.embedding.clone(),
         };
         let insert = request::insert(self.name(), payload::base_point(tenant, &base));
-        self.client.upsert_points(insert).await.map_err(failed)?;
+        self.calling().upsert_points(insert).await.map_err(failed)?;
         self.bases.invalidate(tenant).await;
         let stored = self.knowledge_base(tenant).await?.ok_or_else(|| unprepared(tenant))?;
         if stored.embedding == proposal.embedding {
@@ -239,7 +252,7 @@ impl VectorStore for QdrantVectors {
         }
         self.ready().await?;
         let get = request::get(self.name(), payload::base_id(tenant));
-        let mut found = self.client.get_points(get).await.map_err(failed)?.result;
+        let mut found = self.calling().get_points(get).await.map_err(failed)?.result;
         let Some(point) = found.pop() else { return Ok(None) };
         let base = payload::base(&point.payload)?;
         self.bases.insert(tenant.clone(), base.clone()).await;
@@ -278,22 +291,22 @@ impl VectorStore for QdrantVectors {
         self.ready().await?;
         let filter = request::of_document(tenant, document);
         let count = self
-            .client
+            .calling()
             .count(request::count(self.name(), filter.clone()))
             .await
             .map_err(failed)?;
         let delete = request::delete(self.name(), filter);
-        self.client.delete_points(delete).await.map_err(failed)?;
+        self.calling().delete_points(delete).await.map_err(failed)?;
         Ok(count.result.map_or(0, |result| result.count))
     }
 
     async fn erase(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
         self.ready().await?;
         let count = request::count(self.name(), request::of_tenant(tenant));
-        let count = self.client.count(count).await.map_err(failed)?;
+        let count = self.calling().count(count).await.map_err(failed)?;
         for filter in [request::of_tenant(tenant), request::base_of(tenant)] {
             let delete = request::delete(self.name(), filter);
-            self.client.delete_points(delete).await.map_err(failed)?;
+            self.calling().delete_points(delete).await.map_err(failed)?;
         }
         self.bases.invalidate(tenant).await;
         Ok(count.result.map_or(0, |result| result.count))
@@ -302,13 +315,13 @@ impl VectorStore for QdrantVectors {
     async fn count(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
         self.ready().await?;
         let count = request::count(self.name(), request::of_tenant(tenant));
-        let counted = self.client.count(count).await.map_err(failed)?;
+        let counted = self.calling().count(count).await.map_err(failed)?;
         Ok(counted.result.map_or(0, |result| result.count))
     }
 
     async fn ping(&self) -> Result<(), ServiceError> {
         self.ready().await?;
-        self.client.health_check().await.map(drop).map_err(failed)
+        self.calling().health_check().await.map(drop).map_err(failed)
     }
 }
 

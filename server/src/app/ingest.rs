@@ -13,6 +13,7 @@ use stepgraph_nodes::{
     ingest::{Job, Superseded},
     parse::ParseError,
     service::{Clients, Documents, ServiceError},
+    trace,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -93,7 +94,11 @@ impl GraphIngest {
     ) -> Result<(), Stop> {
         let (sender, reader) = stepgraph::events(EVENTS_WAITING_MAX, ReaderGone::Finish);
         let stop = Cancel::new();
-        let run = run.on_busy(OnBusy::Wait).cancel(&stop).events(sender).into_future();
+        let mut run = run.on_busy(OnBusy::Wait).cancel(&stop).events(sender);
+        if let Some(trace) = trace::current() {
+            run = run.provide(trace);
+        }
+        let run = run.into_future();
         let work = async { tokio::join!(run, self.relay(reader, job, progress)).0 };
         let watch = async {
             cancel.cancelled().await;

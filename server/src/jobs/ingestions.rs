@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use stepgraph::TenantId;
 use stepgraph_nodes::{
     service::{Document, DocumentId, DocumentStatus, Documents, ServiceError, VectorStore},
-    trace::{self, TraceParent},
+    trace,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,9 +29,6 @@ const ATTEMPTS_MAX: u32 = 6;
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// How long a deletion waits for an ingestion of the same document to notice.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-
-/// Traces kept at most; documents beyond begin without one.
-const TRACES_MAX: usize = 10_000;
 
 type Key = (TenantId, DocumentId);
 
@@ -53,8 +50,6 @@ pub(crate) struct Ingestions {
     closing: CancellationToken,
     /// One ingestion a document at most: two versions at once would mix their chunks.
     running: Mutex<HashMap<Key, Begun>>,
-    /// The traces of the requests that brought documents, as long as this process works on them.
-    traces: Mutex<HashMap<Key, TraceParent>>,
     /// Counts the ingestions that ended; whoever waits for one looks again at each.
     ended: watch::Sender<u64>,
 }
@@ -75,7 +70,6 @@ impl Ingestions {
             callbacks,
             closing,
             running: Mutex::default(),
-            traces: Mutex::default(),
             ended: watch::Sender::new(0),
         }
     }
@@ -85,33 +79,9 @@ impl Ingestions {
     pub(crate) async fn sweep(&self, dispatch: &dyn Dispatch) -> Result<(), ServiceError> {
         let limit = u32::try_from(dispatch.capacity()).unwrap_or(u32::MAX);
         for (tenant, document, version) in self.documents.unfinished(limit).await? {
-            dispatch
-                .enqueue(&IngestJob {
-                    tenant,
-                    document,
-                    version,
-                })
-                .await?;
+            dispatch.enqueue(&IngestJob::new(tenant, document, version)).await?;
         }
         Ok(())
-    }
-
-    /// Makes `trace` the one that the next ingestion of the document is part of.
-    pub(crate) fn traced(&self, tenant: &TenantId, document: &DocumentId, trace: Option<TraceParent>) {
-        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
-        match trace {
-            Some(trace) if traces.len() < TRACES_MAX => {
-                traces.insert((tenant.clone(), document.clone()), trace);
-            }
-            Some(_) | None => {
-                traces.remove(&(tenant.clone(), document.clone()));
-            }
-        }
-    }
-
-    fn trace_of(&self, job: &IngestJob) -> Option<TraceParent> {
-        let traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
-        traces.get(&(job.tenant.clone(), job.document.clone())).copied()
     }
 
     /// Sends what is left of the call-backs. Called once no job is worked on any more.
@@ -270,14 +240,11 @@ impl Ingestions {
 #[async_trait]
 impl JobHandler for Ingestions {
     async fn handle(&self, job: &IngestJob, attempt: u32) -> Verdict {
-        let work = trace::within(self.trace_of(job), self.ingest(job, attempt));
+        let work = trace::within(job.trace, self.ingest(job, attempt));
         let verdict = work.await.unwrap_or_else(|error| {
             tracing::error!(%job, %error, "an ingestion could not be looked after and is tried again");
             Verdict::Again(BACK_OFF)
         });
-        if verdict == Verdict::Done {
-            self.traced(&job.tenant, &job.document, None);
-        }
         self.ended.send_modify(|count| *count = count.wrapping_add(1));
         verdict
     }

@@ -51,6 +51,8 @@ struct Stored {
     tenant: String,
     document: String,
     version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
 }
 
 impl SqliteDispatch {
@@ -156,6 +158,7 @@ impl SqliteDispatch {
             tenant: TenantId::authenticated(stored.tenant)?,
             document: DocumentId::new(stored.document),
             version: stored.version,
+            trace: stored.trace.and_then(|trace| trace.parse().ok()),
         };
         let verdict = handler
             .handle(&job, u32::try_from(attempt.current()).unwrap_or(u32::MAX))
@@ -198,6 +201,7 @@ impl SqliteDispatch {
             tenant: job.tenant.as_str().to_owned(),
             document: job.document.as_str().to_owned(),
             version: job.version,
+            trace: job.trace.map(|trace| trace.to_string()),
         };
         let task = TaskBuilder::new(serde_json::to_vec(&stored)?)
             .idempotency_key(&key)

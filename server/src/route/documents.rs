@@ -64,12 +64,7 @@ pub(crate) async fn process(
     drop(bytes);
     let tenant = client.tenant;
     if document.status != DocumentStatus::Completed {
-        let job = IngestJob {
-            tenant: tenant.clone(),
-            document: id,
-            version: document.version,
-        };
-        app.ingestions.traced(&tenant, &job.document, trace::parent(&headers));
+        let job = IngestJob::new(tenant.clone(), id, document.version).traced(trace::parent(&headers));
         app.backend.dispatch.enqueue(&job).await?;
     }
     let document = app

@@ -22,16 +22,13 @@ use crate::{
 };
 
 fn job(document: &str) -> IngestJob {
-    IngestJob {
-        tenant: TenantId::authenticated("acme").unwrap(),
-        document: DocumentId::new(document),
-        version: 1,
-    }
+    IngestJob::new(TenantId::authenticated("acme").unwrap(), DocumentId::new(document), 1)
 }
 
 /// Remembers what it was given; a job named in `verdicts` gets those first, one named `hang` never ends.
 struct Notes {
     handled: Mutex<Vec<(String, u32)>>,
+    traces: Mutex<Vec<Option<String>>>,
     verdicts: Mutex<HashMap<String, Vec<Verdict>>>,
     count: watch::Sender<usize>,
 }
@@ -40,6 +37,7 @@ impl Notes {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             handled: Mutex::default(),
+            traces: Mutex::default(),
             verdicts: Mutex::default(),
             count: watch::Sender::new(0),
         })
@@ -55,6 +53,10 @@ impl JobHandler for Notes {
     async fn handle(&self, job: &IngestJob, attempt: u32) -> Verdict {
         let name = job.document.as_str().to_owned();
         self.handled.lock().unwrap().push((name.clone(), attempt));
+        self.traces
+            .lock()
+            .unwrap()
+            .push(job.trace.map(|trace| trace.to_string()));
         self.count.send_modify(|count| *count += 1);
         if name == "hang" && attempt == 1 {
             std::future::pending::<()>().await;
@@ -71,7 +73,8 @@ impl JobHandler for Notes {
 async fn a_job_held_by_a_process_that_died_is_taken_over_at_the_next_start() {
     let folder = TempDir::new().unwrap();
     let (first, notes) = (SqliteDispatch::open(pool(&folder).await).await.unwrap(), Notes::new());
-    first.enqueue(&job("hang")).await.unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    first.enqueue(&job("hang").traced(trace.parse().ok())).await.unwrap();
     let process = tokio::spawn({
         let (first, notes) = (first.clone(), Arc::clone(&notes));
         async move { first.serve(notes, 1, CancellationToken::new()).await }
@@ -91,6 +94,11 @@ async fn a_job_held_by_a_process_that_died_is_taken_over_at_the_next_start() {
     serving.await.unwrap().unwrap();
 
     assert_eq!(notes.handled(), [("hang".to_owned(), 1), ("hang".to_owned(), 2)]);
+    assert_eq!(
+        *notes.traces.lock().unwrap(),
+        [Some(trace.to_owned()), Some(trace.to_owned())],
+        "it goes on under the trace of the request that brought it"
+    );
     assert_eq!(second.waiting().await.unwrap(), 0, "a stop keeps what was finished");
 }
 

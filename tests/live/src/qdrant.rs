@@ -71,6 +71,17 @@ impl Qdrant {
         &self.url
     }
 
+    /// The calls it was sent so far, each the name of the call and, behind a space, the `traceparent` it came with.
+    ///
+    /// # Errors
+    /// It is not ours, or has not told.
+    pub fn calls(&self) -> Result<Vec<String>, LiveError> {
+        let own = self.own.as_ref();
+        let own = own.ok_or_else(|| LiveError::new("the server is not ours"))?;
+        let told = std::fs::read_to_string(own.folder.join("traces"))?;
+        Ok(told.lines().map(ToOwned::to_owned).collect())
+    }
+
     /// Kills it.
     ///
     /// # Errors

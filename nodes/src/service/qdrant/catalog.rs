@@ -29,7 +29,7 @@ impl VectorCatalog for QdrantVectors {
         let mut offset = None;
         loop {
             let page = request::names(self.name(), filter.clone(), offset);
-            let found = self.client.scroll(page).await.map_err(failed)?;
+            let found = self.calling().scroll(page).await.map_err(failed)?;
             for point in &found.result {
                 names.insert(payload::document(&point.payload)?);
             }
@@ -64,7 +64,7 @@ impl QdrantVectors {
     async fn all(&self, page: impl Fn(Option<PointId>) -> ScrollPoints) -> Result<Vec<RetrievedPoint>, ServiceError> {
         let (mut points, mut offset) = (Vec::new(), None);
         loop {
-            let found = self.client.scroll(page(offset)).await.map_err(failed)?;
+            let found = self.calling().scroll(page(offset)).await.map_err(failed)?;
             points.extend(found.result);
             offset = found.next_page_offset;
             if offset.is_none() {

@@ -104,7 +104,8 @@ async fn ask(
         query_points: asked(depth).into_iter().chain(terms.iter().map(single)).collect(),
         ..QueryBatchPoints::default()
     };
-    let (answers, chunks) = tokio::join!(store.client.query_batch(batch), store.count(tenant));
+    let client = store.calling();
+    let (answers, chunks) = tokio::join!(client.query_batch(batch), store.count(tenant));
     let (answers, chunks) = (answers.map_err(failed)?, chunks?);
     let mut answers = answers.result.into_iter().map(|answer| answer.result);
     let mut points = answers
@@ -119,7 +120,7 @@ async fn ask(
     while is_cut_among_equals(&points, limit, depth) && depth < POINTS_MAX {
         depth = depth.saturating_mul(4).min(POINTS_MAX);
         let Some(deeper) = asked(depth) else { break };
-        points = store.client.query(deeper).await.map_err(failed)?.result;
+        points = store.calling().query(deeper).await.map_err(failed)?.result;
     }
     Ok((points, Rarities { chunks, holders }))
 }

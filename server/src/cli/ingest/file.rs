@@ -129,11 +129,7 @@ impl FileIngest {
                 chunks: document.chunks_total.unwrap_or(0),
             }));
         }
-        let job = IngestJob {
-            tenant: self.tenant.clone(),
-            document: id.clone(),
-            version: document.version,
-        };
+        let job = IngestJob::new(self.tenant.clone(), id.clone(), document.version);
         match self.run(&job, stop).await {
             Ok(()) => {
                 tracing::info!(document = %id, "a document is in the knowledge base");
