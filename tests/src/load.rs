@@ -46,7 +46,7 @@ pub struct Load {
 
 type Figures = Map<String, Value>;
 
-/// Puts load on a server started as `program` with the arguments of [`serve`], and gives one line of figures for each part.
+/// Puts load on a server started as `program` with the arguments of [`serve`], and gives one line of figures for each part, with the most memory that the server had by then.
 ///
 /// # Errors
 /// The server does not start or answer, or an answer is not what was asked for.
@@ -63,28 +63,27 @@ pub async fn chat(load: Load, folder: &Path, tell: impl Fn(&str)) -> Result<Vec<
 
     tell(&format!("asking {} questions, one after another", load.alone));
     let alone = asked_until(&reader, 0, load.alone, None).await?;
-    let mut lines = vec![line("one at a time", &alone)];
+    let mut lines = vec![(line("one at a time", &alone), server.peak_mb()?)];
 
     tell(&format!("opening {} streams, and asking beside them", load.streams));
-    lines.push(beside_streams(&reader, load).await?);
+    lines.push((beside_streams(&reader, load).await?, server.peak_mb()?));
 
     tell(&format!("asking {} questions, {CROWD_WIDTH} at a time", load.crowd));
-    lines.push(crowd(&reader, load.crowd).await?);
+    lines.push((crowd(&reader, load.crowd).await?, server.peak_mb()?));
 
-    let peak = server.peak_mb()?;
     server.stop().await?;
-    for line in &mut lines {
+    for (line, peak) in &mut lines {
         let figures = [
             ("chunks", json!(load.chunks)),
             ("idle_mb", rounded(idle)),
-            ("peak_mb", rounded(peak)),
-            ("above_idle_mb", rounded(peak - idle)),
+            ("peak_mb", rounded(*peak)),
+            ("above_idle_mb", rounded(*peak - idle)),
         ];
         for (name, value) in figures {
             line.insert(name.to_owned(), value);
         }
     }
-    Ok(lines)
+    Ok(lines.into_iter().map(|(line, _)| line).collect())
 }
 
 /// The server's own process: `load serve FOLDER`.
