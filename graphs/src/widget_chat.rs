@@ -139,12 +139,15 @@ pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors>
         log,
         Policy::new()
             .timeout(Duration::from_secs(10))
-            .retry(Retry::attempts(LOG_ATTEMPTS)),
+            .retry(Retry::attempts(LOG_ATTEMPTS).delay_max(LOG_WAIT_MAX)),
     );
     g.build()
 }
 
-const LOG_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).unwrap();
+/// An answer that was given is logged and booked once the records are back, if that is within a day. A process that ends
+/// before leaves it to the next.
+const LOG_ATTEMPTS: NonZeroU32 = NonZeroU32::new(9_000).unwrap();
+const LOG_WAIT_MAX: Duration = Duration::from_secs(10);
 
 fn asked(state: &ChatState) -> Asked {
     if state.rewrites && !state.messages.is_empty() {

@@ -38,6 +38,10 @@ use crate::{
 pub(super) const RECOVERY_BUDGET: Duration = Duration::from_mins(1);
 /// Events between the graph and the reader; more slow the graph down.
 const EVENTS_WAITING_MAX: usize = 64;
+/// How often it is tried to end a run whose answer was given, and the waits between: a day in all.
+const SETTLE_TRIES_MAX: u32 = 3_000;
+const SETTLE_WAIT_FIRST: Duration = Duration::from_millis(500);
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Unfinished runs looked for at once.
 const UNFINISHED_PAGE: u32 = 100;
 
@@ -60,6 +64,20 @@ pub enum ChatError {
     /// The graph waits for something that this graph never asks for.
     #[error("the chat graph stopped without an answer: report this, with its log")]
     Stuck,
+}
+
+impl ChatError {
+    /// Whether a store was away, so that the same may succeed later.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Model(error) => error.is_retryable(),
+            Self::Run(RunError::Checkpoint(error)) => is_passing(error),
+            Self::Run(error) => error
+                .node_error::<ServiceError>()
+                .is_some_and(ServiceError::is_retryable),
+            Self::Session(_) | Self::Cancelled | Self::Stuck => false,
+        }
+    }
 }
 
 /// The words of the service that failed inside a node; the run's own otherwise.
@@ -103,30 +121,95 @@ impl GraphChat {
         events: &ChatEvents,
         cancel: CancellationToken,
     ) -> Result<(), ChatError> {
-        let (trace, settings) = (command.trace, self.settings(&command.client, command.budget)?);
+        self.ask(command, events, cancel, &AtomicBool::new(false)).await
+    }
+
+    /// The same; `answered` becomes true once the answer is given, after which nobody asks for the rest again.
+    async fn ask(
+        &self,
+        command: ChatCommand,
+        events: &ChatEvents,
+        cancel: CancellationToken,
+        answered: &AtomicBool,
+    ) -> Result<(), ChatError> {
+        let trace = command.trace;
         let thread = thread(&command.client, &command.session)?;
         let left = if command.repeat {
             self.left_by(&thread, &command).await?
         } else {
             Left::Nothing
         };
-        let run = match left {
-            Left::Nothing => self.graph.run(&thread, self.input(&command, &settings)).id(command.run),
-            Left::Work => self.graph.resume(&thread),
-            Left::Answer(answer) => {
-                events.send(ChatEvent::Answered(answer)).await;
-                self.graph.resume(&thread)
+        let work = async {
+            match left {
+                Left::Nothing => {
+                    let begun = self.begin(&thread, &command, OnPending::Reject)?;
+                    match finish(begun, events, &cancel, answered).await {
+                        Err(ChatError::Run(RunError::Pending { .. })) => {
+                            self.log_what_was_answered(&thread).await?;
+                            let begun = self.begin(&thread, &command, OnPending::Discard)?;
+                            finish(begun, events, &cancel, answered).await
+                        }
+                        ended => ended,
+                    }
+                }
+                Left::Work => finish(self.go_on(&thread, &command)?, events, &cancel, answered).await,
+                Left::Answer(answer) => {
+                    answered.store(true, Ordering::SeqCst);
+                    events.send(ChatEvent::Answered(answer)).await;
+                    finish(self.go_on(&thread, &command)?, events, &cancel, answered).await
+                }
             }
         };
-        let mut run = run
+        trace::within(trace, work).await
+    }
+
+    fn begin(
+        &self,
+        thread: &ThreadKey,
+        command: &ChatCommand,
+        pending: OnPending,
+    ) -> Result<Run<ChatState>, ChatError> {
+        let settings = self.settings(&command.client, command.budget)?;
+        let run = self.graph.run(thread, self.input(command, &settings)).id(command.run);
+        Ok(Self::provided(run, command, settings).on_pending(pending))
+    }
+
+    fn go_on(&self, thread: &ThreadKey, command: &ChatCommand) -> Result<Run<ChatState>, ChatError> {
+        let settings = self.settings(&command.client, command.budget)?;
+        Ok(Self::provided(self.graph.resume(thread), command, settings).on_pending(OnPending::Discard))
+    }
+
+    fn provided(run: Run<ChatState>, command: &ChatCommand, settings: ChatSettings) -> Run<ChatState> {
+        let run = run
             .provide(settings)
             .provide(Self::search_limits(&command.client))
-            .on_busy(OnBusy::Wait)
-            .on_pending(OnPending::Discard);
-        if let Some(trace) = trace {
-            run = run.provide(trace);
+            .on_busy(OnBusy::Wait);
+        match command.trace {
+            Some(trace) => run.provide(trace),
+            None => run,
         }
-        trace::within(trace, finish(run, events, cancel)).await
+    }
+
+    /// A run before this message was cut off. If its answer was given, it is logged before it is given up.
+    async fn log_what_was_answered(&self, thread: &ThreadKey) -> Result<(), ChatError> {
+        let snapshot = self.graph.state(thread, At::Head).await?;
+        if snapshot.is_some_and(|snapshot| snapshot.state.answer().is_some()) {
+            self.finish(thread).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a run whose answer was given, once the stores that were away are back.
+    async fn settle(&self, thread: &ThreadKey) -> Result<(), ChatError> {
+        let mut wait = SETTLE_WAIT_FIRST;
+        for _ in 1..SETTLE_TRIES_MAX {
+            tokio::time::sleep(wait).await;
+            match self.finish(thread).await {
+                Err(error) if error.is_passing() => wait = wait.saturating_mul(2).min(SETTLE_WAIT_MAX),
+                ended => return ended,
+            }
+        }
+        self.finish(thread).await
     }
 
     /// The graph as a Mermaid flow chart.
@@ -224,7 +307,16 @@ impl ChatRunner for GraphChat {
         cancel: CancellationToken,
     ) -> Result<(), ChatFailure> {
         let (run, tenant) = (command.run, command.client.tenant.clone());
-        self.answer(command, &events, cancel).await.map_err(|error| {
+        let (thread, answered) = (thread(&command.client, &command.session), AtomicBool::new(false));
+        let mut ended = self.ask(command, &events, cancel, &answered).await;
+        if let (Err(error), Ok(thread)) = (&ended, &thread)
+            && answered.load(Ordering::SeqCst)
+            && error.is_passing()
+        {
+            tracing::warn!(%run, %tenant, %error, "what was answered is not logged yet: it is tried again");
+            ended = self.settle(thread).await;
+        }
+        ended.map_err(|error| {
             tracing::warn!(%run, %tenant, %error, "a message got no answer");
             failure(&error)
         })
@@ -266,11 +358,16 @@ fn thread(client: &Client, session: &str) -> Result<ThreadKey, ChatError> {
 }
 
 /// Drives a run and passes its events on. `cancel` stops it only while there is no answer.
-async fn finish(run: Run<ChatState>, events: &ChatEvents, cancel: CancellationToken) -> Result<(), ChatError> {
+async fn finish(
+    run: Run<ChatState>,
+    events: &ChatEvents,
+    cancel: &CancellationToken,
+    answered: &AtomicBool,
+) -> Result<(), ChatError> {
     let (sender, reader) = stepgraph::events(EVENTS_WAITING_MAX, ReaderGone::Finish);
-    let (stop, answered) = (Cancel::new(), AtomicBool::new(false));
+    let stop = Cancel::new();
     let run = run.cancel(&stop).events(sender).into_future();
-    let work = async { tokio::join!(run, relay(reader, events, &answered)).0 };
+    let work = async { tokio::join!(run, relay(reader, events, answered)).0 };
     let watch = async {
         cancel.cancelled().await;
         if !answered.load(Ordering::SeqCst) {
