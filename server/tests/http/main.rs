@@ -23,3 +23,4 @@ mod socket;
 mod stream;
 mod surface;
 mod threads;
+mod two_tenants;
