@@ -12,7 +12,10 @@ use serde::{
 use crate::state::{Changes, Mark, StateError};
 pub use crate::{
     run::StoredOutput,
-    state::{present, shown_with as shown},
+    state::{
+        present, shown_with as shown,
+        writes::{FieldWrite, Writes},
+    },
 };
 pub use serde;
 pub use serde_json::Value;

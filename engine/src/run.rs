@@ -41,6 +41,7 @@ mod straight;
 mod stream;
 mod subgraph;
 mod suspend;
+mod tasks;
 mod timeout;
 mod transfer;
 mod version;
@@ -89,7 +90,7 @@ pub(crate) use self::{
     budget::Meter,
     busy::Busy,
     command::Command,
-    driver::RunEnd,
+    driver::{Left, RunEnd},
     event::Hears,
     frontier::{Bytes, PlainFrontiers},
     hosting::enter,
@@ -225,7 +226,7 @@ pub(crate) struct Options<S: State> {
     pub(crate) concurrency: Option<NonZeroU32>,
     pub(crate) held: Option<Arc<Held>>,
     /// The task that the run is part of, if its graph is inside another.
-    pub(crate) outer: Option<TaskContext>,
+    pub(crate) outer: Option<Box<TaskContext>>,
     /// The node cache of the graph around this one.
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
 }
@@ -531,11 +532,10 @@ impl<S: State> Run<S> {
                 open::Opened::Ended(outcome) => return Ok(outcome),
             },
         };
-        let context = Arc::clone(&driver.shared.run);
         match layers::drive(driver).await? {
             RunEnd::Outcome(outcome) => Ok(outcome),
-            RunEnd::Left(_) => Err(RunError::NoParent {
-                graph: context.setting.topology.graph.to_string(),
+            RunEnd::Left(left) => Err(RunError::NoParent {
+                graph: left.graph.into_owned(),
             }),
         }
     }

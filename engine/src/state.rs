@@ -6,6 +6,7 @@ mod fields;
 mod read;
 mod reducer;
 mod secret;
+pub(crate) mod writes;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -79,8 +80,9 @@ pub use self::{
 /// [`Graph::export`](crate::Graph::export): they are the thread. What a node itself puts elsewhere (another field, an event,
 /// an error, a question, an item of a fan-out, the node cache) is not hidden there.
 ///
-/// The derive writes `{Name}Update` (every field optional, in its reducer's update type, with a setter each) and
-/// `{Name}Input`.
+/// The derive writes `{Name}Update`, which holds what was given to its setters and no more, however many fields the state
+/// has; `{Name}UpdateFields`, the same as a struct with every field optional, in its reducer's update type, to be read and
+/// written as a whole (`update.into_fields()`, and `From` back); and `{Name}Input`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a graph state",
     note = "add `#[derive(State)]` to `{Self}`"

@@ -87,8 +87,8 @@ prop_compose! {
         messages in option::of(collection::vec(change(), 0..6)),
         log in option::of(collection::vec(any::<u8>(), 0..4)),
         total in option::of(0..9_u64),
-    ) -> AllUpdate {
-        AllUpdate { tags, seen, sorted, facts, counts, messages, log, total, ..AllUpdate::default() }
+    ) -> AllUpdateFields {
+        AllUpdateFields { tags, seen, sorted, facts, counts, messages, log, total, ..AllUpdateFields::default() }
     }
 }
 
@@ -101,7 +101,7 @@ prop_compose! {
         messages in option::weighted(0.1, messages()),
         log in option::weighted(0.1, collection::vec(any::<u8>(), 0..4)),
     ) -> AllUpdate {
-        AllUpdate {
+        AllUpdateFields {
             overwrite_tags: tags,
             overwrite_sorted: sorted,
             overwrite_facts: facts,
@@ -109,6 +109,7 @@ prop_compose! {
             overwrite_log: log,
             ..folded
         }
+        .into()
     }
 }
 
@@ -224,7 +225,7 @@ fn a_step_that_writes_more_keys_than_are_noted_stores_the_whole_value() {
 #[test]
 fn an_update_that_was_stored_before_fields_could_be_overwritten_still_loads() {
     let old = rmp_serde::to_vec_named(&json!({"log": [1, 2], "total": 3})).unwrap();
-    let update: AllUpdate = rmp_serde::from_slice(&old).unwrap();
+    let update = rmp_serde::from_slice::<AllUpdate>(&old).unwrap().into_fields();
     assert_eq!(
         (update.log, update.total, update.overwrite_log),
         (Some(vec![1, 2]), Some(3), None)
@@ -375,4 +376,43 @@ async fn an_outcome_and_a_snapshot_are_read_through_a_view() {
     assert_eq!(outcome.view::<Seen>(), Some(Seen { log: vec![4] }));
     let snapshot = graph.state(&thread("t"), At::Head).await.unwrap().unwrap();
     assert_eq!(snapshot.view::<Seen>(), Seen { log: vec![4] });
+}
+
+/// More fields than an update has places for, one of them of a reducer that folds.
+#[derive(State, Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Broad {
+    #[state(reducer = Append)]
+    log: Vec<u8>,
+    a: u8,
+    b: u8,
+    c: u8,
+    d: u8,
+    e: u8,
+    f: u8,
+    g: u8,
+    #[state(reducer = Sum)]
+    h: u64,
+}
+
+#[test]
+fn an_update_of_many_fields_writes_what_it_was_given_and_reads_back() {
+    let fields = Broad::fields(&());
+    let update = Broad::update().h(3_u64).log([1]).a(1).c(2).c(5).overwrite_log(vec![9]);
+    assert_eq!(
+        serde_json::to_string(&update).unwrap(),
+        r#"{"log":[1],"a":1,"c":5,"h":3,"overwrite_log":[9]}"#
+    );
+    assert_eq!(update.touched(fields).iter().collect::<Vec<_>>(), [0, 1, 3, 8]);
+    assert_eq!(update.overwritten(fields).iter().collect::<Vec<_>>(), [0]);
+    let stored: BroadUpdate = rmp_serde::from_slice(&rmp_serde::to_vec_named(&update).unwrap()).unwrap();
+    let whole = BroadUpdate::from(update.clone().into_fields());
+    for update in [update, stored, whole] {
+        let mut state = Broad { log: vec![7], ..Broad::start(&(), BroadInput::new()) };
+        state.apply(update, &mut Changes::default());
+        assert_eq!((state.log, state.a, state.c, state.h), (vec![9], 1, 5, 3));
+    }
+    let mut forgotten = Broad::update().log([1]).overwrite_log(vec![9]).b(4);
+    forgotten.forget(fields, 0);
+    assert_eq!(serde_json::to_string(&forgotten).unwrap(), r#"{"b":4}"#);
+    assert!(!forgotten.is_empty() && Broad::update().is_empty());
 }

@@ -65,12 +65,14 @@ impl From<ChatV1> for ChatV2 {
 
 impl From<ChatV1Update> for ChatV2Update {
     fn from(old: ChatV1Update) -> Self {
-        Self {
+        let old = old.into_fields();
+        ChatV2UpdateFields {
             question: old.query,
             notes: old.notes,
             overwrite_notes: old.overwrite_notes,
             count: old.count,
         }
+        .into()
     }
 }
 
@@ -87,13 +89,15 @@ impl From<ChatV2> for Chat {
 
 impl From<ChatV2Update> for ChatUpdate {
     fn from(old: ChatV2Update) -> Self {
-        Self {
+        let old = old.into_fields();
+        ChatUpdateFields {
             question: old.question,
             notes: old.notes,
             overwrite_notes: old.overwrite_notes,
             count: old.count.map(|count| count.to_string()),
             language: None,
         }
+        .into()
     }
 }
 

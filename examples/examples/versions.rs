@@ -42,11 +42,13 @@ impl From<OrderV1> for Order {
 /// What tasks of an unfinished step have given back is migrated as well.
 impl From<OrderV1Update> for OrderUpdate {
     fn from(old: OrderV1Update) -> Self {
-        Self {
+        let old = old.into_fields();
+        OrderUpdateFields {
             cents: old.cents,
             approved: old.approved,
-            ..Self::default()
+            ..OrderUpdateFields::default()
         }
+        .into()
     }
 }
 

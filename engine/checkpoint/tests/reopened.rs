@@ -291,11 +291,13 @@ impl From<Work> for Worded {
 
 impl From<WorkUpdate> for WordedUpdate {
     fn from(old: WorkUpdate) -> Self {
-        Self {
+        let old = old.into_fields();
+        WordedUpdateFields {
             log: old.log,
             overwrite_log: old.overwrite_log,
             words: old.count.map(|count| format!("{count} times")),
         }
+        .into()
     }
 }
 

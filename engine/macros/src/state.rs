@@ -3,7 +3,6 @@
 mod implement;
 mod input;
 mod migration;
-mod overwrite;
 mod parse;
 mod secret;
 mod update;

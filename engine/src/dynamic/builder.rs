@@ -120,7 +120,7 @@ impl DynamicBuilder {
                 let input = graph.parts.shape.known_input(JsonInput::from(given));
                 let inner = match enter(&graph, &ctx, "", input, mode).await? {
                     RunEnd::Outcome(Outcome::Done(state) | Outcome::Stalled { state, .. }) => state,
-                    RunEnd::Left(leave) => return Err(NodeError::left(*leave)),
+                    RunEnd::Left(left) => return Err(NodeError::left(*left.leave)),
                     RunEnd::Outcome(_) => return Err(NodeError::terminal("the inner graph has not come to its end")),
                 };
                 let update = JsonUpdate::from(inner.output());

@@ -92,7 +92,7 @@ pub(crate) struct RunContext {
     /// Drawn when somebody asks for it, unless it was given.
     pub(crate) id: OnceLock<RunId>,
     /// The task that this run is part of, if its graph is inside another.
-    pub(crate) outer: Option<TaskContext>,
+    pub(crate) outer: Option<Box<TaskContext>>,
     pub(crate) compat: Compat,
     pub(crate) setting: Arc<Setting>,
     /// What cancels the run, if anything may.
@@ -155,19 +155,24 @@ impl RunContext {
 
 /// Values by type: a run's dependencies.
 #[derive(Clone, Default)]
-pub(crate) struct TypeMap(BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub(crate) struct TypeMap(Option<Box<Values>>);
+
+type Values = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 impl TypeMap {
     pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
-        self.0.insert(TypeId::of::<T>(), Arc::new(value));
+        self.0
+            .get_or_insert_default()
+            .insert(TypeId::of::<T>(), Arc::new(value));
     }
 
     pub(crate) fn contains(&self, id: TypeId) -> bool {
-        self.0.contains_key(&id)
+        self.0.as_ref().is_some_and(|values| values.contains_key(&id))
     }
 
     fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref())
+        let value = self.0.as_ref()?.get(&TypeId::of::<T>())?;
+        value.downcast_ref()
     }
 }
 

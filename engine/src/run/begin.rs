@@ -118,10 +118,10 @@ impl<S: State> Opening<S> {
         (driver.sizes, driver.changes) = (sizes, changes);
         driver.parent = parent;
         driver.waiting = waiting;
-        driver.tasks = vec![Seed {
+        driver.tasks.set_only(Seed {
             node: parts.topology.start(),
             send: Some((0, Arc::new(input) as Payload)),
-        }];
+        });
         let mark = driver.mark(RunStatus::Running, None);
         driver.save(CheckpointSource::Input, Some(mark), outbox).await?;
         Ok(driver)
@@ -213,7 +213,8 @@ impl<S: State> Opening<S> {
         given.extend(unnamed.filter(|_| !in_place));
         records.extend(given.iter().cloned());
         let mut driver = self.driver(state, step, run, Journal::default());
-        (driver.tasks, driver.waiting, driver.sizes) = (tasks, waiting, sizes);
+        driver.stand_at((tasks, waiting));
+        driver.sizes = sizes;
         driver.shared.inherited = inherited;
         given.extend(driver.obey_all(&records, command)?);
         driver.shared.run.journal.keep(records);
@@ -250,7 +251,7 @@ impl<S: State> Opening<S> {
         let mut changes = Changes::default();
         let state = recorded::with_commands(parts.compat, state, found, &mut changes)?;
         let mut driver = self.driver(state, found.info.step + 1, run, Journal::default());
-        (driver.tasks, driver.waiting) = next;
+        driver.stand_at(next);
         driver.sizes = sizes::<S>(&parts.shape, found);
         (driver.parent, driver.changes) = (Some(found.info.seq), changes);
         // The branch begins with what was told, so that no record of it is needed.

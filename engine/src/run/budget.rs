@@ -490,7 +490,7 @@ impl<S: State> Driver<S> {
         let Some(node) = self.shared.parts.on_budget.filter(|_| !self.tasks.is_empty()) else {
             return false;
         };
-        self.tasks = vec![Seed { node, send: None }];
+        self.tasks.set_node(node);
         self.waiting = Waiting::new(&self.shared.parts.topology);
         self.account.routed = true;
         self.set_budget(self.budget);

@@ -112,20 +112,21 @@ impl<S: State> Driver<S> {
             graph: parts.topology.graph.clone().into_owned(),
             node: target.0,
         })?;
-        let split = self.tasks.iter().position(|task| task.send.is_some());
-        let sends = self.tasks.split_off(split.unwrap_or(self.tasks.len()));
-        self.tasks
-            .extend(departure.chosen.into_iter().map(|node| Seed { node, send: None }));
-        self.tasks.sort_by_key(|task| task.node);
-        self.tasks.dedup_by_key(|task| task.node);
+        let mut tasks = self.tasks.take_list();
+        let split = tasks.iter().position(|task| task.send.is_some());
+        let sends = tasks.split_off(split.unwrap_or(tasks.len()));
+        tasks.extend(departure.chosen.into_iter().map(|node| Seed { node, send: None }));
+        tasks.sort_by_key(|task| task.node);
+        tasks.dedup_by_key(|task| task.node);
         let last = sends.last().and_then(|task| task.send.as_ref());
         let next = last.map_or(0, |(number, _)| number + 1);
-        self.tasks.extend(sends);
+        tasks.extend(sends);
         let added = departure.sends.into_iter().zip(next..);
-        self.tasks.extend(added.map(|((node, payload), number)| Seed {
+        tasks.extend(added.map(|((node, payload), number)| Seed {
             node,
             send: Some((number, payload)),
         }));
+        self.tasks = tasks.into();
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The loop of a run: a step's tasks, then its [barrier](super::barrier), until nothing is left or something stops it.
 
-use std::{future::poll_fn, ops::ControlFlow, sync::atomic::Ordering, time::Duration};
+use std::{borrow::Cow, future::poll_fn, ops::ControlFlow, sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::{
     error::{NodePanic, RunError},
     event::{EventKind, StartedTask},
     layers, owned,
-    plan::{Departure, Seed, Waiting},
+    plan::{Departure, Seed, Tasks, Waiting},
     race::{Watch, wait_for},
     recording::Origin,
     saver::Late,
@@ -36,7 +36,7 @@ use crate::{
 /// A run under way.
 pub(crate) struct Driver<S: State> {
     pub(crate) shared: Shared<S>,
-    pub(crate) tasks: Vec<Seed<Payload>>,
+    pub(crate) tasks: Tasks<Payload>,
     pub(crate) waiting: Waiting,
     /// What the run has spent so far.
     pub(crate) account: Account,
@@ -82,10 +82,13 @@ pub(super) enum StepEnd {
 
 impl StepEnd {
     /// What the run has come to, if it ends with the step.
-    fn into_end<S>(self) -> Option<RunEnd<S>> {
+    fn into_end<S: State>(self, driver: &Driver<S>) -> Option<RunEnd<S>> {
         Some(RunEnd::Outcome(match self {
             Self::Merged => return None,
-            Self::Left(leave) => return Some(RunEnd::Left(leave)),
+            Self::Left(leave) => {
+                let graph = driver.shared.parts.topology.graph.clone();
+                return Some(RunEnd::Left(Left { leave, graph }));
+            }
             Self::Asked(questions) => Outcome::Asked(questions),
             Self::Paused => Outcome::Breakpoint(Stop::Inside),
             Self::Drained => Outcome::Drained,
@@ -105,7 +108,13 @@ pub(super) enum Ran<S: State> {
 pub(crate) enum RunEnd<S> {
     Outcome(Outcome<S>),
     /// A node has ended the graph in favour of the one around it.
-    Left(Box<Leave>),
+    Left(Left),
+}
+
+/// What was left to the graph around, and by which graph.
+pub(crate) struct Left {
+    pub(crate) leave: Box<Leave>,
+    pub(crate) graph: Cow<'static, str>,
 }
 
 impl<S: State> Driver<S> {
@@ -132,7 +141,7 @@ impl<S: State> Driver<S> {
     async fn by_general_way(&mut self, begun: Option<Begun<S>>) -> Result<Option<RunEnd<S>>, RunError> {
         if let Some(begun) = begun {
             let ran = self.finish_lone(begun).await;
-            return Ok(self.conclude(ran).await?.into_end());
+            return Ok(self.conclude(ran).await?.into_end(self));
         }
         if self.is_start() {
             self.start().await?;
@@ -166,7 +175,7 @@ impl<S: State> Driver<S> {
         } else {
             layers::superstep(self).await?
         };
-        match (end.into_end(), ran) {
+        match (end.into_end(self), ran) {
             (None, Some(nodes)) => self.pause(Stop::After(nodes)).await.map(Some),
             (end, _) => Ok(end),
         }
@@ -320,7 +329,7 @@ impl<S: State> Driver<S> {
     }
 
     async fn run_tasks(&mut self, watch: Option<Watch>) -> Result<Ran<S>, RunError> {
-        match self.tasks.as_slice() {
+        match &*self.tasks {
             [task] if !self.has_records && watch.is_none() => {
                 let mut end = run_one(&self.shared, task, None).await;
                 self.bill(task, &mut end);
@@ -332,6 +341,11 @@ impl<S: State> Driver<S> {
             }
             _ => self.run_crowd(watch).await.map(Ran::Many),
         }
+    }
+
+    /// These tasks are next, and this waits.
+    pub(super) fn stand_at(&mut self, (tasks, waiting): (Vec<Seed<Payload>>, Waiting)) {
+        (self.tasks, self.waiting) = (tasks.into(), waiting);
     }
 
     /// What happens here is a sign of life of the node that hosts this graph.
@@ -366,7 +380,7 @@ impl<S: State> Driver<S> {
     /// joins cancel because of it.
     async fn run_crowd(&mut self, mut watch: Option<Watch>) -> Result<Vec<End<S>>, RunError> {
         let mut ends: Vec<Option<End<S>>> = Vec::new();
-        for task in &self.tasks {
+        for task in self.tasks.iter() {
             ends.push(if self.has_records { self.recorded(task)? } else { None });
         }
         let mut fresh = self.cancel_others(watch.as_mut(), &mut ends);

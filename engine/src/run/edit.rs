@@ -269,7 +269,7 @@ impl<S: State> Driver<S> {
             .map_err(|panic| panicked(self, "leading on from", panic))?
             .map_err(|unmerged| self.unmerged(&unmerged))?;
         let now = self.end_time(&[]);
-        self.tasks = plan(&self.shared.parts.topology, vec![departure], &mut self.waiting, now);
+        self.tasks = plan(&self.shared.parts.topology, vec![departure], &mut self.waiting, now).into();
         Ok(())
     }
 }

@@ -102,23 +102,19 @@ impl<S: State> Driver<S> {
             _ => return false,
         };
         self.ended_at = None;
-        match (targets, self.tasks.as_mut_slice()) {
-            ([], _) => self.tasks.clear(),
-            ([node], [task]) => {
-                *task = Seed {
-                    node: *node,
-                    send: None,
-                }
-            }
+        match targets {
+            [] => self.tasks.clear(),
+            [node] => self.tasks.set_node(*node),
             _ => {
                 // Both are in order of their names only after they were sorted.
-                self.tasks.clear();
-                self.tasks.extend(targets.iter().map(|node| Seed {
+                let task = |node: &usize| Seed {
                     node: *node,
                     send: None,
-                }));
-                self.tasks.sort_unstable_by_key(|task| task.node);
-                self.tasks.dedup_by_key(|task| task.node);
+                };
+                let mut tasks: Vec<_> = targets.iter().map(task).collect();
+                tasks.sort_unstable_by_key(|task| task.node);
+                tasks.dedup_by_key(|task| task.node);
+                self.tasks = tasks.into();
             }
         }
         true
@@ -174,7 +170,7 @@ impl<S: State> Driver<S> {
             doing.set(Doing::LeadingOn(0));
             self.route(&self.shared.state, departure)?;
         }
-        self.tasks = plan(&parts.topology, departures, &mut self.waiting, now);
+        self.tasks = plan(&parts.topology, departures, &mut self.waiting, now).into();
         Ok(())
     }
 

@@ -103,7 +103,7 @@ impl<E: Send + 'static> Call<'_, E> {
             time_limit: ctx.time_left().into_iter().chain(graph.parts.rules.deadline).min(),
             step_limit: outer.step_limit,
             durability: outer.store.as_ref().map(|handle| handle.durability).unwrap_or_default(),
-            outer: Some(ctx.task.clone()),
+            outer: Some(Box::new(ctx.task.clone())),
             budget,
             on_busy: OnBusy::Reject,
             // What an earlier task has left unfinished was given up with that task.

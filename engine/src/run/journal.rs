@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +24,8 @@ use crate::{
 pub(crate) struct Journal {
     /// Whether anything was written since it was last cleared: most steps leave nothing behind, and take no lock.
     used: AtomicBool,
-    inner: Mutex<Inner>,
+    /// In a box, made when somebody writes: most runs leave nothing behind.
+    inner: Mutex<Option<Box<Inner>>>,
 }
 
 #[derive(Default)]
@@ -36,6 +38,33 @@ struct Inner {
     taken: Vec<TaskRecord>,
 }
 
+/// What was left behind, locked.
+struct Opened<'a>(MutexGuard<'a, Option<Box<Inner>>>);
+
+impl Deref for Opened<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        static NOTHING: Inner = Inner::NOTHING;
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Opened<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Inner {
+    const NOTHING: Self = Self {
+        records: BTreeMap::new(),
+        asked: Vec::new(),
+        unnamed: None,
+        taken: Vec::new(),
+    };
+}
+
 impl Journal {
     #[inline]
     fn is_unused(&self) -> bool {
@@ -43,13 +72,13 @@ impl Journal {
     }
 
     /// To be written to.
-    fn open(&self) -> MutexGuard<'_, Inner> {
+    fn open(&self) -> Opened<'_> {
         self.used.store(true, Ordering::Release);
         self.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Opened<'_> {
+        Opened(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Adds records; a later one of the same task, kind and key replaces the earlier.

@@ -20,7 +20,7 @@ use super::{
     hosting::share_a_step,
     layers,
     limits::RunLimit,
-    plan::{Departure, Waiting},
+    plan::{Departure, Tasks, Waiting},
     recording::Recording,
     saver::Late,
     step::Shared,
@@ -418,8 +418,7 @@ pub(super) fn driver_of<S: State>(
         _writes: Writes::of(&context),
         waiting: Waiting::new(&graph.parts.topology),
         shared: Shared::of(graph.parts, context, state, sink, step),
-        // Most steps have one.
-        tasks: Vec::with_capacity(1),
+        tasks: Tasks::new(),
         account: Account::default(),
         budget: options.budget,
         steps_left: options.step_limit,

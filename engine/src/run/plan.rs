@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-pub(crate) use super::waiting::{StoredJoin, Waiting};
+pub(crate) use super::{
+    tasks::Tasks,
+    waiting::{StoredJoin, Waiting},
+};
 use crate::graph::Topology;
 
 /// What has finished, and where the state led it.
@@ -94,11 +97,11 @@ pub(crate) fn plan_lone<P>(
     departure: &mut Departure<P>,
     waiting: &mut Waiting,
     now: Option<DateTime<Utc>>,
-    tasks: &mut Vec<Seed<P>>,
+    tasks: &mut Tasks<P>,
 ) {
     let sends = !departure.sends.is_empty() || !departure.idle.is_empty();
     if sends || !topology.joins.is_empty() || topology.defers() {
-        *tasks = plan(topology, vec![std::mem::take(departure)], waiting, now);
+        *tasks = plan(topology, vec![std::mem::take(departure)], waiting, now).into();
         return;
     }
     let edges = topology.exits(departure.node).edges.as_slice();
@@ -106,18 +109,18 @@ pub(crate) fn plan_lone<P>(
         ([node], []) | ([], [node]) => Some(*node),
         _ => None,
     };
-    if let (Some(node), [task]) = (only, tasks.as_mut_slice()) {
-        *task = Seed { node, send: None };
+    if let Some(node) = only {
+        tasks.set_node(node);
         departure.chosen.clear();
         return;
     }
     let nodes = edges.iter().copied().chain(departure.chosen.drain(..));
-    tasks.clear();
-    tasks.extend(nodes.map(|node| Seed { node, send: None }));
-    if tasks.len() > 1 {
-        tasks.sort_unstable_by_key(|task| task.node);
-        tasks.dedup_by_key(|task| task.node);
+    let mut next: Vec<_> = nodes.map(|node| Seed { node, send: None }).collect();
+    if next.len() > 1 {
+        next.sort_unstable_by_key(|task| task.node);
+        next.dedup_by_key(|task| task.node);
     }
+    *tasks = next.into();
 }
 
 /// Lets the deferred nodes that were triggered wait, and all that wait go when there is nothing else.

@@ -8,7 +8,7 @@ use super::{
     frontier::Frontier,
     guard::guarded,
     merge::{Conflict, merge},
-    plan::{Seed, Waiting},
+    plan::{Seed, Tasks, Waiting},
     step::StoredOutput,
 };
 use crate::{
@@ -198,13 +198,15 @@ pub(super) fn left_by_an_edit<S: State>(
 }
 
 /// Adds nodes to the tasks of a step, each once.
-pub(super) fn add_nodes(tasks: &mut Vec<Seed<Payload>>, nodes: Vec<usize>) {
+pub(super) fn add_nodes(all: &mut Tasks<Payload>, nodes: Vec<usize>) {
+    let mut tasks = all.take_list();
     let sends = tasks.iter().position(|task| task.send.is_some());
     let sends = tasks.split_off(sends.unwrap_or(tasks.len()));
     tasks.extend(nodes.into_iter().map(|node| Seed { node, send: None }));
     tasks.sort_by_key(|task| task.node);
     tasks.dedup_by_key(|task| task.node);
     tasks.extend(sends);
+    *all = tasks.into();
 }
 
 /// The nodes that a step has run and was not sent to, those that commands have added included: only they count for an edit.

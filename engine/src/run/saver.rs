@@ -14,7 +14,7 @@ use super::{
     event::{EventKind, Sink},
     frontier::Frontier,
     guard::guarded,
-    plan::{Seed, Waiting},
+    plan::{Seed, Tasks, Waiting},
 };
 use crate::{
     checkpoint::{CheckpointSource, NewCheckpoint, Payload as StoredState, Seq},
@@ -38,7 +38,7 @@ pub(crate) struct Late {
     /// How many checkpoints it has named.
     saves: u32,
     /// The checkpoint that is held back, if one is.
-    held: Option<Mark>,
+    held: Option<Box<Mark>>,
     /// What has changed since the newest checkpoint that was written, where some are held back.
     pub(super) unwritten: Changes,
 }
@@ -50,7 +50,7 @@ struct Kept<S: State> {
     state: Arc<S>,
     changes: Changes,
     sizes: Sizes,
-    tasks: Vec<Seed<Payload>>,
+    tasks: Tasks<Payload>,
     waiting: Waiting,
     mark: Mark,
 }
@@ -215,7 +215,7 @@ impl<S: State> Driver<S> {
 
     /// Holds the checkpoint back until the run ends, or somebody has facts to write about the step that begins there.
     pub(super) async fn hold(&mut self, mark: Mark) {
-        self.late.held = Some(mark);
+        self.late.held = Some(Box::new(mark));
         self.late.unwritten.absorb(&mut self.changes);
         let kept = Box::new(self.kept(mark));
         if let Some(behind) = self.behind() {
@@ -282,7 +282,7 @@ impl<S: State> Driver<S> {
                 Unwritten::Held(held) => {
                     drop(turn);
                     self.late.unwritten = held.into_changes();
-                    return Ok(self.late.held.take());
+                    return Ok(self.late.held.take().map(|mark| *mark));
                 }
                 // Somebody had it written meanwhile.
                 other @ (Unwritten::UnderWay | Unwritten::Written(_) | Unwritten::Failed(_)) => *turn = other,

@@ -67,7 +67,7 @@ impl<S: State> Driver<S> {
     /// Goes as far as the short way leads.
     pub(super) fn go_straight(&mut self, cx: &mut Poller<'_>) -> Poll<Way<S>> {
         loop {
-            let [task] = self.tasks.as_slice() else {
+            let [task] = &*self.tasks else {
                 return Poll::Ready(Way::General);
             };
             let plain = self.shared.parts.nodes.get(task.node).is_some_and(|spec| spec.plain);

@@ -5,7 +5,11 @@ use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
-use super::{Outcome, driver::RunEnd, hosting::enter};
+use super::{
+    Outcome,
+    driver::{Left, RunEnd},
+    hosting::enter,
+};
 use crate::{
     graph::Graph,
     node::{Context, Node, NodeError},
@@ -172,7 +176,7 @@ where
         let Subgraph { graph, mode, .. } = &self.subgraph;
         let end = enter(graph, &ctx, "", input.into(), *mode).await?;
         Ok((self.adopt)(match end {
-            RunEnd::Left(leave) if leave.goto.is_empty() => {
+            RunEnd::Left(Left { leave, .. }) if leave.goto.is_empty() => {
                 Ended::Left(serde_json::from_value(leave.update).map_err(|error| {
                     NodeError::terminal(SubgraphError::UnexpectedLeave {
                         graph: name(graph),
@@ -181,7 +185,7 @@ where
                     })
                 })?)
             }
-            RunEnd::Left(leave) => {
+            RunEnd::Left(Left { leave, .. }) => {
                 return Err(NodeError::terminal(SubgraphError::UnexpectedLeave {
                     graph: name(graph),
                     expected: type_name::<T>(),
@@ -311,6 +315,6 @@ fn done<S: State>(graph: &Graph<S>, end: RunEnd<S>) -> Result<S, NodeError> {
             "graph `{}` has not come to its end",
             graph.name()
         ))),
-        RunEnd::Left(leave) => Err(NodeError::left(*leave)),
+        RunEnd::Left(left) => Err(NodeError::left(*left.leave)),
     }
 }

@@ -22,7 +22,8 @@ impl From<ChatV1> for Chat {
 
 impl From<ChatV1Update> for ChatUpdate {
     fn from(old: ChatV1Update) -> Self {
-        Self { question: old.query }
+        let old = old.into_fields();
+        ChatUpdateFields { question: old.query }.into()
     }
 }
 

@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use super::{
     input, migration,
     parse::{Input, Item, StateField},
-    secret,
+    secret, update,
 };
 
 pub(super) fn expand(item: &Item) -> TokenStream {
@@ -131,22 +131,15 @@ fn restart(item: &Item) -> TokenStream {
 }
 
 fn apply(item: &Item) -> TokenStream {
-    let merges = item.fields.iter().enumerate().map(|(position, field)| {
+    let merges = update::take_in(item, &|position, field, overwrites| {
         let name = &field.name;
-        let merge = merge(position, field, &quote!(value));
-        let overwrite = field.overwrite().map(|overwrite| {
+        if overwrites {
             quote! {
-                if let ::core::option::Option::Some(value) = update.#overwrite.take() {
-                    changes.set(#position);
-                    self.#name = value;
-                } else
+                changes.set(#position);
+                self.#name = value;
             }
-        });
-        quote! {
-            #overwrite
-            if let ::core::option::Option::Some(value) = update.#name.take() {
-                #merge
-            }
+        } else {
+            merge(position, field, &quote!(value))
         }
     });
     quote! {
@@ -154,8 +147,9 @@ fn apply(item: &Item) -> TokenStream {
             self.take_in(&mut update, changes);
         }
 
+        #[inline]
         fn take_in(&mut self, update: &mut Self::Update, changes: &mut ::stepgraph::Changes) {
-            #(#merges)*
+            #merges
         }
     }
 }

@@ -16,8 +16,6 @@ pub(super) fn expand(item: &Item) -> TokenStream {
         .collect();
     let fields = inputs.iter().map(|(field, kind)| declare(item, field, kind));
     let names: Vec<_> = inputs.iter().map(|(field, _)| &field.name).collect();
-    let others = names.len() < item.fields.len() || item.fields.iter().any(|field| field.overwrite().is_some());
-    let rest = others.then(|| quote!(..<Self as ::core::default::Default>::default()));
     let construct = construct(item, &inputs);
     let debug = debug(item);
     quote! {
@@ -36,10 +34,7 @@ pub(super) fn expand(item: &Item) -> TokenStream {
         #[automatically_derived]
         impl ::core::convert::From<#input> for #update {
             fn from(input: #input) -> Self {
-                Self {
-                    #(#names: ::core::option::Option::Some(input.#names),)*
-                    #rest
-                }
+                <Self as ::core::default::Default>::default()#(.#names(input.#names))*
             }
         }
 

@@ -11,12 +11,13 @@ use super::secret::{self, SerdeNames};
 use crate::attribute::{Errors, named_fields, once, unknown, without_generics};
 
 /// Methods of an update that a setter of the same name would hide.
-const TAKEN: [&str; 8] = [
+const TAKEN: [&str; 9] = [
     "clone",
     "default",
     "forget",
     "from",
     "into",
+    "into_fields",
     "is_empty",
     "overwritten",
     "touched",
@@ -28,6 +29,10 @@ pub(super) struct Item {
     pub(super) name: Ident,
     /// Name of the update.
     pub(super) update: Ident,
+    /// Name of the update with a place for every field.
+    pub(super) update_fields: Ident,
+    /// Name of what an update writes to one field.
+    pub(super) write: Ident,
     /// Name of the input.
     pub(super) input: Ident,
     pub(super) event: Option<Type>,
@@ -73,6 +78,8 @@ impl Item {
             visibility: item.vis.clone(),
             name: name.clone(),
             update: format_ident!("{}Update", name.unraw()),
+            update_fields: format_ident!("{}UpdateFields", name.unraw()),
+            write: format_ident!("__{}Write", name.unraw()),
             input: format_ident!("{}Input", name.unraw()),
             event: None,
             version: None,

@@ -144,13 +144,13 @@ pub(super) fn of_update(item: &Item) -> Option<TokenStream> {
         let overwrite = field.overwrite().map(|overwrite| {
             let value = field.default_value();
             quote! {
-                if let ::core::option::Option::Some(secret) = &mut self.#overwrite {
+                if let ::core::option::Option::Some(secret) = &mut fields.#overwrite {
                     *secret = #value;
                 }
             }
         });
         quote! {
-            if let ::core::option::Option::Some(secret) = &mut self.#name {
+            if let ::core::option::Option::Some(secret) = &mut fields.#name {
                 *secret = #value;
             }
             #overwrite
@@ -162,7 +162,9 @@ pub(super) fn of_update(item: &Item) -> Option<TokenStream> {
     });
     Some(quote! {
         fn hide(&mut self, _: &[::stepgraph::Field]) {
+            let mut fields = ::core::mem::take(self).into_fields();
             #(#written)*
+            *self = ::core::convert::From::from(fields);
         }
 
         fn shown(&self) -> ::core::result::Result<

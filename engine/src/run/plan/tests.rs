@@ -331,7 +331,7 @@ proptest! {
     fn a_lone_task_is_followed_by_what_would_follow_it_among_others((wiring, rounds) in rounds()) {
         let topology = wiring.topology();
         let (mut waiting, mut lone) = (Waiting::new(&topology), Waiting::new(&topology));
-        let mut tasks = Vec::new();
+        let mut tasks = Tasks::new();
         for (round, times) in rounds.iter().zip(times(&rounds)) {
             let finished = departures(&topology, round).into_iter().filter(|departure| !departure.cancelled);
             for departure in finished {
@@ -339,7 +339,7 @@ proptest! {
                 lone.begin(&topology, &std::iter::once(departure.node), time(times.0));
                 let now = Some(time(times.1));
                 plan_lone(&topology, &mut departure.clone(), &mut lone, now, &mut tasks);
-                prop_assert_eq!(&tasks, &expected);
+                prop_assert_eq!(&*tasks, &*expected);
                 prop_assert_eq!(&lone, &waiting);
             }
         }

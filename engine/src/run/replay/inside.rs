@@ -9,7 +9,7 @@ use crate::{
     graph::Graph,
     id::ThreadKey,
     node::{Context, NodeError},
-    run::{Outcome, RunEnd, frontier::Frontier, recording::Origin, version::kept_output},
+    run::{Left, Outcome, RunEnd, frontier::Frontier, recording::Origin, version::kept_output},
     state::State,
     tree,
 };
@@ -64,7 +64,8 @@ pub(in crate::run) async fn inside<S: State>(
     for record in left.filter(|record| record.kind == RecordKind::Output) {
         let stored = kept_output::<S>(&graph.parts.shape, version, &record.body)?;
         if let Some(leave) = stored.leave {
-            return Ok(RunEnd::Left(leave));
+            let graph = graph.parts.topology.graph.clone();
+            return Ok(RunEnd::Left(Left { leave, graph }));
         }
     }
     match walk.last {

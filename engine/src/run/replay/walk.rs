@@ -338,7 +338,7 @@ impl<S: State> Walk<S> {
         };
         let (tasks, _) = self.load(after)?;
         let mut driver = self.stage(state, before, after, self.options());
-        (driver.tasks, driver.waiting) = (tasks, waiting);
+        driver.stand_at((tasks, waiting));
         self.settle(driver, after)
     }
 
@@ -365,7 +365,7 @@ impl<S: State> Walk<S> {
         let state = self.decoded(before)?;
         let mut driver = self.stage(state, Some(before), after, self.options());
         driver.shared.inherited = Inherited::of::<S>(&self.graph.parts, before)?;
-        (driver.tasks, driver.waiting) = self.load(before)?;
+        driver.stand_at(self.load(before)?);
         driver.obey_all(&before.records, None).map_err(|error| failed(&error))?;
         if self.went_over_budget(before, after)? {
             driver.go_to_budget_node();
@@ -377,7 +377,7 @@ impl<S: State> Walk<S> {
         let state = self.decoded(before)?;
         let mut driver = self.stage(state, Some(before), after, self.options());
         driver.shared.inherited = Inherited::of::<S>(&self.graph.parts, before)?;
-        (driver.tasks, driver.waiting) = self.load(before)?;
+        driver.stand_at(self.load(before)?);
         self.settle(driver, after)
     }
 
@@ -389,7 +389,7 @@ impl<S: State> Walk<S> {
         };
         let mut driver = self.stage(state, Some(before), after, self.options());
         driver.shared.inherited = Inherited::of::<S>(&self.graph.parts, before)?;
-        (driver.tasks, driver.waiting) = self.load(before)?;
+        driver.stand_at(self.load(before)?);
         driver.obey_all(&before.records, None).map_err(|error| failed(&error))?;
         if driver.is_start() {
             driver.shared.step -= 1;
@@ -430,7 +430,7 @@ impl<S: State> Walk<S> {
     /// What the tasks of a step gave back.
     fn outputs(&self, driver: &Driver<S>, before: &Checkpoint) -> Result<Vec<Output<S>>, Halt> {
         let mut outputs = Vec::with_capacity(driver.tasks.len());
-        for task in &driver.tasks {
+        for task in driver.tasks.iter() {
             let id = driver.task_id(task);
             let body = output_of(before, &id);
             let body = body.ok_or_else(|| self.not_recorded(before, "what its tasks gave back"))?;
@@ -449,7 +449,7 @@ impl<S: State> Walk<S> {
         let state = self.decoded(end)?;
         let mut driver = self.stage(state, Some(end), end, self.options());
         driver.shared.inherited = Inherited::of::<S>(&self.graph.parts, end)?;
-        (driver.tasks, driver.waiting) = self.load(end)?;
+        driver.stand_at(self.load(end)?);
         if driver.is_start() {
             return Ok(());
         }
