@@ -10,6 +10,9 @@
 //! long things are, after compression. Who can choose part of a state and see how long the sealed whole grows can guess at
 //! the rest of it: do not give strangers sight of the store.
 //!
+//! With [`TenantKeys`] each tenant has a key of its own, and erasing the tenant destroys it: no copy of the store, of whatever
+//! day, can be read any more.
+//!
 //! What it does not see: a store that is put back, whole threads or the newest of their checkpoints, to how it once was.
 //!
 //! ```
@@ -28,6 +31,8 @@ mod keys;
 mod opened;
 mod place;
 mod standing;
+mod store;
+mod tenants;
 
 use std::{fmt, sync::Arc};
 
@@ -35,7 +40,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::SubsecRound as _;
 use stepgraph::{
-    CheckpointError, Checkpointer, ThreadKey,
+    CheckpointError, Checkpointer, TenantId, ThreadKey,
     checkpoint::{
         AroundStore, At, Checkpoint, CheckpointInfo, Commit, Epoch, NewCheckpoint, OutboxMessage, Page, Payload,
         RunMark, Seq, TaskRecord, Thinning,
@@ -44,11 +49,19 @@ use stepgraph::{
 use uuid::Uuid;
 
 pub use self::keys::{InvalidKeys, KEY_BYTES, KeyError, KeyId, Keys, MASTER_KEYS_MAX, MasterKeys, TenantKey};
+#[cfg(feature = "postgres")]
+pub use self::store::PostgresKeys;
+#[cfg(feature = "sqlite")]
+pub use self::store::SqliteKeys;
 use self::{
     envelope::Cipher,
     opened::Opener,
     place::{Facts, Place},
     standing::{Standing, Standings},
+};
+pub use self::{
+    store::{KeptKey, KeyStore},
+    tenants::{OWN_KEYS_FROM, REMEMBERED_FOR, TenantKeys},
 };
 
 /// A store whose bodies are compressed and sealed before they reach the store within. See the [module](self).
@@ -300,6 +313,16 @@ impl<S: Checkpointer> AroundStore for Sealed<S> {
             message.body = Opener::new(&*self.keys, key).open(&place, 0, &message.body).await?;
         }
         Ok(messages)
+    }
+
+    /// The keys go first: what an interruption leaves of the rows is unreadable already, and is erased by the next try.
+    async fn erase(&self, tenant: &TenantId) -> Result<(), CheckpointError> {
+        let destroyed = self.keys.erase(tenant).await;
+        destroyed.map_err(|error| CheckpointError::Unavailable {
+            message: error.to_string(),
+            source: None,
+        })?;
+        self.store.erase(tenant).await
     }
 
     /// A part keeps its seal in the row it moves to: it is bound to the checkpoint that wrote it. Parts that are not the

@@ -113,6 +113,12 @@ impl DataFolder {
         self.path.join("stepgraph.db")
     }
 
+    /// The keys of tenants, where threads are sealed and kept in this folder or in Redis.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.path.join("keys.db")
+    }
+
     /// The database of chunks and vectors.
     #[must_use]
     pub fn vectors(&self) -> PathBuf {

@@ -20,7 +20,8 @@ use crate::{
 Examples:
   stepgraph backup /backups/monday
 
-Works beside a running server. Settings are not copied, nor what is on servers of its own: DATABASE_URL and the like.")]
+Works beside a running server. Settings are not copied, nor what is on servers of its own: DATABASE_URL and the like.
+Nor are the keys of tenants (keys.db): copy them apart, and keep the newest copy alone, so that who is erased stays so.")]
 pub(super) struct BackupArgs {
     /// Folder of the copy, new or empty
     to: PathBuf,

@@ -100,6 +100,47 @@ fn what_is_kept_of_a_tenant_is_taken_out_and_then_erased() {
     assert_eq!(shown(&home, "other")["documents"], 1);
 }
 
+#[test]
+fn the_key_of_a_sealed_tenant_is_destroyed_with_it() {
+    const KEY: &str = "1:q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=";
+    let home = lived_in();
+    let sealed = |arguments: &[&str]| Ran::of(home.command(arguments).env("STEPGRAPH_CHECKPOINTS_KEY", KEY));
+    for tenant in ["acme", "other"] {
+        let session = "018f6c1e-7b3a-4c52-9d1e-0a2b3c4d5e6f";
+        sealed(&[
+            "chat",
+            "--tenant",
+            tenant,
+            "--session",
+            session,
+            "how long is the warranty?",
+        ])
+        .ok();
+    }
+    assert_eq!(keys(&home), [("acme".to_owned(), true), ("other".to_owned(), true)]);
+
+    sealed(&["tenant", "erase", "acme", "--yes"]).ok();
+
+    assert_eq!(keys(&home), [("acme".to_owned(), false), ("other".to_owned(), true)]);
+    // A copy of the data is without the keys: whoever has it alone reads no thread.
+    let copy = home.data().with_file_name("copy");
+    sealed(&["backup", &copy.to_string_lossy()]).ok();
+    assert!(copy.join("stepgraph.db").is_file() && !copy.join("keys.db").exists());
+}
+
+/// Each tenant that has had a key, and whether it still has.
+fn keys(home: &Home) -> Vec<(String, bool)> {
+    use sqlx::{Connection as _, SqliteConnection};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(async {
+        let path = format!("sqlite://{}", home.data().join("keys.db").display());
+        let mut connection = SqliteConnection::connect(&path).await.unwrap();
+        let keys = "SELECT tenant, wrapped IS NOT NULL FROM tenant_keys ORDER BY tenant";
+        sqlx::query_as(keys).fetch_all(&mut connection).await.unwrap()
+    })
+}
+
 /// How many rows of all tables hold this text in any of their columns.
 fn rows_with(home: &Home, file: &str, text: &str) -> i64 {
     use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};

@@ -1,10 +1,13 @@
 //! The keys that threads are sealed with.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use ring::{
+    aead::{AES_256_GCM, UnboundKey},
+    hkdf::{HKDF_SHA256, KeyType, Prk, Salt},
+};
 use stepgraph::TenantId;
 
 /// Length of a key, in bytes.
@@ -78,6 +81,27 @@ pub trait Keys: Send + Sync + 'static {
 
     /// A key of the tenant's.
     async fn key(&self, tenant: &TenantId, id: KeyId) -> Result<TenantKey, KeyError>;
+
+    /// Destroys the tenant's keys, where they are its own: [`Sealed`](super::Sealed) asks for it when the tenant is erased.
+    /// Keys that are derived cannot be destroyed, and stay.
+    async fn erase(&self, _tenant: &TenantId) -> Result<(), KeyError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<K: Keys + ?Sized> Keys for Arc<K> {
+    async fn current(&self, tenant: &TenantId) -> Result<KeyId, KeyError> {
+        (**self).current(tenant).await
+    }
+
+    async fn key(&self, tenant: &TenantId, id: KeyId) -> Result<TenantKey, KeyError> {
+        (**self).key(tenant, id).await
+    }
+
+    async fn erase(&self, tenant: &TenantId) -> Result<(), KeyError> {
+        (**self).erase(tenant).await
+    }
 }
 
 /// Why there is no key.
@@ -104,8 +128,8 @@ impl KeyError {
     }
 }
 
-/// Master keys of the operator's, from which the keys of all tenants are derived: the first seals, and each opens what it
-/// has sealed.
+/// Master keys of the operator's. They wrap the keys that tenants have of their own ([`TenantKeys`](super::TenantKeys)), or,
+/// taken for themselves, the keys of all tenants are derived from them: the first seals, and each opens what it has sealed.
 ///
 /// As text, they are numbers and random bytes in base64, by commas, the one in use first. To change keys, put a new one
 /// before the old; take the old one out when no thread is left that it has sealed.
@@ -148,6 +172,17 @@ impl MasterKeys {
         }
         self.keys.push((id, master(bytes)));
         Ok(self)
+    }
+
+    pub(super) const fn current_id(&self) -> KeyId {
+        self.current
+    }
+
+    /// What a master key wraps keys of tenants with. No tenant has a slash in its name, so none has this for its own.
+    pub(super) fn wrapping(&self, id: KeyId) -> Option<UnboundKey> {
+        let (_, key) = self.keys.iter().find(|(known, _)| *known == id)?;
+        let derived = key.expand(&[b"/keys of tenants"], &AES_256_GCM);
+        derived.ok().map(UnboundKey::from)
     }
 
     /// The numbers of the keys, the one in use first.

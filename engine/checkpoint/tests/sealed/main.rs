@@ -501,4 +501,5 @@ fn no_key_is_ever_printed() {
 }
 
 #[cfg(feature = "sqlite")]
+mod erased;
 mod sqlite;
