@@ -2,6 +2,7 @@
 
 use stepgraph::checkpoint::{CheckpointSource, RunStatus};
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) const fn source(source: CheckpointSource) -> &'static str {
     match source {
         CheckpointSource::Input => "input",
