@@ -64,6 +64,7 @@ pub(crate) fn router(rooms: &Rooms) -> Router {
     let document = openapi::document(
         rooms.app.is_some().then(table),
         rooms.serving.is_some().then(graphs::table),
+        rooms.serving.as_ref().map_or(&[], |serving| serving.graphs.as_slice()),
     );
     root = root.merge(openapi::router(&document));
     if rooms.app.is_some() {

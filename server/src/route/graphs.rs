@@ -51,8 +51,20 @@ pub(super) fn router(serving: Arc<Serving>, origins: &[HeaderValue]) -> Router {
 
 /// The routes of the interface.
 pub(super) fn table() -> Vec<Route<Arc<Serving>>> {
-    let read = |path, summary| Described::get(path, Access::Tenant, summary);
-    let write = |path, summary| Described::post(path, Access::Tenant, summary).any_body();
+    let mut routes = assistant_routes();
+    routes.extend(thread_routes());
+    routes
+}
+
+const fn read(path: &'static str, summary: &'static str) -> Described {
+    Described::get(path, Access::Tenant, summary)
+}
+
+const fn write(path: &'static str, summary: &'static str, body: &'static str) -> Described {
+    Described::post(path, Access::Tenant, summary).body(body)
+}
+
+fn assistant_routes() -> Vec<Route<Arc<Serving>>> {
     vec![
         route(
             Described::get("/ok", Access::Anyone, "Tells that the server lives"),
@@ -62,46 +74,80 @@ pub(super) fn table() -> Vec<Route<Arc<Serving>>> {
             Described::get("/info", Access::Anyone, "Tells what the server can do"),
             get(info),
         ),
-        route(write("/assistants/search", "Lists graphs"), post(assistants::search)),
-        route(write("/assistants/count", "Counts graphs"), post(assistants::count)),
+        route(
+            write("/assistants/search", "Lists graphs", "AssistantQuery"),
+            post(assistants::search),
+        ),
+        route(
+            write("/assistants/count", "Counts graphs", "AssistantQuery"),
+            post(assistants::count),
+        ),
         route(read("/assistants/{id}", "Tells of a graph"), get(assistants::one)),
         route(read("/assistants/{id}/graph", "Draws a graph"), get(assistants::graph)),
         route(
-            read("/assistants/{id}/schemas", "Tells the schemas of a graph"),
+            read("/assistants/{id}/schemas", "Tells the schemas of a graph").reply("GraphSchemas"),
             get(assistants::schemas),
         ),
-        route(write("/threads", "Makes a thread"), post(threads::create)),
-        route(read("/threads/{id}", "Tells of a thread"), get(threads::one)),
+    ]
+}
+
+fn thread_routes() -> Vec<Route<Arc<Serving>>> {
+    vec![
         route(
-            read("/threads/{id}/state", "Tells the state of a thread"),
+            write("/threads", "Makes a thread", "NewThread").reply("Thread"),
+            post(threads::create),
+        ),
+        route(
+            read("/threads/{id}", "Tells of a thread").reply("Thread"),
+            get(threads::one),
+        ),
+        route(
+            read("/threads/{id}/state", "Tells the state of a thread").reply("ThreadState"),
             get(threads::state),
         ),
         route(
-            write("/threads/{id}/state", "Edits the state of a thread"),
+            write("/threads/{id}/state", "Edits the state of a thread", "ThreadEdit"),
             post(threads::edit),
         ),
         route(
-            write("/threads/{id}/state/checkpoint", "Tells the state at a checkpoint"),
+            write(
+                "/threads/{id}/state/checkpoint",
+                "Tells the state at a checkpoint",
+                "CheckpointQuery",
+            )
+            .reply("ThreadState"),
             post(threads::state_of),
         ),
         route(
-            read("/threads/{id}/state/{checkpoint}", "Tells the state at a checkpoint"),
+            read("/threads/{id}/state/{checkpoint}", "Tells the state at a checkpoint").reply("ThreadState"),
             get(threads::state_at),
         ),
         route(
-            read("/threads/{id}/history", "Lists the checkpoints of a thread"),
+            read("/threads/{id}/history", "Lists the checkpoints of a thread")
+                .query(&[("limit", "1 to 1000"), ("before", "the id of a checkpoint")])
+                .reply("History"),
             get(threads::history_by_query),
         ),
         route(
-            write("/threads/{id}/history", "Lists the checkpoints of a thread"),
+            write(
+                "/threads/{id}/history",
+                "Lists the checkpoints of a thread",
+                "HistoryQuery",
+            )
+            .reply("History"),
             post(threads::history),
         ),
         route(
-            write("/threads/{id}/runs/wait", "Runs a graph to its end"),
+            write("/threads/{id}/runs/wait", "Runs a graph to its end", "Run").reply("RunValues"),
             post(runs::wait),
         ),
         route(
-            write("/threads/{id}/runs/stream", "Runs a graph and streams its events").events(),
+            write(
+                "/threads/{id}/runs/stream",
+                "Runs a graph and streams its events",
+                "Run",
+            )
+            .events(),
             post(runs::stream),
         ),
     ]

@@ -2,7 +2,7 @@
 //!
 //! The schemas are made from the types that are read and written; the paths from the tables that the routers are made from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
@@ -22,12 +22,15 @@ use super::{
 };
 use crate::{
     error::ErrorCode,
+    serving::ServedGraph,
     state::VERSION,
     wire::{
         ChatBody, ChatReply, ConfigReply, DeleteReply, DocumentBody, DocumentList, DocumentRow, EmbedBody, EmbedReply,
         FeedbackBody, KeyBody, ProcessReply, StatusReply, SuccessReply, UsageReply, ValidateReply,
     },
 };
+
+mod graphs;
 
 const PAGE: &str = include_str!("../../assets/docs.html");
 
@@ -62,7 +65,6 @@ enum Answer {
 enum Body {
     Nothing,
     Named(&'static str),
-    Any,
 }
 
 /// One route as it is told.
@@ -109,11 +111,6 @@ impl Described {
 
     pub(super) const fn body(mut self, schema: &'static str) -> Self {
         self.body = Body::Named(schema);
-        self
-    }
-
-    pub(super) const fn any_body(mut self) -> Self {
-        self.body = Body::Any;
         self
     }
 
@@ -165,7 +162,6 @@ impl Described {
         let body = match self.body {
             Body::Nothing => None,
             Body::Named(name) => Some(refers(name)),
-            Body::Any => Some(json!({"type": "object"})),
         };
         let responses = json!({
             "200": {"description": "it is done", "content": answer},
@@ -206,9 +202,17 @@ fn refers(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-/// The document of all routes of the given tables.
-pub(super) fn document<P, G>(product: Option<Vec<Route<P>>>, graphs: Option<Vec<Route<G>>>) -> Bytes {
+/// The document of all routes of the given tables, with the schemas of the graphs that are served.
+pub(super) fn document<P, G>(
+    product: Option<Vec<Route<P>>>,
+    graphs: Option<Vec<Route<G>>>,
+    served: &[Arc<dyn ServedGraph>],
+) -> Bytes {
     let product = product.into_iter().flatten().map(|route| route.doc);
+    let mut schemas = schemas();
+    if graphs.is_some() {
+        schemas.extend(graphs::components(served));
+    }
     let graphs = graphs.into_iter().flatten().map(|route| route.doc);
     let own = [
         Described::get("/openapi.json", Access::Anyone, "This document"),
@@ -230,7 +234,7 @@ pub(super) fn document<P, G>(product: Option<Vec<Route<P>>>, graphs: Option<Vec<
             ),
         },
         "paths": paths,
-        "components": {"schemas": schemas(), "securitySchemes": {
+        "components": {"schemas": schemas, "securitySchemes": {
             "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             "secret": {"type": "apiKey", "in": "header", "name": "X-Internal-Secret"},
             "bearer": {"type": "http", "scheme": "bearer"},

@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{StatusCode, header, request::Parts},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -75,14 +76,16 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Ids<T> 
 }
 
 /// Body of `POST /threads`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct NewThread {
     pub(crate) thread_id: Option<Uuid>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) metadata: Map<String, Value>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) if_exists: IfExists,
+    #[schemars(skip)]
     ttl: Option<Value>,
+    #[schemars(skip)]
     supersteps: Option<Value>,
 }
 
@@ -93,7 +96,7 @@ impl NewThread {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum IfExists {
     #[default]
@@ -102,7 +105,7 @@ pub(crate) enum IfExists {
 }
 
 /// A checkpoint as a caller names it.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub(crate) struct CheckpointBody {
     #[serde(default)]
     pub(crate) checkpoint_id: Option<Uuid>,
@@ -123,8 +126,14 @@ impl CheckpointBody {
     }
 }
 
+/// Body of `POST /threads/{id}/state/checkpoint`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct StateBody {
+    pub(crate) checkpoint: CheckpointBody,
+}
+
 /// Body of `POST /threads/{id}/state`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct EditBody {
     #[serde(default)]
     pub(crate) values: Value,
@@ -134,7 +143,7 @@ pub(crate) struct EditBody {
 }
 
 /// Body of `POST /threads/{id}/history`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct HistoryBody {
     #[serde(default = "one")]
     pub(crate) limit: u32,
@@ -168,7 +177,7 @@ const fn one() -> u32 {
 }
 
 /// Before which checkpoint: by its id, bare, or as the configuration of a run.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a checkpoint, its id, or `{\"configurable\": checkpoint}`")]
 pub(crate) enum Before {
     Id(Uuid),
@@ -189,7 +198,7 @@ impl Before {
 }
 
 /// Body of `POST /assistants/search` and `/assistants/count`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct AssistantQuery {
     pub(crate) graph_id: Option<String>,
     pub(crate) name: Option<String>,
@@ -206,7 +215,7 @@ const fn ten() -> usize {
 }
 
 /// One, or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a string or a list of strings")]
 pub(crate) enum Several {
     One(String),
@@ -223,7 +232,7 @@ impl Several {
 }
 
 /// Body of `POST /threads/{id}/runs/wait` and `/runs/stream`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct RunBody {
     pub(crate) assistant_id: String,
     pub(crate) input: Option<Value>,
@@ -249,6 +258,7 @@ pub(crate) struct RunBody {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) on_pending: Pending,
     #[serde(flatten)]
+    #[schemars(skip)]
     unbuilt: Unbuilt,
 }
 
@@ -315,7 +325,7 @@ fn unbuilt(name: &str, is_asked: bool) -> Result<(), ApiError> {
 }
 
 /// What a run goes on with.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct CommandBody {
     /// `null` is an answer too.
     #[serde(default, deserialize_with = "present")]
@@ -325,7 +335,7 @@ pub(crate) struct CommandBody {
 }
 
 /// Fields with values, as an object or as pairs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "an object or a list of pairs")]
 pub(crate) enum Writes {
     Object(Map<String, Value>),
@@ -341,14 +351,14 @@ impl Writes {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a node, or a list of nodes")]
 pub(crate) enum Destinations {
     One(Destination),
     Many(Vec<Destination>),
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a node's name, or `{\"node\", \"input\"}`")]
 pub(crate) enum Destination {
     Node(String),
@@ -373,12 +383,12 @@ impl Destinations {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct ConfigBody {
     pub(crate) recursion_limit: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Multitask {
     #[default]
@@ -388,7 +398,7 @@ pub(crate) enum Multitask {
     Rollback,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum IfNotExists {
     #[default]
@@ -396,7 +406,7 @@ pub(crate) enum IfNotExists {
     Create,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnDisconnect {
     #[default]
@@ -404,7 +414,7 @@ pub(crate) enum OnDisconnect {
     Cancel,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Pending {
     #[default]

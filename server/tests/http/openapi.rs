@@ -6,6 +6,7 @@ use stepgraph_server::ErrorCode;
 
 use crate::{
     fakes::Step,
+    graphs::Served,
     house::{House, SECRET, SESSION, chat_body, request},
 };
 
@@ -17,6 +18,9 @@ fn faults(api: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<
             Some(target) => faults(api, target, value, at, found),
             None => found.push(format!("{at}: {name} is not in the document")),
         };
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        faults(api, part, value, at, found);
     }
     if let Some(options) = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array()) {
         let fits = |option: &Value| {
@@ -44,6 +48,12 @@ fn faults(api: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<
     };
     if !types.is_empty() && !types.iter().any(|name| is_of(value, name)) {
         found.push(format!("{at}: {value} is not of {types:?}"));
+    }
+    let members_max = schema["maxProperties"].as_u64();
+    if let (Some(most), Some(members)) = (members_max, value.as_object())
+        && members.len() as u64 > most
+    {
+        found.push(format!("{at}: {value} has more than {most} members"));
     }
     for name in schema["required"].as_array().into_iter().flatten() {
         if value.get(name.as_str().unwrap()).is_none() {
@@ -101,18 +111,98 @@ async fn the_document_is_openapi_3_1_at_both_mounts_with_a_page_that_loads_nothi
 
 #[tokio::test]
 async fn every_reference_of_the_document_leads_somewhere() {
-    let house = House::new().await;
-    let api = api(&house).await;
-    let text = api.to_string();
-    let references: Vec<&str> = text
-        .split("\"$ref\":\"#")
-        .skip(1)
-        .map(|rest| rest.split('"').next().unwrap())
-        .collect();
+    let product = api(&House::new().await).await;
+    let graphs = Served::new().await.get("/openapi.json").await.ok();
+    for api in [product, graphs] {
+        let text = api.to_string();
+        let references: Vec<&str> = text
+            .split("\"$ref\":\"#")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap())
+            .collect();
 
-    assert!(references.len() > 20);
-    for reference in references {
-        assert!(api.pointer(reference).is_some(), "{reference}");
+        assert!(references.len() > 20);
+        for reference in references {
+            assert!(api.pointer(reference).is_some(), "{reference}");
+        }
+        for name in api["components"]["schemas"].as_object().unwrap().keys() {
+            let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+            assert!(name.chars().all(is_allowed), "{name}");
+        }
+    }
+}
+
+fn faults_of(api: &Value, component: &str, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let schema = json!({"$ref": format!("#/components/schemas/{component}")});
+    faults(api, &schema, value, "it", &mut found);
+    found
+}
+
+#[tokio::test]
+async fn the_schemas_of_the_graphs_that_are_served_stand_in_the_document() {
+    let served = Served::new().await;
+    let api = served.get("/openapi.json").await.ok();
+    let components = &api["components"]["schemas"];
+
+    let input = &components["counter_loop.Input"]["properties"];
+    assert_eq!(input["limit"]["default"], 3);
+    assert!(input.get("trail").is_none(), "{input}");
+    assert!(components["counter_loop.State"]["properties"]["trail"].is_object());
+    assert_eq!(components["Run"]["anyOf"].as_array().unwrap().len(), 6);
+    let body = &api["paths"]["/threads/{id}/runs/wait"]["post"]["requestBody"]["content"]["application/json"];
+    assert_eq!(body["schema"]["$ref"], "#/components/schemas/Run");
+
+    let assistant = served.get("/assistants/counter_loop").await.ok();
+    for named in [&json!("counter_loop"), &assistant["assistant_id"]] {
+        let run = json!({"assistant_id": named, "input": {"limit": 2}});
+        let input_alone = &components["counter_loop.Run"]["allOf"][1];
+        let mut found = Vec::new();
+        faults(&api, input_alone, &run, "run", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+    let wrong = json!({"limit": "two"});
+    assert_eq!(faults_of(&api, "counter_loop.Input", &wrong).len(), 1);
+}
+
+#[tokio::test]
+async fn threads_and_states_are_as_the_document_says() {
+    let served = Served::new().await;
+    let api = served.get("/openapi.json").await.ok();
+    for (graph, input) in [
+        ("counter_loop", json!({"limit": 2})),
+        ("approval", json!({"draft": "d"})),
+    ] {
+        let thread = served.thread().await;
+        let state = format!("{thread}/state");
+        let mut seen = vec![
+            ("Thread", served.get(&thread).await.ok()),
+            ("ThreadState", served.get(&state).await.ok()),
+        ];
+        let values = served
+            .wait(&thread, json!({"assistant_id": graph, "input": input}))
+            .await
+            .ok();
+        if graph == "counter_loop" {
+            seen.push(("counter_loop.State", values.clone()));
+        }
+        seen.extend([
+            ("RunValues", values),
+            ("Thread", served.get(&thread).await.ok()),
+            ("ThreadState", served.get(&state).await.ok()),
+            ("History", served.get(&format!("{thread}/history?limit=9")).await.ok()),
+            (
+                "GraphSchemas",
+                served.get(&format!("/assistants/{graph}/schemas")).await.ok(),
+            ),
+        ]);
+        for (component, value) in seen {
+            assert_eq!(
+                faults_of(&api, component, &value),
+                Vec::<String>::new(),
+                "{component}: {value}"
+            );
+        }
     }
 }
 

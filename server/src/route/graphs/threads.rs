@@ -18,6 +18,7 @@ use crate::{
         ServedGraph, Serving, StateView,
         body::{
             Before, Body, CheckpointBody, EditBody, HISTORY_MAX, HistoryBody, HistoryQuery, Ids, IfExists, NewThread,
+            StateBody,
         },
         fresh_thread, shape, thread_key,
     },
@@ -145,12 +146,6 @@ pub(super) async fn state_at(
     Ids((id, checkpoint)): Ids<(Uuid, Uuid)>,
 ) -> Result<Json<Value>, ApiError> {
     Found::of(&serving, tenant, id).await?.state(At::Id(checkpoint)).await
-}
-
-/// Body of `POST /threads/{id}/state/checkpoint`.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct StateBody {
-    checkpoint: CheckpointBody,
 }
 
 /// `POST /threads/{id}/state/checkpoint`.
