@@ -407,7 +407,10 @@ fn an_update_of_many_fields_writes_what_it_was_given_and_reads_back() {
     let stored: BroadUpdate = rmp_serde::from_slice(&rmp_serde::to_vec_named(&update).unwrap()).unwrap();
     let whole = BroadUpdate::from(update.clone().into_fields());
     for update in [update, stored, whole] {
-        let mut state = Broad { log: vec![7], ..Broad::start(&(), BroadInput::new()) };
+        let mut state = Broad {
+            log: vec![7],
+            ..Broad::start(&(), BroadInput::new())
+        };
         state.apply(update, &mut Changes::default());
         assert_eq!((state.log, state.a, state.c, state.h), (vec![9], 1, 5, 3));
     }

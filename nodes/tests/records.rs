@@ -3,6 +3,8 @@
 
 #[path = "records/documents.rs"]
 mod documents;
+#[path = "records/named.rs"]
+mod named;
 
 use std::time::Duration;
 

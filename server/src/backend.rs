@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use stepgraph::RunId;
 pub use stepgraph_nodes::generate::Answer;
 use stepgraph_nodes::service::{
-    Alerts, Cache, ChatLog, ChatModel, Client, Clients, Document, Documents, Embedder, Feedbacks, ModelName, Secret,
-    VectorStore,
+    Alerts, Cache, ChatLog, ChatModel, Client, Clients, Document, Documents, Embedder, Feedbacks, ModelName,
+    NamedRequests, Secret, VectorStore,
 };
 use stepgraph_nodes::trace::TraceParent;
 use tokio::sync::mpsc;
@@ -37,11 +37,13 @@ pub struct Backend {
     pub alerts: Arc<dyn Alerts>,
     /// What readers thought of answers.
     pub feedbacks: Arc<dyn Feedbacks>,
+    /// Requests that their callers have named, with their answers.
+    pub named: Arc<dyn NamedRequests>,
     /// Makes vectors for whoever asks at `/embed`, where one is configured.
     pub embedder: Option<Arc<dyn Embedder>>,
     /// Where a deleted document's chunks are removed.
     pub vectors: Arc<dyn VectorStore>,
-    /// Counters of the hourly limit, and answers kept for repeats.
+    /// Counters of the hourly limit.
     pub cache: Arc<dyn Cache>,
     /// The configured chat models; asked by `/health` whether they answer.
     pub models: Vec<Arc<dyn ChatModel>>,
@@ -248,6 +250,12 @@ pub trait ChatRunner: Send + Sync + 'static {
     /// Without an [`ChatEvent::Answered`] before it, the caller gets the error; after it, only the log does.
     async fn run(&self, command: ChatCommand, events: ChatEvents, cancel: CancellationToken)
     -> Result<(), ChatFailure>;
+
+    /// The answer of this run, where it is the newest of its session.
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    async fn answered(&self, client: &Client, session: &str, run: RunId) -> Result<Option<Answer>, ChatFailure>;
 
     /// Finishes the runs that an earlier process has left behind. Called once, at the start.
     ///

@@ -364,6 +364,7 @@ impl Server {
         let expiry = Expiry {
             clients: Arc::clone(&app.backend.clients),
             log: Arc::clone(&app.backend.log),
+            named: Arc::clone(&app.backend.named),
             days: app.settings.retention_days,
         };
         self.tracker.spawn(expiry.daily(app.stop.clone()));

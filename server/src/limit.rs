@@ -122,6 +122,19 @@ impl Limiter {
         }
     }
 
+    /// What is left, without counting: for an answer that was counted when it was asked for.
+    pub(crate) async fn standing(&self, client: &Client, now: DateTime<Utc>) -> Option<Quota> {
+        let limit = messages_max(&self.limits, client)?;
+        let window = Window::at(now, self.limits.window);
+        let counted = self.count(&client.tenant, window, Some(0)).await.ok()?;
+        Some(Quota {
+            limit,
+            remaining: limit.saturating_sub(counted.count),
+            reset: window.end(),
+            is_overage: false,
+        })
+    }
+
     async fn count(&self, tenant: &TenantId, window: Window, cap: Option<u64>) -> Result<Counted, ApiError> {
         let key = format!("rate_limit:{}", window.number);
         let counted = match self.cache.count(tenant, &key, self.limits.window, cap).await {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stepgraph_nodes::service::{ChatLog, Client, Clients, ServiceError};
+use stepgraph_nodes::service::{ChatLog, Client, Clients, NamedRequests, ServiceError};
 use tokio_util::sync::CancellationToken;
 
 /// How often a server looks for chats that are too old.
@@ -13,10 +13,11 @@ const PAGE: u32 = 100;
 /// Turns deleted in one transaction.
 const TURNS: u32 = 500;
 
-/// Deletes chats that are older than they may be.
+/// Deletes chats that are older than they may be, and answers that are kept for repeats no more.
 pub(crate) struct Expiry {
     pub(crate) clients: Arc<dyn Clients>,
     pub(crate) log: Arc<dyn ChatLog>,
+    pub(crate) named: Arc<dyn NamedRequests>,
     /// Where the tenant says nothing; `None` keeps them.
     pub(crate) days: Option<u32>,
 }
@@ -54,6 +55,7 @@ impl Expiry {
             let Some(last) = page.last() else { return Ok(deleted) };
             after = Some(last.tenant.clone());
             for client in &page {
+                self.named.forget_old(&client.tenant).await?;
                 deleted = deleted.saturating_add(self.tenant(client, now).await?);
             }
         }

@@ -34,7 +34,7 @@ const REPEAT_AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How long an answer that may not have arrived is kept for a repeat, and a finished one for a reader that returns.
 const KEPT: Duration = Duration::from_mins(1);
 /// Beyond the budget, for the runner to end the answer by itself.
-const BUDGET_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const BUDGET_GRACE: Duration = Duration::from_secs(1);
 /// Events that wait for the log at most; the log never waits for readers.
 const EVENTS_WAITING_MAX: usize = 64;
 
@@ -148,6 +148,14 @@ impl Runs {
         }
     }
 
+    /// Reads the run of this key that goes on, or whose answer may not have arrived.
+    pub(crate) fn join(&self, key: &RunKey, now: Instant) -> Option<Reader> {
+        let mut table = locked(&self.table);
+        table.forget(now);
+        let run = table.runs.get(key)?;
+        matches!(run.standing(now), Standing::Open).then(|| Reader::new(run, 0))
+    }
+
     /// A run of this key whose reader comes back after it has read `after` events.
     pub(crate) fn resume(&self, key: &RunKey, run: RunId, after: usize, now: Instant) -> Option<Reader> {
         let mut table = locked(&self.table);
@@ -164,8 +172,9 @@ impl Runs {
     }
 
     /// A run that is over, as a reader sees it: for an answer kept elsewhere.
-    pub(crate) fn replay(id: RunId, answer: Answer) -> Reader {
+    pub(crate) fn replay(id: RunId, answer: Answer, quota: Option<Quota>) -> Reader {
         let run = Arc::new(Run::new(id, Audience::Internal));
+        *locked(&run.quota) = quota;
         run.log.answer(answer);
         Reader::new(&run, 0)
     }
@@ -294,6 +303,8 @@ impl Run {
 pub(crate) struct Reader {
     run: Arc<Run>,
     next: usize,
+    /// Whether the run goes on for it.
+    counts: bool,
 }
 
 impl Reader {
@@ -302,6 +313,7 @@ impl Reader {
         Self {
             run: Arc::clone(run),
             next,
+            counts: true,
         }
     }
 
@@ -313,9 +325,13 @@ impl Reader {
         *locked(&self.run.quota)
     }
 
-    /// A second reader of the same run, from its first event on.
-    pub(crate) fn another(&self) -> Self {
-        Self::new(&self.run, 0)
+    /// A second reader of the same run, from its first event on, for whom alone it does not go on.
+    pub(crate) fn watch(&self) -> Self {
+        Self {
+            run: Arc::clone(&self.run),
+            next: 0,
+            counts: false,
+        }
     }
 
     /// How many events were read, which numbers the last one.
@@ -361,6 +377,9 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        if !self.counts {
+            return;
+        }
         let last = self.run.readers.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && self.run.audience == Audience::Direct && self.run.log.outcome().is_none() {
             self.run.abandoned.store(true, Ordering::SeqCst);
@@ -374,6 +393,7 @@ impl fmt::Debug for Reader {
         f.debug_struct("Reader")
             .field("run", &self.run.id)
             .field("next", &self.next)
+            .field("counts", &self.counts)
             .finish()
     }
 }

@@ -10,6 +10,7 @@ mod chat_log;
 mod clients;
 mod data;
 mod documents;
+mod named;
 mod schema;
 mod stored;
 mod threads;

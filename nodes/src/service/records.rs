@@ -5,6 +5,7 @@ mod cache;
 mod chat_log;
 mod clients;
 mod documents;
+mod named;
 mod tenant_data;
 mod usage;
 
@@ -17,6 +18,8 @@ pub use clients::{Client, ClientSettings, ClientStatus, Clients, Tier};
 pub(crate) use clients::{is_key, new_key};
 pub(crate) use documents::hex;
 pub use documents::{Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, Staged};
+pub(crate) use named::named_until;
+pub use named::{Claim, NamedRequest, NamedRequests, NamedState, RequestName};
 pub use tenant_data::{Erased, ExportedRow, TenantData};
 pub use usage::{BillingEvent, Cost, UsageBook, UsageDay, UsageHour};
 pub(crate) use usage::{overage_amount, overage_event_id};
@@ -36,6 +39,8 @@ pub struct Records {
     pub feedbacks: Arc<dyn Feedbacks>,
     /// That tenants come near their limits.
     pub alerts: Arc<dyn Alerts>,
+    /// Requests that their callers have named.
+    pub named: Arc<dyn NamedRequests>,
     /// What was booked.
     pub usage: Arc<dyn UsageBook>,
     /// What is known of threads.
@@ -48,7 +53,7 @@ impl Records {
     /// A store that keeps all of them.
     pub fn of<R>(store: R) -> Self
     where
-        R: Clients + Documents + ChatLog + Feedbacks + Alerts + UsageBook + Threads + TenantData,
+        R: Clients + Documents + ChatLog + Feedbacks + Alerts + NamedRequests + UsageBook + Threads + TenantData,
     {
         let store = Arc::new(store);
         Self {
@@ -57,6 +62,7 @@ impl Records {
             log: store.clone(),
             feedbacks: store.clone(),
             alerts: store.clone(),
+            named: store.clone(),
             usage: store.clone(),
             threads: store.clone(),
             data: store,

@@ -36,6 +36,8 @@ macro_rules! every_fact {
             a_thread_is_made_once_and_changed
             an_alert_is_kept_once_and_given_to_one_sender_at_a_time
             an_alert_whose_sender_was_lost_is_given_to_another_and_old_ones_go
+            a_name_stands_for_one_request_of_one_session_of_a_tenant
+            of_many_who_name_a_request_at_once_one_has_it
             what_is_taken_out_is_all_there_is
             an_erased_tenant_leaves_no_row_and_the_other_all
         }

@@ -82,6 +82,7 @@ impl Graphs {
             log: Arc::clone(&installation.records.log),
             alerts: Arc::clone(&installation.records.alerts),
             feedbacks: Arc::clone(&installation.records.feedbacks),
+            named: Arc::clone(&installation.records.named),
             vectors: Arc::clone(&installation.vectors),
             cache: Arc::clone(&installation.cache),
             models: installation.models.in_use(),

@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use stepgraph::{
     Cancel, CheckpointError, EventKind, EventReader, Graph, InvalidId, OnBusy, OnPending, Outcome, ReaderGone, Run,
-    RunError, ThreadId, ThreadKey, checkpoint::At,
+    RunError, RunId, ThreadId, ThreadKey, checkpoint::At,
 };
 use stepgraph_graphs::{ChatEvent as GraphEvent, ChatState, ChatStateInput};
 use stepgraph_nodes::{
@@ -135,10 +135,11 @@ impl GraphChat {
         let trace = command.trace;
         let thread = thread(&command.client, &command.session)?;
         let left = if command.repeat {
-            self.left_by(&thread, &command).await?
+            self.left_by(&thread, command.run).await?
         } else {
             Left::Nothing
         };
+        let is_work = matches!(left, Left::Work);
         let work = async {
             match left {
                 Left::Nothing => {
@@ -160,7 +161,16 @@ impl GraphChat {
                 }
             }
         };
-        trace::within(trace, work).await
+        trace::within(trace, work).await?;
+        if is_work && !answered.load(Ordering::SeqCst) {
+            // Somebody else has finished it while this one waited for its turn.
+            let Left::Answer(answer) = self.left_by(&thread, command.run).await? else {
+                return Err(ChatError::Stuck);
+            };
+            answered.store(true, Ordering::SeqCst);
+            events.send(ChatEvent::Answered(answer)).await;
+        }
+        Ok(())
     }
 
     fn begin(
@@ -268,11 +278,11 @@ impl GraphChat {
     }
 
     /// What an earlier run of the same id has left on the thread.
-    async fn left_by(&self, thread: &ThreadKey, command: &ChatCommand) -> Result<Left, ChatError> {
+    async fn left_by(&self, thread: &ThreadKey, run: RunId) -> Result<Left, ChatError> {
         let Some(snapshot) = self.graph.state(thread, At::Head).await? else {
             return Ok(Left::Nothing);
         };
-        let same = snapshot.run.is_some_and(|mark| mark.run == command.run);
+        let same = snapshot.run.is_some_and(|mark| mark.run == run);
         Ok(match (same, snapshot.state.answer()) {
             (false, _) => Left::Nothing,
             (true, None) => Left::Work,
@@ -320,6 +330,17 @@ impl ChatRunner for GraphChat {
             tracing::warn!(%run, %tenant, %error, "a message got no answer");
             failure(&error)
         })
+    }
+
+    async fn answered(&self, client: &Client, session: &str, run: RunId) -> Result<Option<Answer>, ChatFailure> {
+        let left = match thread(client, session) {
+            Ok(thread) => self.left_by(&thread, run).await,
+            Err(error) => Err(error),
+        };
+        match left.map_err(|error| failure(&error))? {
+            Left::Answer(answer) => Ok(Some(answer)),
+            Left::Nothing | Left::Work => Ok(None),
+        }
     }
 
     async fn finish_unfinished(&self, stop: CancellationToken) -> Result<(), ChatFailure> {

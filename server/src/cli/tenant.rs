@@ -283,6 +283,7 @@ async fn expire(args: ExpireArgs, session: &Session) -> Result<Ending, CliError>
     let expiry = crate::retention::Expiry {
         clients: records.clients.clone(),
         log: records.log.clone(),
+        named: records.named.clone(),
         days: settings.retention_days,
     };
     let now = chrono::Utc::now();

@@ -1,6 +1,6 @@
 //! Chat messages: answered whole, or streamed.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Extension,
@@ -10,10 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use stepgraph::RunId;
-use stepgraph_nodes::{service::Client, trace::TraceParent};
+use stepgraph_nodes::{
+    service::{Client, NamedState},
+    trace::TraceParent,
+};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -22,13 +25,14 @@ use crate::{
     auth::Caller,
     backend::{Answer, ChatCommand, ChatFailure},
     error::{ApiError, ErrorCode},
-    runs::{Audience, Entered, Reader, RequestKey, RunKey, Runs, Said, Seat},
+    runs::{Audience, Entered, Reader, RequestKey, RunKey, Said, Seat},
     sse::{self, Dialect},
     state::App,
     trace::{self, Trace},
     wire::{ChatBody, ChatReply, UsageReply},
 };
 
+mod named;
 mod sending;
 
 use sending::Sending;
@@ -36,8 +40,6 @@ use sending::Sending;
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// How long an answer is kept for a repeat with the same `Idempotency-Key`.
-const NAMED_ANSWER_KEPT: Duration = Duration::from_hours(24);
 /// Longest `Idempotency-Key`.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -143,8 +145,8 @@ impl ChatRequest {
 
     /// Joins the run this request repeats, or starts one. Only what starts a run counts against the limit.
     async fn open(&self, app: &Arc<App>) -> Result<Reader, ApiError> {
-        if let Some(reader) = self.kept(app).await? {
-            return Ok(reader);
+        if let Some(request) = self.name() {
+            return self.open_named(app, &request).await;
         }
         match app
             .runs
@@ -159,10 +161,25 @@ impl ChatRequest {
     async fn start(&self, app: &Arc<App>, seat: Seat, again: Again) -> Result<Reader, ApiError> {
         let now = trace::now();
         let quota = match again {
-            Again::Yes => seat.quota(),
+            Again::Yes => match seat.quota() {
+                Some(quota) => Some(quota),
+                None => app.limiter.standing(&self.client, now).await,
+            },
             Again::No => match app.limiter.take(&self.client, now).await {
-                Ok(quota) => quota,
+                Ok(quota) => {
+                    if let Some(request) = self.name() {
+                        let (tenant, run) = (&self.client.tenant, seat.run());
+                        app.backend
+                            .named
+                            .note(tenant, &request, run, &NamedState::Begun)
+                            .await?;
+                    }
+                    quota
+                }
                 Err(refused) => {
+                    if let Some(request) = self.name() {
+                        named::release(app, &self.client.tenant, &request, seat.run()).await;
+                    }
                     seat.refuse(ChatFailure::new(
                         ErrorCode::RateLimited,
                         "too many messages for now, please try again later",
@@ -183,11 +200,9 @@ impl ChatRequest {
             overage: quota.is_some_and(crate::limit::Quota::is_overage),
             budget: app.settings.answer_budget,
         };
-        let joined = app.runs.start(seat, quota, command);
-        if let RequestKey::Named(_) = self.key.request {
-            self.keep(app, joined.another());
-        }
-        Ok(joined)
+        let reader = app.runs.start(seat, quota, command);
+        self.note_the_end(app, &reader);
+        Ok(reader)
     }
 
     /// The reader of a client that comes back after a broken stream.
@@ -201,53 +216,12 @@ impl ChatRequest {
         let (run, after) = last.to_str().ok().and_then(event_id).ok_or_else(gone)?;
         app.runs.resume(&self.key, run, after, Instant::now()).ok_or_else(gone)
     }
-
-    /// The answer of an earlier request with the same `Idempotency-Key`.
-    async fn kept(&self, app: &App) -> Result<Option<Reader>, ApiError> {
-        let Some(name) = self.cache_name() else { return Ok(None) };
-        let Some(bytes) = app.backend.cache.get(&self.client.tenant, &name).await? else {
-            return Ok(None);
-        };
-        let kept: Option<KeptAnswer> = serde_json::from_slice(&bytes).ok();
-        Ok(kept.map(|kept| Runs::replay(kept.run, kept.answer)))
-    }
-
-    /// Keeps the answer, once there is one, for repeats with the same `Idempotency-Key`.
-    fn keep(&self, app: &Arc<App>, mut reader: Reader) {
-        let Some(name) = self.cache_name() else { return };
-        let (app, tenant) = (Arc::clone(app), self.client.tenant.clone());
-        let tracker = app.tracker.clone();
-        tracker.spawn(async move {
-            let Ok(answer) = reader.outcome().await else { return };
-            let kept = KeptAnswer {
-                run: reader.run(),
-                answer: (*answer).clone(),
-            };
-            let Ok(bytes) = serde_json::to_vec(&kept) else { return };
-            if let Err(error) = app.backend.cache.put(&tenant, &name, bytes, NAMED_ANSWER_KEPT).await {
-                tracing::warn!(%error, "an answer could not be kept for repeats");
-            }
-        });
-    }
-
-    fn cache_name(&self) -> Option<String> {
-        match &self.key.request {
-            RequestKey::Named(name) => Some(format!("answer:{}:{name}", self.key.session)),
-            RequestKey::Message(_) => None,
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
 enum Again {
     Yes,
     No,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeptAnswer {
-    run: RunId,
-    answer: Answer,
 }
 
 fn whole(reader: Reader, session: &str, answer: &Answer) -> Response {

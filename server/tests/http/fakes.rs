@@ -9,8 +9,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use stepgraph::RunId;
 use stepgraph_nodes::service::{
-    Chunk, DocumentStatus, Documents, FinishReason, ModelName, Source, Staged, Usage, VectorStore,
+    Chunk, Client, DocumentStatus, Documents, FinishReason, ModelName, Source, Staged, Usage, VectorStore,
 };
 use stepgraph_server::{
     Again, Answer, ChatCommand, ChatEvent, ChatEvents, ChatFailure, ChatRunner, ErrorCode, IngestFailure, IngestJob,
@@ -130,6 +131,10 @@ impl ChatRunner for FakeChat {
         }
         self.ended.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    async fn answered(&self, _: &Client, _: &str, _: RunId) -> Result<Option<Answer>, ChatFailure> {
+        Ok(None)
     }
 
     async fn finish_unfinished(&self, _: CancellationToken) -> Result<(), ChatFailure> {

@@ -122,6 +122,7 @@ impl House {
             log: Arc::clone(&records) as _,
             alerts: Arc::clone(&records) as _,
             feedbacks: Arc::clone(&records) as _,
+            named: Arc::clone(&records) as _,
             vectors: Arc::clone(&vectors),
             cache: Arc::new(MokaCache::new()),
             models: vec![Arc::new(Extractive)],

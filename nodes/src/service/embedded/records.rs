@@ -10,6 +10,7 @@ mod clients;
 mod data;
 mod documents;
 mod feedback;
+mod named;
 mod stored;
 mod threads;
 mod usage;
@@ -19,6 +20,8 @@ use sqlx::{
     Sqlite, SqlitePool, Transaction,
     migrate::{Migrate as _, MigrateError},
 };
+
+use uuid::Uuid;
 
 use self::stored::database;
 use crate::service::ServiceError;
@@ -31,6 +34,8 @@ const MIGRATIONS_TABLE: &str = "records_migrations";
 pub struct SqliteRecords {
     pool: SqlitePool,
     now: fn() -> DateTime<Utc>,
+    /// Names this opening of the store, and with it the process.
+    holder: Uuid,
 }
 
 impl SqliteRecords {
@@ -48,7 +53,11 @@ impl SqliteRecords {
         let mut migrator = sqlx::migrate!("./migrations/records");
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
         migrator.run(&pool).await.map_err(stored::migration)?;
-        Ok(Self { pool, now: Utc::now })
+        Ok(Self {
+            pool,
+            now: Utc::now,
+            holder: Uuid::new_v4(),
+        })
     }
 
     /// The migrations of these tables: version, what it does, and whether the database has it.

@@ -42,6 +42,7 @@ macro_rules! table {
 /// In the order of deletion: the tenant itself goes last.
 const TABLES: &[Table] = &[
     table!("stepgraph_feedback" at "trace_id"),
+    table!("stepgraph_named_requests" at "session_id || chr(31) || name"),
     table!("stepgraph_turns" at "trace_id"),
     table!("chat_logs" by "client_id" at "id" if |shape| shape.chat_logs),
     table!("stepgraph_document_staging" at "document_id || chr(31) || lpad(version::text, 20, '0') || what"),
@@ -60,6 +61,7 @@ const TABLES: &[Table] = &[
 
 const NAMES: &[&str] = &[
     "stepgraph_feedback",
+    "stepgraph_named_requests",
     "stepgraph_turns",
     "chat_logs",
     "stepgraph_document_staging",

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use stepgraph::{RunId, TenantId};
 use stepgraph_nodes::service::{
-    Alert, AlertLevel, ChatTurn, Delivery, Document, DocumentId, DocumentStatus, FileType, Rating, Records,
-    ServiceError, Staged, ThreadChange,
+    Alert, AlertLevel, ChatTurn, Claim, Delivery, Document, DocumentId, DocumentStatus, FileType, NamedRequest,
+    NamedState, Rating, Records, RequestName, ServiceError, Staged, ThreadChange,
 };
 use uuid::Uuid;
 
@@ -177,6 +177,85 @@ pub(crate) async fn a_thread_is_made_once_and_changed(records: Records) {
     assert_eq!(threads.change(&b, id, &change(None, "x")).await.unwrap(), None);
 }
 
+fn named(name: &str) -> RequestName {
+    RequestName {
+        session: "s".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn known(claim: Claim) -> NamedRequest {
+    match claim {
+        Claim::Known(found) => found,
+        Claim::Ours => panic!("the name was free"),
+    }
+}
+
+pub(crate) async fn a_name_stands_for_one_request_of_one_session_of_a_tenant(records: Records) {
+    let (a, b) = (made(&records, "a").await, made(&records, "b").await);
+    let (names, run) = (&records.named, RunId::random());
+    let elsewhere = RequestName {
+        session: "t".to_owned(),
+        ..named("n")
+    };
+
+    assert_eq!(names.claim(&a, &named("n"), run).await.unwrap(), Claim::Ours);
+    for (tenant, name) in [(&b, named("n")), (&a, elsewhere), (&a, named("m"))] {
+        assert_eq!(names.claim(tenant, &name, RunId::random()).await.unwrap(), Claim::Ours);
+    }
+    let found = known(names.claim(&a, &named("n"), RunId::random()).await.unwrap());
+    assert_eq!(
+        (found.run, &found.state, found.is_left),
+        (run, &NamedState::Claimed, false)
+    );
+
+    names
+        .note(&a, &named("n"), RunId::random(), &NamedState::Failed)
+        .await
+        .unwrap();
+    names.note(&b, &named("n"), run, &NamedState::Failed).await.unwrap();
+    names.note(&a, &named("n"), run, &NamedState::Begun).await.unwrap();
+    let found = known(names.claim(&a, &named("n"), run).await.unwrap());
+    assert_eq!(found.state, NamedState::Begun, "another run or tenant changes nothing");
+
+    let answer = NamedState::Answered(json!({"text": "two years"}));
+    names.note(&a, &named("n"), run, &answer).await.unwrap();
+    names.note(&a, &named("n"), run, &NamedState::Failed).await.unwrap();
+    names.release(&a, &named("n"), run).await.unwrap();
+    let found = known(names.claim(&a, &named("n"), run).await.unwrap());
+    assert_eq!(found.state, answer, "an answer stays");
+    assert!(!names.take_over(&a, &named("n"), &found).await.unwrap());
+}
+
+pub(crate) async fn of_many_who_name_a_request_at_once_one_has_it(records: Records) {
+    let a = made(&records, "a").await;
+    let (name, runs) = (named("n"), [(); 16].map(|()| RunId::random()));
+    let claims = runs.iter().map(|run| records.named.claim(&a, &name, *run));
+
+    let claims = futures_util::future::try_join_all(claims).await.unwrap();
+
+    let ours = claims.iter().filter(|claim| **claim == Claim::Ours).count();
+    assert_eq!(ours, 1);
+    let of: BTreeSet<_> = claims
+        .into_iter()
+        .filter(|claim| *claim != Claim::Ours)
+        .map(|claim| known(claim).run)
+        .collect();
+    assert_eq!(of.len(), 1, "all others hear of the same run");
+
+    let run = *of.first().unwrap();
+    records.named.note(&a, &name, run, &NamedState::Failed).await.unwrap();
+    let failed = known(records.named.claim(&a, &name, RunId::random()).await.unwrap());
+    let takers = [(); 16].map(|()| records.named.take_over(&a, &name, &failed));
+    let taken = futures_util::future::try_join_all(takers).await.unwrap();
+    assert_eq!(taken.into_iter().filter(|taken| *taken).count(), 1);
+    let found = known(records.named.claim(&a, &name, RunId::random()).await.unwrap());
+    assert_eq!((found.run, found.state), (run, NamedState::Begun));
+
+    records.named.release(&a, &name, run).await.unwrap();
+    assert_eq!(records.named.claim(&a, &name, run).await.unwrap(), Claim::Ours);
+}
+
 /// Something in every table.
 async fn filled(records: &Records, tenant: &TenantId) {
     records.clients.set(tenant, &every_setting()).await.unwrap();
@@ -187,6 +266,7 @@ async fn filled(records: &Records, tenant: &TenantId) {
     };
     records.log.write(tenant, &turn).await.unwrap();
     records.feedbacks.rate(tenant, run, Rating::Up, None).await.unwrap();
+    records.named.claim(tenant, &named("n"), run).await.unwrap();
     accepted(records, tenant, "m", b"file").await;
     records
         .threads

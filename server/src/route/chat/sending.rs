@@ -120,6 +120,10 @@ mod tests {
             Ok(())
         }
 
+        async fn answered(&self, _: &Client, _: &str, _: RunId) -> Result<Option<Answer>, ChatFailure> {
+            Ok(None)
+        }
+
         async fn finish_unfinished(&self, _: CancellationToken) -> Result<(), ChatFailure> {
             Ok(())
         }

@@ -36,6 +36,8 @@ macro_rules! table {
 /// In the order of deletion: the tenant itself goes last.
 const TABLES: &[Table] = &[
     table!("feedback" by "client_id" at "trace_id": "trace_id", "rating", "comment", "rated_at"),
+    table!("named_requests" by "client_id" at "session_id || char(31) || name": "session_id", "name", "trace_id", "state",
+        "answer", "taken_at", "expires_at"),
     table!("chat_logs" by "client_id" at "id": "id", "session_id", "role", "content", "sources", "prompt_tokens",
         "completion_tokens", "total_tokens", "cached", "model", "latency_ms", "metadata", "trace_id", "created_at"),
     table!("document_staging" by "client_id" at "document_id || char(31) || printf('%020d', version) || what":
@@ -61,6 +63,7 @@ const TABLES: &[Table] = &[
 
 const NAMES: &[&str] = &[
     "feedback",
+    "named_requests",
     "chat_logs",
     "document_staging",
     "documents",
