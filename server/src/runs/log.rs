@@ -8,6 +8,8 @@ use crate::backend::{Answer, ChatFailure};
 
 /// Most bytes of text one run may say.
 const TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// Most pieces it may say them in: each is kept as it came, and takes room of its own.
+const PIECES_MAX: usize = 64 * 1024;
 
 /// One thing a run has said.
 #[derive(Debug, Clone)]
@@ -20,7 +22,8 @@ pub(crate) enum Said {
     Failed(Arc<ChatFailure>),
 }
 
-/// Grows until its last entry, an answer or a failure. Readers wait for it, it waits for no reader.
+/// Grows until its last entry, an answer or a failure. Readers wait for it, it waits for no reader: one that does not read
+/// holds up nobody, and what is kept for it is bounded by the limits above. A run that says more is ended.
 #[derive(Debug)]
 pub(super) struct RunLog {
     entries: Mutex<Entries>,
@@ -48,7 +51,7 @@ impl RunLog {
         {
             let mut entries = self.locked();
             let bytes = entries.text_bytes.saturating_add(text.len());
-            if bytes > TEXT_BYTES_MAX {
+            if bytes > TEXT_BYTES_MAX || entries.said.len() >= PIECES_MAX {
                 return false;
             }
             entries.text_bytes = bytes;
@@ -152,6 +155,16 @@ mod tests {
         let log = RunLog::default();
 
         assert!(log.say("x".repeat(TEXT_BYTES_MAX)));
+        assert!(!log.say("x".to_owned()));
+    }
+
+    #[test]
+    fn a_run_may_not_say_it_in_more_pieces_than_its_limit() {
+        let log = RunLog::default();
+
+        for _ in 0..PIECES_MAX {
+            assert!(log.say("x".to_owned()));
+        }
         assert!(!log.say("x".to_owned()));
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Say(&'static str),
     Answer(&'static str),
     Fail(ErrorCode),
+    /// Says this again and again until it is cancelled.
+    SayForEver(&'static str),
     /// Waits for a permit of the gate, or for its cancellation.
     Gate,
     Panic,
@@ -36,6 +38,8 @@ pub(crate) struct FakeChat {
     pub(crate) scripts: Mutex<HashMap<String, Vec<Vec<Step>>>>,
     pub(crate) commands: Mutex<Vec<ChatCommand>>,
     pub(crate) gate: Semaphore,
+    /// Pieces said by `SayForEver`.
+    pub(crate) said: AtomicUsize,
     pub(crate) begun: watch::Sender<usize>,
     pub(crate) ended: watch::Sender<usize>,
     pub(crate) cancelled: watch::Sender<usize>,
@@ -47,6 +51,7 @@ impl Default for FakeChat {
             scripts: Mutex::default(),
             commands: Mutex::default(),
             gate: Semaphore::new(0),
+            said: AtomicUsize::new(0),
             begun: watch::Sender::new(0),
             ended: watch::Sender::new(0),
             cancelled: watch::Sender::new(0),
@@ -117,6 +122,14 @@ impl ChatRunner for FakeChat {
         for step in steps {
             match step {
                 Step::Say(text) => events.send(ChatEvent::Text(text.to_owned())).await,
+                Step::SayForEver(text) => {
+                    while !cancel.is_cancelled() {
+                        events.send(ChatEvent::Text(text.to_owned())).await;
+                        self.said.fetch_add(1, Ordering::SeqCst);
+                    }
+                    self.cancelled.send_modify(|count| *count += 1);
+                    return Err(ChatFailure::new(ErrorCode::ProcessingError, "cancelled"));
+                }
                 Step::Answer(text) => events.send(ChatEvent::Answered(answer(text))).await,
                 Step::Fail(code) => return Err(ChatFailure::new(code, "it went wrong")),
                 Step::Gate => tokio::select! {
