@@ -16,6 +16,7 @@ mod extracting;
 mod ingesting;
 mod keeping;
 mod limits;
+mod retries;
 mod secrecy;
 mod serving;
 mod tenants;

@@ -149,7 +149,8 @@ async fn the_schemas_of_the_graphs_that_are_served_stand_in_the_document() {
     assert_eq!(input["limit"]["default"], 3);
     assert!(input.get("trail").is_none(), "{input}");
     assert!(components["counter_loop.State"]["properties"]["trail"].is_object());
-    assert_eq!(components["Run"]["anyOf"].as_array().unwrap().len(), 6);
+    let graphs = served.post("/assistants/count", json!({})).await.ok();
+    assert_eq!(components["Run"]["anyOf"].as_array().unwrap().len(), graphs);
     let body = &api["paths"]["/threads/{id}/runs/wait"]["post"]["requestBody"]["content"]["application/json"];
     assert_eq!(body["schema"]["$ref"], "#/components/schemas/Run");
 
