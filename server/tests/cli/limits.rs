@@ -16,6 +16,7 @@ mod live {
     const SCHEMA: &str = include_str!("../../../nodes/tests/support/express_schema.sql");
     const SECRET: &str = "the secret of both servers";
     const AT_ONCE: usize = 64;
+    const TRIES_MAX: u32 = 4;
 
     /// Two servers, each with a data folder of its own.
     struct Pair {
@@ -154,47 +155,82 @@ mod live {
         windows
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn two_servers_serve_exactly_the_limit_and_book_what_they_serve() {
-        let mut pair = pair(&[
-            ("free", &[]),
-            ("capped", &["hourly-limit=20", "hard-cap=true"]),
-            ("charged", &["hourly-limit=20"]),
-        ])
-        .await;
-
-        for (tenant, limit, messages) in [("free", 100_u64, 160), ("capped", 20, 64)] {
-            let windows = by_window(&pair.send(tenant, messages).await);
-            let mut all = 0;
-            for (served, refused) in windows.values() {
-                let counted: Vec<u64> = (limit.saturating_sub(served.len() as u64)..limit).collect();
-                assert_eq!(*served, counted, "each number is told once");
-                assert!(
-                    *refused == 0 || served.len() as u64 == limit,
-                    "{refused} refused after {}",
-                    served.len()
-                );
-                all += served.len();
-            }
-            let all = i64::try_from(all).unwrap();
-            let booked = pair.booked(tenant, all).await;
-            assert_eq!((booked["requests"], booked["overage"], booked["bills"]), (all, 0, 0));
-            assert_eq!(booked["questions"], all);
-            if windows.len() == 1 {
-                assert_eq!((all.unsigned_abs(), booked["alerts"]), (limit, 2));
+    /// Sends to all three tenants; `None` where a server lost sight of Redis, whose messages count in that process alone then.
+    async fn sent(pair: &Pair) -> Option<[Vec<Told>; 3]> {
+        let told = [
+            pair.send("free", 160).await,
+            pair.send("capped", 64).await,
+            pair.send("charged", 64).await,
+        ];
+        for url in &pair.urls {
+            let request = pair
+                .http
+                .get(format!("{url}/metrics"))
+                .header("x-internal-secret", SECRET);
+            let metrics = request.send().await.unwrap().text().await.unwrap();
+            let alone = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix("stepgraph_limits_counted_alone_total "));
+            if alone.unwrap() != "0" {
+                return None;
             }
         }
+        Some(told)
+    }
 
-        let windows = by_window(&pair.send("charged", 64).await);
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_servers_serve_exactly_the_limit_and_book_what_they_serve() {
+        // A machine that is too busy to let Redis answer within its second gets another chance.
+        for _ in 0..TRIES_MAX {
+            let mut pair = pair(&[
+                ("free", &[]),
+                ("capped", &["hourly-limit=20", "hard-cap=true"]),
+                ("charged", &["hourly-limit=20"]),
+            ])
+            .await;
+            if let Some([free, capped, charged]) = sent(&pair).await {
+                check_refusing(&mut pair, "free", 100, &free).await;
+                check_refusing(&mut pair, "capped", 20, &capped).await;
+                check_charged(&mut pair, 20, &charged).await;
+                return;
+            }
+        }
+        panic!("Redis did not answer within its second in any of {TRIES_MAX} tries");
+    }
+
+    async fn check_refusing(pair: &mut Pair, tenant: &str, limit: u64, told: &[Told]) {
+        let windows = by_window(told);
+        let mut all = 0;
+        for (served, refused) in windows.values() {
+            let counted: Vec<u64> = (limit.saturating_sub(served.len() as u64)..limit).collect();
+            assert_eq!(*served, counted, "each number is told once");
+            assert!(
+                *refused == 0 || served.len() as u64 == limit,
+                "{refused} refused after {}",
+                served.len()
+            );
+            all += served.len();
+        }
+        let all = i64::try_from(all).unwrap();
+        let booked = pair.booked(tenant, all).await;
+        assert_eq!((booked["requests"], booked["overage"], booked["bills"]), (all, 0, 0));
+        assert_eq!(booked["questions"], all);
+        if windows.len() == 1 {
+            assert_eq!((all.unsigned_abs(), booked["alerts"]), (limit, 2));
+        }
+    }
+
+    async fn check_charged(pair: &mut Pair, limit: usize, told: &[Told]) {
+        let windows = by_window(told);
         let above: usize = windows
             .values()
-            .map(|(served, _)| served.len().saturating_sub(20))
+            .map(|(served, _)| served.len().saturating_sub(limit))
             .sum();
-        let booked = pair.booked("charged", 64).await;
-        let above = i64::try_from(above).unwrap();
+        let (all, above) = (i64::try_from(told.len()).unwrap(), i64::try_from(above).unwrap());
+        let booked = pair.booked("charged", all).await;
         assert_eq!(
             (booked["requests"], booked["overage"], booked["billed"]),
-            (64, above, above)
+            (all, above, above)
         );
         if windows.len() == 1 {
             assert_eq!((above, booked["bills"], booked["alerts"]), (44, 1, 2));
