@@ -15,6 +15,7 @@ mod embedding;
 mod extracting;
 mod ingesting;
 mod keeping;
+mod leaving;
 mod limits;
 mod retries;
 mod secrecy;
