@@ -300,6 +300,16 @@ impl SqliteVectors {
         transaction.commit().await.map_err(database)?;
         // The pages of what is gone still hold its text until the file is written anew.
         sqlx::query("VACUUM").execute(&self.writer).await.map_err(database)?;
+        // The new file stands in the log beside it until that is written back.
+        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.writer)
+            .await
+            .map_err(database)?;
+        if busy != 0 {
+            tracing::warn!(
+                "the file holds the text of what was moved until the next program that opens it has closed it"
+            );
+        }
         Ok(())
     }
 }
