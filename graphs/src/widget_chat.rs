@@ -16,6 +16,7 @@ use stepgraph_nodes::{
     retrieve::{Found, Query, Retrieve, RetrieveLimits, Searched},
     rewrite::{FollowUp, Rewrite, Standalone},
     service::{FinishReason, Message, ModelName, Role, Timestamp, Usage, embedded::NO_INFORMATION},
+    trace::TraceParent,
 };
 
 use crate::recent::Recent;
@@ -45,6 +46,9 @@ pub struct ChatState {
     /// Whether the model can put a follow-up question into words that stand alone.
     #[state(input, default = false)]
     rewrites: bool,
+    /// The trace of the request that brought the question, under which the run also goes on in a later process.
+    #[state(input, default = None)]
+    trace: Option<TraceParent>,
     /// The question as it stands alone, where it was rewritten.
     #[state(per_run)]
     standalone: Option<Standalone>,
@@ -64,6 +68,12 @@ impl ChatState {
     #[must_use]
     pub const fn answer(&self) -> Option<&Answer> {
         self.answer.as_ref()
+    }
+
+    /// The trace that this turn is part of.
+    #[must_use]
+    pub const fn trace(&self) -> Option<TraceParent> {
+        self.trace
     }
 
     /// What this turn has used before its answer.

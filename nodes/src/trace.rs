@@ -6,6 +6,7 @@
 
 use std::{fmt, future::Future, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use stepgraph::Context;
 
 /// Name of the header, on the way in and on the way out.
@@ -24,10 +25,12 @@ tokio::task_local! {
 /// let trace: TraceParent = text.parse()?;
 /// assert_eq!(trace.to_string(), text);
 /// assert!(trace.is_sampled());
+/// assert_eq!(serde_json::to_value(trace)?, text);
 /// assert!("00-00000000000000000000000000000000-b7ad6b7169203331-01".parse::<TraceParent>().is_err());
-/// # Ok::<(), stepgraph_nodes::trace::InvalidTraceParent>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct TraceParent {
     trace: u128,
     span: u64,
@@ -88,6 +91,20 @@ impl FromStr for TraceParent {
             return Err(InvalidTraceParent);
         }
         Ok(Self { trace, span, flags })
+    }
+}
+
+impl From<TraceParent> for String {
+    fn from(trace: TraceParent) -> Self {
+        trace.to_string()
+    }
+}
+
+impl TryFrom<String> for TraceParent {
+    type Error = InvalidTraceParent;
+
+    fn try_from(text: String) -> Result<Self, InvalidTraceParent> {
+        text.parse()
     }
 }
 

@@ -103,6 +103,7 @@ impl House {
             open_ended: false,
             overage: false,
             rewrites: false,
+            trace: None,
         };
         self.chat
             .run(thread, input)

@@ -224,6 +224,7 @@ async fn a_chat_run_without_its_settings_is_refused_before_anything_is_written()
         open_ended: false,
         overage: false,
         rewrites: false,
+        trace: None,
     };
     let error = house.chat.run(&thread, input.clone()).await.unwrap_err();
 

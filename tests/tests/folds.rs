@@ -118,6 +118,7 @@ fn question(thread: &ThreadKey, question: &str) -> ChatStateInput {
         open_ended: false,
         overage: false,
         rewrites: false,
+        trace: None,
     }
 }
 

@@ -99,6 +99,7 @@ async fn ask(house: &House, thread: &ThreadKey, question: &str, settings: ChatSe
         open_ended: settings.scope == Scope::Open,
         overage: false,
         rewrites: settings.model.reads_prompts(&settings.name),
+        trace: None,
     };
     let run = house.chat.run(thread, input).provide(settings);
     run.await.unwrap().done().unwrap()
@@ -272,6 +273,7 @@ async fn what_a_tenant_sets_decides_how_much_is_found_and_whether_the_model_may_
         open_ended,
         overage: false,
         rewrites: false,
+        trace: None,
     };
     let one = RetrieveLimits {
         passages_max: 1,

@@ -17,7 +17,7 @@ pub use chat_log::{ChatLog, ChatTurn, Feedback, Feedbacks, Rating, Source};
 pub use clients::{Client, ClientSettings, ClientStatus, Clients, Tier};
 pub(crate) use clients::{is_key, new_key};
 pub(crate) use documents::hex;
-pub use documents::{Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, Staged};
+pub use documents::{Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, Staged, Unfinished};
 pub(crate) use named::named_until;
 pub use named::{Claim, NamedRequest, NamedRequests, NamedState, RequestName};
 pub use tenant_data::{Erased, ExportedRow, TenantData};

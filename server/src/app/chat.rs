@@ -23,7 +23,7 @@ use stepgraph_nodes::{
     prompt::{PromptLimits, Scope},
     retrieve::RetrieveLimits,
     service::{ChatModel as _, Client, Clients, ServiceError},
-    trace,
+    trace::{self, TraceParent},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -181,20 +181,26 @@ impl GraphChat {
     ) -> Result<Run<ChatState>, ChatError> {
         let settings = self.settings(&command.client, command.budget)?;
         let run = self.graph.run(thread, self.input(command, &settings)).id(command.run);
-        Ok(Self::provided(run, command, settings).on_pending(pending))
+        Ok(Self::provided(run, &command.client, command.trace, settings).on_pending(pending))
     }
 
     fn go_on(&self, thread: &ThreadKey, command: &ChatCommand) -> Result<Run<ChatState>, ChatError> {
         let settings = self.settings(&command.client, command.budget)?;
-        Ok(Self::provided(self.graph.resume(thread), command, settings).on_pending(OnPending::Discard))
+        let run = Self::provided(self.graph.resume(thread), &command.client, command.trace, settings);
+        Ok(run.on_pending(OnPending::Discard))
     }
 
-    fn provided(run: Run<ChatState>, command: &ChatCommand, settings: ChatSettings) -> Run<ChatState> {
+    fn provided(
+        run: Run<ChatState>,
+        client: &Client,
+        trace: Option<TraceParent>,
+        settings: ChatSettings,
+    ) -> Run<ChatState> {
         let run = run
             .provide(settings)
-            .provide(Self::search_limits(&command.client))
+            .provide(Self::search_limits(client))
             .on_busy(OnBusy::Wait);
-        match command.trace {
+        match trace {
             Some(trace) => run.provide(trace),
             None => run,
         }
@@ -236,6 +242,7 @@ impl GraphChat {
             overage: command.overage,
             open_ended: self.models.is_scripted(),
             rewrites: self.models.reads_prompts(&settings.name),
+            trace: command.trace,
         }
     }
 
@@ -290,6 +297,7 @@ impl GraphChat {
         })
     }
 
+    /// Ends what an earlier process, or an earlier try, has left, under the trace of the message that began it.
     async fn finish(&self, thread: &ThreadKey) -> Result<(), ChatError> {
         let client = self
             .clients
@@ -298,12 +306,10 @@ impl GraphChat {
             .map_err(ChatError::Model)?;
         let Some(client) = client else { return Ok(()) };
         let settings = self.settings(&client, RECOVERY_BUDGET)?;
-        self.graph
-            .resume(thread)
-            .provide(settings)
-            .provide(Self::search_limits(&client))
-            .on_busy(OnBusy::Wait)
-            .await?;
+        let left = self.graph.state(thread, At::Head).await?;
+        let trace = left.and_then(|snapshot| snapshot.state.trace());
+        let run = Self::provided(self.graph.resume(thread), &client, trace, settings);
+        trace::within(trace, run.into_future()).await?;
         Ok(())
     }
 }

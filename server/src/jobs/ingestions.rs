@@ -78,8 +78,9 @@ impl Ingestions {
     /// its job, and a process may end between the two.
     pub(crate) async fn sweep(&self, dispatch: &dyn Dispatch) -> Result<(), ServiceError> {
         let limit = u32::try_from(dispatch.capacity()).unwrap_or(u32::MAX);
-        for (tenant, document, version) in self.documents.unfinished(limit).await? {
-            dispatch.enqueue(&IngestJob::new(tenant, document, version)).await?;
+        for left in self.documents.unfinished(limit).await? {
+            let job = IngestJob::new(left.tenant, left.document, left.version).traced(left.trace);
+            dispatch.enqueue(&job).await?;
         }
         Ok(())
     }

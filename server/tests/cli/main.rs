@@ -21,3 +21,4 @@ mod retries;
 mod secrecy;
 mod serving;
 mod tenants;
+mod traced;

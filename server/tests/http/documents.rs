@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Client, Clients, DocumentStatus, FileType, Tier};
+use stepgraph_nodes::{
+    service::{Client, Clients, DocumentId, DocumentStatus, FileType, Tier},
+    trace,
+};
 use stepgraph_server::{HttpSettings, Limits};
 
 use crate::{
@@ -322,6 +325,29 @@ async fn a_document_deleted_in_the_middle_of_its_ingestion_stays_deleted() {
     house.server.drain().await;
     assert_eq!(house.vectors.count(&acme()).await.unwrap(), 0);
     assert_eq!(house.ingest.tries.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_document_whose_job_was_never_queued_is_processed_at_the_next_start_under_its_trace() {
+    let house = House::new().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
+    // As a process does that ends between the record and its job.
+    let (tenant, id) = (acme(), DocumentId::new("d1"));
+    let accepted = house
+        .ingest
+        .documents
+        .accept(&tenant, &id, "d1.txt", FileType::Txt, b"some words");
+    trace::within(trace, accepted).await.unwrap();
+
+    house.server.start_workers();
+    FakeChat::reaches(&house.ingest.begun, 1).await;
+    house.server.drain().await;
+
+    assert_eq!(
+        house.get("/documents/d1/status").await.json()["status"],
+        json!("completed")
+    );
+    assert_eq!(*house.ingest.traces.lock().unwrap(), [trace]);
 }
 
 #[tokio::test]

@@ -10,8 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use stepgraph::RunId;
-use stepgraph_nodes::service::{
-    Chunk, Client, DocumentStatus, Documents, FinishReason, ModelName, Source, Staged, Usage, VectorStore,
+use stepgraph_nodes::{
+    service::{Chunk, Client, DocumentStatus, Documents, FinishReason, ModelName, Source, Staged, Usage, VectorStore},
+    trace::{self, TraceParent},
 };
 use stepgraph_server::{
     Again, Answer, ChatCommand, ChatEvent, ChatEvents, ChatFailure, ChatRunner, ErrorCode, IngestFailure, IngestJob,
@@ -160,6 +161,8 @@ pub(crate) struct FakeIngest {
     pub(crate) documents: Arc<dyn Documents>,
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) tries: AtomicUsize,
+    /// Of each try the trace that it is part of.
+    pub(crate) traces: Mutex<Vec<Option<TraceParent>>>,
     pub(crate) gate: Semaphore,
     pub(crate) begun: watch::Sender<usize>,
 }
@@ -170,6 +173,7 @@ impl FakeIngest {
             documents,
             vectors,
             tries: AtomicUsize::new(0),
+            traces: Mutex::default(),
             gate: Semaphore::new(0),
             begun: watch::Sender::new(0),
         }
@@ -185,6 +189,7 @@ impl IngestRunner for FakeIngest {
         cancel: CancellationToken,
     ) -> Result<(), IngestFailure> {
         let tries = self.tries.fetch_add(1, Ordering::SeqCst);
+        self.traces.lock().unwrap().push(trace::current());
         self.begun.send_modify(|count| *count += 1);
         let failed = |again| IngestFailure {
             code: "parse::refused".to_owned(),

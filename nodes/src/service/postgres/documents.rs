@@ -13,8 +13,12 @@ use super::{
     PostgresRecords, lock,
     stored::{corrupt, count, database, integer, json, mismatch, refused, small, text, word},
 };
-use crate::service::{
-    Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, ServiceError, Staged, records::hex,
+use crate::{
+    service::{
+        Document, DocumentId, DocumentPage, DocumentStatus, Documents, FileType, ServiceError, Staged, Unfinished,
+        records::hex,
+    },
+    trace,
 };
 
 /// Most documents in one page of a list.
@@ -62,13 +66,13 @@ impl Upload<'_> {
     async fn begin(&self, tx: &mut Transaction<'_, Postgres>, version: i64) -> Result<Row, ServiceError> {
         let row = sqlx::query_as(
             "INSERT INTO stepgraph_documents (client_id, id, version, content_digest, original_name, file_type, file_size,
-               status, progress, point_ids, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '[]', $9, $9)
+               status, progress, point_ids, created_at, updated_at, trace)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '[]', $9, $9, $10)
              ON CONFLICT (client_id, id) DO UPDATE SET version = excluded.version,
                content_digest = excluded.content_digest, original_name = excluded.original_name,
                file_type = excluded.file_type, file_size = excluded.file_size, status = excluded.status, progress = 0,
                point_ids = '[]', chunks_total = NULL, chunks_processed = NULL, error_code = NULL,
-               error_message = NULL, updated_at = excluded.updated_at, processed_at = NULL
+               error_message = NULL, updated_at = excluded.updated_at, processed_at = NULL, trace = excluded.trace
              RETURNING *",
         )
         .bind(self.tenant)
@@ -80,6 +84,7 @@ impl Upload<'_> {
         .bind(i64::try_from(self.bytes.len()).map_err(|_| corrupt("the file is too large".to_owned()))?)
         .bind(word(&DocumentStatus::Pending)?)
         .bind(self.now)
+        .bind(trace::current().map(|trace| trace.to_string()))
         .fetch_one(&mut **tx)
         .await
         .map_err(database)?;
@@ -221,18 +226,22 @@ impl Documents for PostgresRecords {
             .collect()
     }
 
-    async fn unfinished(&self, limit: u32) -> Result<Vec<(TenantId, DocumentId, u64)>, ServiceError> {
-        let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT client_id, id, version FROM stepgraph_documents WHERE status NOT IN ('completed', 'failed')
+    async fn unfinished(&self, limit: u32) -> Result<Vec<Unfinished>, ServiceError> {
+        let rows: Vec<(String, String, i64, Option<String>)> = sqlx::query_as(
+            "SELECT client_id, id, version, trace FROM stepgraph_documents WHERE status NOT IN ('completed', 'failed')
              ORDER BY created_at, client_id, id LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await
         .map_err(database)?;
-        let read = |(tenant, id, version): (String, String, i64)| {
-            let tenant = TenantId::authenticated(tenant).map_err(|error| corrupt(error.to_string()))?;
-            Ok((tenant, DocumentId::new(id), count("version", version)?))
+        let read = |(tenant, document, version, trace): (String, String, i64, Option<String>)| {
+            Ok(Unfinished {
+                tenant: TenantId::authenticated(tenant).map_err(|error| corrupt(error.to_string()))?,
+                document: DocumentId::new(document),
+                version: count("version", version)?,
+                trace: trace.and_then(|trace| trace.parse().ok()),
+            })
         };
         rows.into_iter().map(read).collect()
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use stepgraph::TenantId;
 use uuid::Uuid;
 
-use crate::service::ServiceError;
+use crate::{service::ServiceError, trace::TraceParent};
 
 /// Name of a document, unique inside its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -114,6 +114,19 @@ pub struct Document {
     pub updated_at: DateTime<Utc>,
 }
 
+/// A document that was accepted and is not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its id.
+    pub document: DocumentId,
+    /// The version that is to be processed.
+    pub version: u64,
+    /// The trace of the request that brought it.
+    pub trace: Option<TraceParent>,
+}
+
 /// Some documents and where to go on.
 #[derive(Debug, Clone)]
 pub struct DocumentPage {
@@ -139,7 +152,7 @@ pub enum Staged {
 pub trait Documents: Send + Sync + 'static {
     /// Accepts a file: writes the record (status pending, next version) and stages the bytes in one transaction.
     /// The same file again under the same id (bytes, name and type) keeps the version, so that a repeat joins the first;
-    /// one that had failed starts anew. A version is never used twice, not even after the document was deleted.
+    /// one that had failed starts anew. What is written keeps the trace it is accepted under ([`current`](crate::trace::current)). A version is never used twice, not even after the document was deleted.
     async fn accept(
         &self,
         tenant: &TenantId,
@@ -155,9 +168,9 @@ pub trait Documents: Send + Sync + 'static {
     /// The tenants that have a document of this id, for the operator's status call without a tenant.
     async fn owners(&self, id: &DocumentId) -> Result<Vec<TenantId>, ServiceError>;
 
-    /// The documents of all tenants that are neither completed nor failed, oldest first, each with its version: what an
-    /// earlier process has accepted and not ended. For the operator's start of a server.
-    async fn unfinished(&self, limit: u32) -> Result<Vec<(TenantId, DocumentId, u64)>, ServiceError>;
+    /// The documents of all tenants that are neither completed nor failed, oldest first: what an earlier process has
+    /// accepted and not ended. For the operator's start of a server.
+    async fn unfinished(&self, limit: u32) -> Result<Vec<Unfinished>, ServiceError>;
 
     /// The tenant's documents, newest first.
     async fn list(&self, tenant: &TenantId, limit: u32, cursor: Option<&str>) -> Result<DocumentPage, ServiceError>;

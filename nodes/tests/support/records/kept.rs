@@ -5,9 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use stepgraph::{RunId, TenantId};
-use stepgraph_nodes::service::{
-    Alert, AlertLevel, ChatTurn, Claim, Delivery, Document, DocumentId, DocumentStatus, FileType, NamedRequest,
-    NamedState, Rating, Records, RequestName, ServiceError, Staged, ThreadChange,
+use stepgraph_nodes::{
+    service::{
+        Alert, AlertLevel, ChatTurn, Claim, Delivery, Document, DocumentId, DocumentStatus, FileType, NamedRequest,
+        NamedState, Rating, Records, RequestName, ServiceError, Staged, ThreadChange, Unfinished,
+    },
+    trace,
 };
 use uuid::Uuid;
 
@@ -28,7 +31,8 @@ async fn accepted(records: &Records, tenant: &TenantId, id: &str, bytes: &[u8]) 
 pub(crate) async fn a_document_goes_its_way_from_accepted_to_completed(records: Records) {
     let (a, b) = (made(&records, "a").await, made(&records, "b").await);
     let documents = &records.documents;
-    let first = accepted(&records, &a, "m", b"of a").await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
+    let first = trace::within(trace, accepted(&records, &a, "m", b"of a")).await;
     accepted(&records, &b, "m", b"of b, longer").await;
 
     assert_eq!(
@@ -36,7 +40,17 @@ pub(crate) async fn a_document_goes_its_way_from_accepted_to_completed(records: 
         (DocumentStatus::Pending, 1, 4)
     );
     assert_eq!(documents.owners(&first.id).await.unwrap(), [a.clone(), b.clone()]);
-    assert_eq!(documents.unfinished(10).await.unwrap().len(), 2);
+    let left = |tenant: &TenantId, trace| Unfinished {
+        tenant: tenant.clone(),
+        document: first.id.clone(),
+        version: 1,
+        trace,
+    };
+    let unfinished = documents.unfinished(10).await.unwrap();
+    assert!(
+        unfinished.len() == 2 && unfinished.contains(&left(&a, trace)) && unfinished.contains(&left(&b, None)),
+        "{unfinished:?}"
+    );
     let staged = async |tenant: &TenantId, what| documents.staged(tenant, &first.id, 1, what).await.unwrap();
     assert_eq!(staged(&a, Staged::File).await.as_deref(), Some(b"of a".as_slice()));
     documents.stage(&a, &first.id, 1, Staged::Text, b"text").await.unwrap();
