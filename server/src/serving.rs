@@ -16,7 +16,10 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use stepgraph::{Cancel, OnBusy, RunId, TenantId, ThreadId, ThreadKey, checkpoint::At};
-use stepgraph_nodes::service::{ThreadRecord, Threads};
+use stepgraph_nodes::{
+    service::{ThreadRecord, Threads},
+    trace::{TRACEPARENT, TraceParent},
+};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -139,17 +142,18 @@ impl Serving {
         let Ok(id) = Uuid::parse_str(key.thread.as_str()) else {
             return;
         };
-        match self.threads.get(&key.tenant, id).await {
-            Ok(Some(_)) => {}
+        let record = match self.threads.get(&key.tenant, id).await {
+            Ok(Some(record)) => record,
             Ok(None) => return,
             Err(error) => {
                 tracing::error!(thread = %key, %error, "the record of an unfinished thread could not be read");
                 return;
             }
-        }
+        };
         let begin = Begin {
             on_busy: OnBusy::Wait,
             occasion: Occasion::Recovered,
+            trace: kept_trace(&record),
             ..Begin::new(What::GoOn(stepgraph::Answers::None), RunId::random(), Cancel::new())
         };
         match carry::to_the_end(graph, &key, begin).await {
@@ -168,6 +172,11 @@ impl Serving {
         };
         launch.start(permit, &self.tracker).await
     }
+}
+
+/// The trace of the newest run on a thread, as its metadata keep it.
+pub(crate) fn kept_trace(thread: &ThreadRecord) -> Option<TraceParent> {
+    thread.metadata.get(TRACEPARENT)?.as_str()?.parse().ok()
 }
 
 /// The key of a thread that is known outside by its UUID.

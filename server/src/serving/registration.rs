@@ -286,6 +286,9 @@ impl<S: State> Serve<S> {
             .cancel(&begin.cancel)
             .on_busy(begin.on_busy)
             .on_pending(begin.on_pending);
+        if let Some(trace) = begin.trace {
+            run = run.provide(trace);
+        }
         if let Some(steps) = begin.step_limit {
             run = run.step_limit(steps);
         }

@@ -8,6 +8,7 @@ use stepgraph::{
     RunId, TaskState, ThreadKey,
     checkpoint::{At, Page, RunMark, Seq},
 };
+use stepgraph_nodes::trace::TraceParent;
 
 use super::{
     fault::Words,
@@ -66,6 +67,8 @@ pub(crate) struct Begin {
     pub(crate) run: RunId,
     pub(crate) cancel: Cancel,
     pub(crate) occasion: Occasion,
+    /// The trace that all the run does is part of.
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) step_limit: Option<u32>,
     pub(crate) on_busy: OnBusy,
     pub(crate) on_pending: OnPending,
@@ -84,6 +87,7 @@ impl Begin {
             run,
             cancel,
             occasion: Occasion::Asked,
+            trace: None,
             step_limit: None,
             on_busy: OnBusy::Wait,
             on_pending: OnPending::Reject,

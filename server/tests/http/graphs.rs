@@ -1,6 +1,6 @@
 //! Graphs to be served, and a server over them without a socket.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::{
     Router,
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stepgraph::{Ask, BuildErrors, Checkpointer, Context, Memory, prelude::*};
-use stepgraph_nodes::service::embedded::SqliteRecords;
+use stepgraph_nodes::{service::embedded::SqliteRecords, trace::TraceParent};
 use stepgraph_server::{FixedKeys, Heard, Serve, Server};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
@@ -266,6 +266,8 @@ fn echo() -> Result<Serve<Echo>, BuildErrors> {
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) permits: Semaphore,
+    /// The trace of each run, as the node sees it.
+    pub(crate) traces: Mutex<Vec<Option<String>>>,
     pub(crate) begun: watch::Sender<usize>,
     pub(crate) ended: watch::Sender<usize>,
     pub(crate) cancelled: watch::Sender<usize>,
@@ -275,6 +277,7 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             permits: Semaphore::new(0),
+            traces: Mutex::default(),
             begun: watch::Sender::new(0),
             ended: watch::Sender::new(0),
             cancelled: watch::Sender::new(0),
@@ -294,9 +297,11 @@ impl Drop for Entered {
 
 fn gated(gate: Arc<Gate>) -> Result<Graph<Text>, BuildErrors> {
     let mut g = Graph::<Text>::builder("gated");
-    let wait = g.node("wait", move |state: Arc<Text>| {
+    let wait = g.node("wait", move |state: Arc<Text>, ctx: Context<()>| {
         let gate = Arc::clone(&gate);
         async move {
+            let trace = ctx.provided::<TraceParent>().ok().map(ToString::to_string);
+            gate.traces.lock().unwrap().push(trace);
             let mut entered = Entered(Arc::clone(&gate), false);
             gate.begun.send_modify(|count| *count += 1);
             let Ok(permit) = gate.permits.acquire().await else {

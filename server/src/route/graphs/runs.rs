@@ -11,7 +11,10 @@ use axum::{
 use futures_util::stream;
 use serde_json::{Value, json};
 use stepgraph::{RunId, TenantId};
-use stepgraph_nodes::service::ThreadChange;
+use stepgraph_nodes::{
+    service::ThreadChange,
+    trace::{self, TRACEPARENT, TraceParent},
+};
 use uuid::Uuid;
 
 use super::Tenant;
@@ -20,7 +23,7 @@ use crate::{
     serving::{
         Finish, Launch, Modes, Plan, ReaderWants, Reading, Serving, Teller,
         body::{Body, Ids, IfNotExists, RunBody},
-        shape, thread_key,
+        kept_trace, shape, thread_key,
     },
     sse,
 };
@@ -96,13 +99,14 @@ async fn start(
     };
     let graph = Arc::clone(serving.assistant(&body.assistant_id)?);
     let key = thread_key(tenant, id)?;
-    enter(serving, tenant, id, graph.name(), &body).await?;
+    let trace = enter(serving, tenant, id, graph.name(), &body).await?;
     let head = graph
         .state(&key, stepgraph::checkpoint::At::Head)
         .await
         .map_err(|error| ApiError::of_thread(&error))?;
     let nodes: Vec<String> = graph.outline().nodes.iter().map(ToString::to_string).collect();
-    let plan = Plan::of(&mut body, head.as_ref(), &nodes, modes)?;
+    let mut plan = Plan::of(&mut body, head.as_ref(), &nodes, modes)?;
+    plan.begin.trace = trace;
     let teller = Teller::new(modes, plan.begin.run, id, graph.name(), head.as_ref());
     let launch = Launch {
         graph,
@@ -115,16 +119,30 @@ async fn start(
     serving.start(launch).await
 }
 
-/// Finds the thread, or makes it where that is asked for, and notes which graph runs on it. A thread keeps its graph.
-async fn enter(serving: &Serving, tenant: &TenantId, id: Uuid, graph: &str, body: &RunBody) -> Result<(), ApiError> {
+/// Finds the thread, or makes it where that is asked for, and notes which graph runs on it and under which trace, which is
+/// given back. A request that goes on with a run and has no trace of its own is part of the run's. A thread keeps its graph.
+async fn enter(
+    serving: &Serving,
+    tenant: &TenantId,
+    id: Uuid,
+    graph: &str,
+    body: &RunBody,
+) -> Result<Option<TraceParent>, ApiError> {
+    let found = serving.threads.get(tenant, id).await?;
+    let kept = found.as_ref().and_then(kept_trace);
+    let trace = trace::current().or_else(|| kept.filter(|_| body.input.is_none()));
     let mut metadata = body.metadata.clone();
+    match trace {
+        Some(trace) => drop(metadata.insert(TRACEPARENT.to_owned(), json!(trace.to_string()))),
+        None if kept.is_some() => drop(metadata.insert(TRACEPARENT.to_owned(), Value::Null)),
+        None => {}
+    }
     metadata.insert("graph_id".to_owned(), json!(graph));
     metadata.insert("assistant_id".to_owned(), json!(shape::assistant_id(graph)));
     let change = ThreadChange {
         graph: Some(graph.to_owned()),
         metadata,
     };
-    let found = serving.threads.get(tenant, id).await?;
     let record = match (found, body.if_not_exists) {
         (Some(record), _) => record,
         (None, IfNotExists::Reject) => serving.thread(tenant, id).await?,
@@ -149,6 +167,6 @@ async fn enter(serving: &Serving, tenant: &TenantId, id: Uuid, graph: &str, body
             "other_graph",
             format!("graph `{other}` runs on this thread: take another thread"),
         )),
-        _ => Ok(()),
+        _ => Ok(trace),
     }
 }
