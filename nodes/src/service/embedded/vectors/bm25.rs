@@ -22,13 +22,27 @@ pub(super) struct Totals {
     pub(super) terms: u64,
 }
 
-/// A term of the question, and where it occurs: packed rows by block.
+/// A term of the question, and where it occurs: packed rows, one behind the other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     /// Whether the term counts for coverage.
     pub(super) bears_meaning: bool,
-    /// Packed rows, by block.
-    pub(super) rows: Vec<(u32, Vec<u8>)>,
+    /// Block of each row, and how many bytes it has.
+    pub(super) blocks: Vec<(u32, usize)>,
+    /// The rows' entries, in the order of `blocks`.
+    pub(super) entries: Vec<u8>,
+}
+
+impl Wanted {
+    /// Each row with its block.
+    fn rows(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut left = self.entries.as_slice();
+        self.blocks.iter().filter_map(move |(block, bytes)| {
+            let (row, rest) = left.split_at_checked(*bytes)?;
+            left = rest;
+            Some((*block, row))
+        })
+    }
 }
 
 /// A chunk that holds at least one term of the question.
@@ -48,8 +62,8 @@ pub(super) fn score(totals: Totals, wanted: &[Wanted]) -> Vec<Scored> {
     let mean_length = real(totals.terms) / real(totals.chunks.max(1));
     let mut blocks: BTreeMap<u32, Vec<(Weight, &[u8])>> = BTreeMap::new();
     for (term, weight) in wanted.iter().zip(&weights) {
-        for (block, entries) in &term.rows {
-            blocks.entry(*block).or_default().push((*weight, entries));
+        for (block, entries) in term.rows() {
+            blocks.entry(block).or_default().push((*weight, entries));
         }
     }
     blocks
@@ -85,12 +99,7 @@ struct Weight {
 }
 
 fn weights(totals: Totals, wanted: &[Wanted]) -> Vec<Weight> {
-    let holders = |term: &Wanted| {
-        term.rows
-            .iter()
-            .map(|(_, entries)| postings::count(entries))
-            .sum::<u64>()
-    };
+    let holders = |term: &Wanted| postings::count(&term.entries);
     let idfs: Vec<f64> = wanted.iter().map(|term| idf(totals.chunks, holders(term))).collect();
     // A question of grammar alone has nothing else to be measured by.
     let all = !wanted.iter().any(|term| term.bears_meaning);

@@ -236,6 +236,31 @@ async fn the_dense_weight_is_bounded_and_moves_the_order() {
     assert!(refused.to_string().contains("data folder"), "{refused}");
 }
 
+#[tokio::test]
+async fn a_word_of_many_rows_of_the_index_is_found_in_each_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteVectors::open(folder.path().join("vectors.db")).await.unwrap();
+    let tenant = tenant("acme");
+    store.prepare(&tenant, &base(false)).await.unwrap();
+    // Four that have all that is asked for, in four rows of the index, among 1,100 that have half of it.
+    let both = [0, 300, 700, 1_099];
+    let texts: Vec<String> = (0..1_100)
+        .map(|index| if both.contains(&index) { "red shade" } else { "red" }.to_owned())
+        .collect();
+    store.replace(&tenant, &id(1), &chunks(&texts, false)).await.unwrap();
+
+    let query = |limit| SearchQuery {
+        text: "red shade".to_owned(),
+        dense: None,
+        limit,
+    };
+    let best = store.search(&tenant, &query(4)).await.unwrap();
+    let all = store.search(&tenant, &query(2_000)).await.unwrap();
+
+    assert_eq!(best.iter().map(|hit| hit.chunk_index).collect::<Vec<_>>(), both);
+    assert_eq!(all.len(), texts.len());
+}
+
 fn row(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let postings = entries.iter().map(|(slot, occurrences, length)| Posting {
         slot: *slot,
@@ -251,11 +276,12 @@ fn scores_are_those_worked_out_by_hand() {
     let totals = Totals { chunks: 4, terms: 40 };
     let held = Wanted {
         bears_meaning: true,
-        rows: vec![(0, row(&[(1, 1, 10)])), (2, row(&[(0, 3, 20)]))],
+        blocks: vec![(0, 8), (2, 8)],
+        entries: row(&[(1, 1, 10), (0, 3, 20)]),
     };
     let unknown = Wanted {
         bears_meaning: true,
-        rows: Vec::new(),
+        ..Wanted::default()
     };
     let scored = bm25::score(totals, &[held, unknown]);
     // idf: ln(2.5 / 2.5 + 1) = ln 2 for the first, ln(4.5 / 0.5 + 1) = ln 10 for the second.
