@@ -3,7 +3,7 @@
 //! | feature | gives |
 //! |---|---|
 //! | `sqlite` (default) | [`Sqlite`]: checkpoints in one file, each commit one transaction |
-//! | `postgres` | [`Postgres`]: checkpoints in PostgreSQL, each commit one statement |
+//! | `postgres` | [`Postgres`]: checkpoints in PostgreSQL, each commit one statement, which those that wait share |
 //! | `redis` | [`Redis`]: checkpoints in Redis, each commit one script |
 //! | `seal` | [`Sealed`]: any of them with what it keeps compressed and sealed, under keys of each tenant's own |
 //! | `tls` | TLS to both servers, with rustls: `?sslmode=verify-full` for PostgreSQL, `rediss://` for Redis |
@@ -25,6 +25,8 @@ mod row;
 pub mod seal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod waiting;
 
 #[cfg(feature = "redis")]
 pub use self::redis::{Redis, RedisOptions};

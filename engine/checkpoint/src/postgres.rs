@@ -1,8 +1,10 @@
 //! Checkpoints in PostgreSQL.
 
 mod failure;
+mod group;
 mod options;
 mod read;
+mod shared;
 mod text;
 mod thinning;
 mod write;
@@ -24,6 +26,7 @@ use stepgraph::{
 };
 use uuid::Uuid;
 
+use self::group::{Lines, Told};
 pub use self::options::PostgresOptions;
 use crate::Durability;
 
@@ -31,8 +34,9 @@ use crate::Durability;
 const MIGRATION_TABLE: &str = "checkpoint_migrations";
 
 /// Keeps checkpoints in PostgreSQL (12 or later): each commit is one statement and so one transaction and one way to the
-/// server and back. Threads are written side by side, as many as the pool has connections; nothing is locked but the
-/// thread itself. Any number of processes may share the database.
+/// server and back. Commits that wait at the same time share one; everything else runs side by side, as much as the pool has
+/// connections. Nothing is locked but the thread itself, and nobody waits for another's. Any number of processes may share
+/// the database.
 ///
 /// A call that loses its connection is made once more on another; if the first had reached the server after all, that is
 /// seen and counts as done.
@@ -49,6 +53,7 @@ const MIGRATION_TABLE: &str = "checkpoint_migrations";
 pub struct Postgres {
     pool: PgPool,
     durability: Durability,
+    lines: Lines,
 }
 
 impl Postgres {
@@ -71,7 +76,7 @@ impl Postgres {
         // By a connection beside the pool, which would go on trying where a server is down.
         let durability = prepare(connect.connect().await.map_err(failure::anywhere)?).await?;
         let pool = options.pool().connect_lazy_with(connect);
-        Ok(Self { pool, durability })
+        Ok(Self::of(pool, durability))
     }
 
     /// Works on a pool that others use too, and makes the tables in the first schema of its search path. Refused if its
@@ -80,7 +85,15 @@ impl Postgres {
         // One of the pool's own: it may set up each of them in its own way.
         let connection = pool.acquire().await.map_err(failure::anywhere)?;
         let durability = prepare(connection.detach()).await?;
-        Ok(Self { pool, durability })
+        Ok(Self::of(pool, durability))
+    }
+
+    fn of(pool: PgPool, durability: Durability) -> Self {
+        Self {
+            pool,
+            durability,
+            lines: Lines::default(),
+        }
     }
 
     /// What a finished commit survives.
@@ -127,10 +140,24 @@ macro_rules! steady {
 }
 
 /// Whether a call may have been made before, with an outcome that nobody has heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Attempt {
     First,
     Second,
+}
+
+impl Postgres {
+    /// Writes a commit by a statement of its own, which says why if it is refused.
+    async fn alone(
+        &self,
+        key: &ThreadKey,
+        (epoch, expected): (Epoch, Option<Seq>),
+        commit: &Commit,
+        earlier: Attempt,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        let fence = write::Fence { key, epoch, expected };
+        steady!(self, connection, attempt => write::commit(connection, fence, commit, attempt.max(earlier)))
+    }
 }
 
 async fn make_schema(connect: &PgConnectOptions, schema: &str) -> Result<(), CheckpointError> {
@@ -212,6 +239,31 @@ impl Checkpointer for Postgres {
         steady!(self, connection => write::claim(connection, key))
     }
 
+    async fn begin(
+        &self,
+        key: &ThreadKey,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<(Epoch, Option<Seq>), CheckpointError> {
+        let mut earlier = Attempt::First;
+        if let Some(barrier) = Lines::beginning(key, expected, &commit) {
+            let id = barrier.new.id;
+            match self.lines.commit(&self.pool, barrier).await? {
+                Told::Written(epoch, head) => return Ok((epoch, Some(head))),
+                Told::Alone(attempt) => earlier = attempt,
+            }
+            if earlier == Attempt::Second
+                && let Some(epoch) = steady!(self, connection => write::begun(connection, key, id))?
+            {
+                return Ok((epoch, Some(Seq(1))));
+            }
+        }
+        // The thread is there, or the commit says more than most.
+        let epoch = self.claim(key).await?;
+        let head = self.alone(key, (epoch, expected), &commit, earlier).await?;
+        Ok((epoch, head))
+    }
+
     async fn commit(
         &self,
         key: &ThreadKey,
@@ -219,8 +271,14 @@ impl Checkpointer for Postgres {
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
-        let fence = write::Fence { key, epoch, expected };
-        steady!(self, connection, attempt => write::commit(connection, fence, &commit, attempt))
+        let earlier = match Lines::going_on(key, epoch, expected, &commit) {
+            None => Attempt::First,
+            Some(barrier) => match self.lines.commit(&self.pool, barrier).await? {
+                Told::Written(_, head) => return Ok(Some(head)),
+                Told::Alone(attempt) => attempt,
+            },
+        };
+        self.alone(key, (epoch, expected), &commit, earlier).await
     }
 
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {

@@ -7,6 +7,7 @@ mod live {
     mod cost;
     mod deletion;
     mod ground;
+    mod groups;
     mod keys;
     mod postgres;
     mod redis;

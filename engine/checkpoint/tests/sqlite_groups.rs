@@ -100,41 +100,6 @@ async fn sixty_four_commits_at_once_take_a_few_transactions() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_in_a_group_leaves_the_others() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(folder.path().join("t.db")).await.unwrap();
-    let epochs = begun(&store).await;
-    let commits = epochs.iter().enumerate().map(|(thread, epoch)| {
-        let store = &store;
-        async move {
-            let (epoch, expected, commit) = match thread % 4 {
-                0 => (*epoch, Some(Seq(7)), step(2, 100)),
-                1 => (Epoch(epoch.0 + 1000), Some(Seq(1)), step(2, 100)),
-                2 => {
-                    let parent = Some(Seq(9));
-                    (*epoch, Some(Seq(1)), Commit { parent, ..step(2, 100) })
-                }
-                _ => (*epoch, Some(Seq(1)), step(2, 100)),
-            };
-            store.commit(&key(thread), epoch, expected, commit).await
-        }
-    });
-    for (thread, outcome) in join_all(commits).await.into_iter().enumerate() {
-        match (thread % 4, outcome) {
-            (0, Err(CheckpointError::Conflict { found, .. })) => assert_eq!(found, Some(Seq(1))),
-            (1, Err(CheckpointError::Fenced { .. })) => {}
-            (2, Err(CheckpointError::NoCheckpoint { seq, .. })) => assert_eq!(seq, Seq(9)),
-            (3, Ok(head)) => assert_eq!(head, Some(Seq(2))),
-            (_, other) => panic!("thread {thread}: {other:?}"),
-        }
-    }
-    for thread in 0..THREADS {
-        let head = store.get(&key(thread), At::Head).await.unwrap().unwrap().info.seq;
-        assert_eq!(head, Seq(if thread % 4 == 3 { 2 } else { 1 }));
-    }
-}
-
 #[tokio::test]
 async fn one_that_fails_in_a_group_leaves_the_others() {
     let folder = tempfile::tempdir().unwrap();

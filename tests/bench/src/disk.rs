@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use stepgraph_checkpoint::{Postgres, PostgresOptions, Sqlite};
+use stepgraph_checkpoint::{Postgres, Sqlite};
 
 use crate::{
     chat::{QUESTION, chats, figures, graph},
@@ -12,8 +12,6 @@ use crate::{
 };
 
 const RUNS: usize = 1_000;
-/// As many as write at once without waiting for each other on a machine of some cores.
-const CONNECTIONS: u32 = 16;
 
 /// How the time on the wall compares, where a disk has its share in it.
 fn on_the_wall(time: Option<Spent>, floor: Option<Spent>) -> Value {
@@ -66,8 +64,7 @@ pub(crate) async fn on_postgres(settings: Settings) -> Vec<Figures> {
         let part = format!("{at_once} at a time");
         let opened = || async {
             let url = server.database().await.unwrap();
-            let options = PostgresOptions::default().connections_max(CONNECTIONS);
-            let store = Postgres::open_with(&url, options).await.unwrap();
+            let store = Postgres::open(&url).await.unwrap();
             (url, graph().checkpointer(store))
         };
         let (mut time, mut bytes) = (None, None);

@@ -1,6 +1,7 @@
 //! A commit is whole or not at all.
 
 use std::{
+    collections::BTreeSet,
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
@@ -9,7 +10,7 @@ use std::{
 use futures_util::future::{join_all, select};
 use stepgraph::{
     CheckpointError, Checkpointer, ThreadKey,
-    checkpoint::{At, Commit, Page, RecordKind, Seq},
+    checkpoint::{At, Commit, Epoch, Page, RecordKind, RunStatus, Seq},
 };
 
 use super::ground::{
@@ -30,6 +31,8 @@ facts![
     after_a_conflict_the_writer_goes_on_from_the_found_head,
     of_a_hundred_writers_on_one_head_exactly_one_wins,
     a_hundred_threads_are_written_side_by_side,
+    of_commits_at_once_each_is_written_or_refused_by_itself,
+    of_threads_begun_at_once_each_has_its_own_epoch_and_head,
     a_dropped_commit_is_written_whole_or_not_at_all,
 ];
 
@@ -220,6 +223,78 @@ async fn a_hundred_threads_are_written_side_by_side(store: &dyn Checkpointer) ->
         same("the head's number", &hand.get(At::Head).await?.info.seq, &Seq(2))
     });
     join_all(threads).await.into_iter().collect()
+}
+
+/// Stores may write them together: what is wrong with one is no matter of the others.
+async fn of_commits_at_once_each_is_written_or_refused_by_itself(store: &dyn Checkpointer) -> Found {
+    let mut hands = Vec::new();
+    for number in 0..40 {
+        hands.push(Hand::begun(store, key("acme", &format!("t{number}"))?).await?);
+    }
+    let commits = hands.iter().enumerate().map(|(number, hand)| {
+        let commit = Commit {
+            checkpoint: Some(checkpoint(2)),
+            ..Commit::default()
+        };
+        match number % 4 {
+            0 => store.commit(&hand.key, hand.epoch, Some(Seq(7)), commit),
+            1 => store.commit(&hand.key, Epoch(hand.epoch.0 + 1000), hand.head, commit),
+            2 => {
+                let parent = Some(Seq(9));
+                store.commit(&hand.key, hand.epoch, hand.head, Commit { parent, ..commit })
+            }
+            _ => store.commit(&hand.key, hand.epoch, hand.head, commit),
+        }
+    });
+    for (number, outcome) in join_all(commits).await.into_iter().enumerate() {
+        match number % 4 {
+            0 => refused(outcome, "checkpoint::conflict")?,
+            1 => refused(outcome, "checkpoint::fenced")?,
+            2 => refused(outcome, "checkpoint::no_checkpoint")?,
+            _ => same("the head", &outcome?, &Some(Seq(2)))?,
+        }
+    }
+    for (number, hand) in hands.iter().enumerate() {
+        let head = hand.get(At::Head).await?.info.seq;
+        same("the head's number", &head, &Seq(if number % 4 == 3 { 2 } else { 1 }))?;
+    }
+    Ok(())
+}
+
+async fn of_threads_begun_at_once_each_has_its_own_epoch_and_head(store: &dyn Checkpointer) -> Found {
+    let keys: Vec<ThreadKey> = (0..20)
+        .map(|number| key("acme", &format!("t{number}")))
+        .collect::<Result<_, _>>()?;
+    // One is there already, and one was claimed and no more.
+    let there = Hand::begun(store, key("acme", "t3")?).await?;
+    let claimed = store.claim(&key("acme", "t4")?).await?;
+    let first = || Commit {
+        checkpoint: Some(checkpoint(1)),
+        run: Some(run(1, "graph", RunStatus::Running)),
+        ..Commit::default()
+    };
+    let begun = join_all(keys.iter().map(|key| store.begin(key, None, first()))).await;
+    let mut epochs = BTreeSet::from([there.epoch, claimed]);
+    for (number, (outcome, key)) in begun.into_iter().zip(&keys).enumerate() {
+        if number == 3 {
+            refused(outcome, "checkpoint::conflict")?;
+            continue;
+        }
+        let (epoch, head) = outcome?;
+        same("the head", &head, &Some(Seq(1)))?;
+        is("an epoch of its own", epochs.insert(epoch))?;
+        let next = Commit {
+            checkpoint: Some(checkpoint(2)),
+            ..Commit::default()
+        };
+        same(
+            "the next head",
+            &store.commit(key, epoch, head, next).await?,
+            &Some(Seq(2)),
+        )?;
+        same("the run", &get(store, key, At::Head).await?.run, &first().run)?;
+    }
+    Ok(())
 }
 
 /// Ready when it has been polled so often: lets everything else go on in between, without a clock.

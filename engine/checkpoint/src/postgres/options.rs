@@ -115,6 +115,9 @@ impl PostgresOptions {
         let options = options.options([
             ("synchronous_commit", synchronous),
             ("statement_timeout", timeout.as_str()),
+            // All statements look rows up by number or name: no value makes another plan better, and to make one anew for each
+            // of the first calls on a connection costs more than the calls.
+            ("plan_cache_mode", "force_generic_plan"),
         ]);
         match &self.schema {
             Some(schema) => options.options([("search_path", format!("\"{}\"", schema.replace('"', "\"\"")))]),

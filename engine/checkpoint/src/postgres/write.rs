@@ -348,6 +348,22 @@ async fn refusal(
     })
 }
 
+/// The epoch of a thread that stands at its first checkpoint, which has this name.
+pub(super) async fn begun(
+    connection: &mut PgConnection,
+    key: &ThreadKey,
+    id: Uuid,
+) -> Result<Option<Epoch>, CheckpointError> {
+    const BEGUN: &str = "SELECT t.epoch FROM checkpoint_threads t JOIN checkpoints c ON c.thread = t.number \
+                         WHERE t.tenant = $1 AND t.thread = $2 AND t.namespace = $3 \
+                         AND t.head = 1 AND c.seq = 1 AND c.id = $4";
+    let rows = about(BEGUN, key).bind(id).fetch_all(connection).await;
+    let rows = rows.map_err(failure::on(key))?;
+    let epoch = rows.first().map(|row| sqlx::Row::try_get::<i64, _>(row, 0));
+    let epoch = epoch.transpose().map_err(failure::on(key))?;
+    Ok(epoch.map(|epoch| Epoch(epoch.unsigned_abs())))
+}
+
 pub(super) async fn branch(
     connection: &mut PgConnection,
     key: &ThreadKey,

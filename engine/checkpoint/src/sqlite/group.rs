@@ -1,85 +1,32 @@
-//! Commits that wait at the same time share a transaction, and with it the way to the disk.
-//!
-//! Whoever gets the turn to write commits for all who wait, itself included: there is no task and no delay, and one that
-//! waits alone is written alone at once. Commits of one thread never share a transaction, so that each is refused or not by
-//! what was there before.
+//! Commits that wait share a turn at writing: see [`waiting`](crate::waiting).
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 use stepgraph::{
-    CheckpointError,
+    CheckpointError, ThreadKey,
     checkpoint::{Epoch, Seq},
 };
-use tokio::sync::oneshot;
 
 use super::{
     barrier::{self, Barrier, SIZES, Shape},
     failure, write,
     writer::{Turn, Writer},
 };
-use crate::row::stored_seq;
-
-/// Most commits in one transaction.
-const GROUP_MAX: usize = 64;
-
-/// The commits that wait, oldest first. As many as there are callers.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<VecDeque<Arc<Job>>>);
-
-/// A commit that waits.
-#[derive(Debug)]
-struct Job {
-    barrier: Barrier,
-    /// Whether somebody may have written it and was gone before hearing of it.
-    tried: AtomicBool,
-    done: Mutex<Option<oneshot::Sender<Outcome>>>,
-}
+use crate::{
+    row::stored_seq,
+    waiting::{self, OfThread},
+};
 
 /// The epoch and the head. A beginning without one has found the thread made already, and has done nothing.
 type Outcome = Result<(Epoch, Option<Seq>), CheckpointError>;
 
-/// Takes the commit out of those that wait when its caller has heard of it, or is gone.
-struct Place<'w> {
-    waiting: &'w Waiting,
-    job: Arc<Job>,
-}
+pub(super) type Waiting = waiting::Waiting<Barrier, Outcome>;
+type Job = waiting::Job<Barrier, Outcome>;
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.waiting
-            .jobs(|jobs| jobs.retain(|job| !Arc::ptr_eq(job, &self.job)));
-    }
-}
-
-impl Waiting {
-    fn jobs<T>(&self, look: impl FnOnce(&mut VecDeque<Arc<Job>>) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The next commits to share a transaction. They stay among those that wait until they are settled, so that a turn that
-    /// is broken off loses nobody's.
-    fn group(&self) -> Vec<Arc<Job>> {
-        self.jobs(|jobs| {
-            let mut threads = HashSet::new();
-            let one_each = jobs.iter().filter(|job| threads.insert(&job.barrier.key));
-            one_each.take(GROUP_MAX).map(Arc::clone).collect()
-        })
-    }
-
-    fn settle(&self, job: &Arc<Job>, outcome: Outcome) {
-        self.jobs(|jobs| jobs.retain(|waiting| !Arc::ptr_eq(waiting, job)));
-        let done = job.done.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(done) = done {
-            // A caller that is gone has its commit all the same.
-            let _ = done.send(outcome);
-        }
+impl OfThread for Barrier {
+    fn thread(&self) -> &ThreadKey {
+        &self.key
     }
 }
 
@@ -91,19 +38,11 @@ impl Writer {
     /// Dropped while it waits, the commit is not written, or another caller is writing it just now. Dropped while it writes
     /// for others, what was not finished is done again by the next of them.
     pub(super) async fn commit(&self, barrier: Barrier) -> Outcome {
-        let (done, mut outcome) = oneshot::channel();
-        let job = Arc::new(Job {
-            barrier,
-            tried: AtomicBool::new(false),
-            done: Mutex::new(Some(done)),
-        });
-        let waiting = self.waiting();
-        waiting.jobs(|jobs| jobs.push_back(Arc::clone(&job)));
-        let _place = Place { waiting, job };
+        let mut place = self.waiting().enter(barrier);
         loop {
             tokio::select! {
                 biased;
-                outcome = &mut outcome => return outcome.unwrap_or_else(|_| Err(failure::unavailable(
+                outcome = &mut place.outcome => return outcome.unwrap_or_else(|_| Err(failure::unavailable(
                     "a commit was given up by its store: try again".to_owned(),
                     None,
                 ))),
@@ -114,11 +53,7 @@ impl Writer {
 
     async fn write_group(&self, mut turn: Turn<'_>) {
         let group = self.waiting().group();
-        // Said before anything is written: a turn that is broken off cannot say it any more.
-        let tried: Vec<bool> = group
-            .iter()
-            .map(|job| job.tried.swap(true, Ordering::Relaxed))
-            .collect();
+        let tried = waiting::tried(&group);
         match (written(turn.connection(), &group).await, group.as_slice()) {
             (Ok(heads), _) => {
                 for ((job, head), tried) in group.iter().zip(heads).zip(tried) {
