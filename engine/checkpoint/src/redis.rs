@@ -6,6 +6,7 @@ mod failure;
 mod options;
 mod promise;
 mod script;
+mod thinning;
 
 use async_trait::async_trait;
 use redis::{AsyncTypedCommands as _, Client, FromRedisValue, ScriptInvocation, Value, aio::ConnectionManager};
@@ -54,7 +55,7 @@ pub struct Redis {
     connection: ConnectionManager,
     prefix: String,
     durability: StoreDurability,
-    deleted_at_once: u32,
+    at_once_max: u32,
 }
 
 impl std::fmt::Debug for Redis {
@@ -108,7 +109,7 @@ impl Redis {
             connection,
             prefix: options.prefix_text().to_owned(),
             durability,
-            deleted_at_once: options.deleted_at_once_number(),
+            at_once_max: options.at_once_max_number(),
         };
         let mut call = about_none(&script::VERSION, &store.prefix);
         let found: u32 = store.call(call.arg(VERSION)).await?;
@@ -411,16 +412,7 @@ impl Checkpointer for Redis {
     }
 
     async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
-        let mut call = about(&script::THIN, &self.prefix, key);
-        call.arg(thinning.removed.len());
-        for seq in &thinning.removed {
-            call.arg(seq.0);
-        }
-        for (seq, parts) in &thinning.rebased {
-            call.arg(seq.0).arg(code::whole(parts));
-        }
-        let said: Vec<String> = self.call(&call).await?;
-        outcome(key, None, &said).map(drop)
+        self.thin_in_pages(key, thinning).await
     }
 }
 

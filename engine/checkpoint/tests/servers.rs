@@ -9,6 +9,7 @@ mod live {
     mod ground;
     mod groups;
     mod keys;
+    mod pages;
     mod postgres;
     mod redis;
     mod thinning;

@@ -31,7 +31,7 @@ impl Redis {
                 Deletion::Clear => "clear",
             };
             let mut call = about(&script::DELETE, &self.prefix, key);
-            call.arg(word).arg(self.deleted_at_once).arg(&cursor);
+            call.arg(word).arg(self.at_once_max).arg(&cursor);
             let (said, next): (String, String) = self.call(&call).await?;
             if said == "done" {
                 return Ok(());

@@ -17,7 +17,7 @@ pub struct RedisOptions {
     connect_timeout: Duration,
     answer_timeout: Duration,
     reconnects_max: usize,
-    deleted_at_once: u32,
+    at_once_max: u32,
 }
 
 impl Default for RedisOptions {
@@ -27,7 +27,7 @@ impl Default for RedisOptions {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
             reconnects_max: 6,
-            deleted_at_once: 500,
+            at_once_max: 500,
         }
     }
 }
@@ -60,15 +60,17 @@ impl RedisOptions {
         self
     }
 
-    /// How many checkpoints and messages of a deleted thread one call takes out, during which the server serves nobody else;
-    /// 500 unless told, at least 1. Nobody sees any of the thread from the first of these calls on.
-    pub const fn deleted_at_once(mut self, deleted_at_once: u32) -> Self {
-        self.deleted_at_once = if deleted_at_once == 0 { 1 } else { deleted_at_once };
+    /// How many checkpoints and messages of a thread one call looks through or takes out, during which the server serves
+    /// nobody else; 500 unless told, at least 1. Nobody sees any of a thread that is deleted from the first of these calls on.
+    /// A thinning of at most so many checkpoints takes out all of them or none; of more it takes out the youngest first, so
+    /// many at a time.
+    pub const fn at_once_max(mut self, at_once_max: u32) -> Self {
+        self.at_once_max = if at_once_max == 0 { 1 } else { at_once_max };
         self
     }
 
-    pub(super) const fn deleted_at_once_number(&self) -> u32 {
-        self.deleted_at_once
+    pub(super) const fn at_once_max_number(&self) -> u32 {
+        self.at_once_max
     }
 
     pub(super) fn prefix_text(&self) -> &str {

@@ -20,7 +20,7 @@ async fn tell<T: redis::FromRedisValue>(server: &Server, command: &[&str]) -> T 
 }
 
 async fn opened(server: &Server, at_once: u32) -> Redis {
-    let options = RedisOptions::default().deleted_at_once(at_once);
+    let options = RedisOptions::default().at_once_max(at_once);
     Redis::open_with(&server.url(), &options).await.unwrap()
 }
 

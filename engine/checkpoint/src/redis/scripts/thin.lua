@@ -1,15 +1,17 @@
--- 4 how many checkpoints go, then their numbers; for each that is rebased its number and its payload.
+-- Takes checkpoints out, in calls of bounded work: 4 whether this one takes them out (`take`) or only looks, 5 how many
+-- checkpoints it looks through at most, 6 how far the last has looked or nothing, 7 how many checkpoints go, then their numbers;
+-- for each that is rebased its number and its payload, which is wanted only of a call that takes out.
 if gone() then return {'ok', ''} end
-local count = tonumber(ARGV[4])
+local page, count = tonumber(ARGV[5]), tonumber(ARGV[7])
 local goes, rebased, oldest = {}, {}, nil
-for at = 5, 4 + count do
+for at = 8, 7 + count do
     goes[ARGV[at]] = true
     if not oldest or tonumber(ARGV[at]) < oldest then oldest = tonumber(ARGV[at]) end
 end
-for at = 5 + count, #ARGV, 2 do rebased[ARGV[at]] = ARGV[at + 1] end
+for at = 8 + count, #ARGV, 2 do rebased[ARGV[at]] = ARGV[at + 1] end
 
 -- The branch that the thread is on may stand among the others too, where it was left once.
-local now = redis.call('HMGET', thread, 'head', 'branch')
+local now = redis.call('HMGET', thread, 'head', 'branch', 'epoch')
 if now[1] and goes[now[1]] then return {'used', now[1]} end
 for _, kind in ipairs({branches, tags}) do
     local named = redis.call('HGETALL', kind)
@@ -18,12 +20,20 @@ for _, kind in ipairs({branches, tags}) do
         if goes[named[at + 1]] and not current then return {'used', named[at + 1]} end
     end
 end
--- A child is younger than its parent.
+-- A child is younger than its parent, and what is new is younger than all that was looked through. That no longer holds for a
+-- thread that was deleted and made anew meanwhile: its epoch is another.
+local epoch, seen = string.match(ARGV[6], '^(%d+),(%d+)$')
 if oldest then
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', infos, '(' .. oldest, '+inf')) do
+    if epoch ~= now[3] then seen = string.format('%.0f', oldest) end
+    local members = redis.call('ZRANGEBYSCORE', infos, '(' .. seen, '+inf', 'LIMIT', 0, page)
+    for _, member in ipairs(members) do
         local seq, parent = string.match(member, '^(%d+),(%d*),')
         if goes[parent] and not goes[seq] and not rebased[seq] then return {'used', parent} end
+        seen = seq
     end
+    local cursor = (now[3] or '0') .. ',' .. seen
+    if #members == page then return {'more', cursor} end
+    if ARGV[4] ~= 'take' then return {'looked', cursor} end
 end
 
 -- All is decided. What needs room is written first: a server without memory refuses that, and nothing is gone then.
