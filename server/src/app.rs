@@ -20,6 +20,7 @@ mod services;
 
 pub use backend::{Graphs, http_settings};
 pub use chat::{ChatError, GraphChat};
+pub use checkpoints::{SealAnew, sealing};
 pub use error::AppError;
 pub use folder::{DataFolder, FREE_BYTES_MIN, free_bytes};
 pub use ingest::GraphIngest;

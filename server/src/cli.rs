@@ -29,6 +29,7 @@ mod search;
 mod serve;
 mod stop;
 mod tenant;
+mod threads;
 mod vectors;
 
 pub use error::CliError;
@@ -92,6 +93,9 @@ enum Command {
     /// Move chunks to a server
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
+    /// Seal the threads that were kept before there was a key
+    #[command(subcommand)]
+    Threads(threads::ThreadsCommand),
     /// Ask one question on the terminal
     Chat(chat::ChatArgs),
     /// Answer many search queries, to measure how good the search is
@@ -184,6 +188,7 @@ fn run_to_end(cli: Cli, form: Form) -> Result<Ending, CliError> {
             Command::Documents(command) => documents::run(command, &session).await,
             Command::Reindex(args) => reindex::run(args, &session).await,
             Command::Vectors(command) => vectors::run(command, &session).await,
+            Command::Threads(command) => threads::run(command, &session).await,
             Command::Migrate(args) => migrate::run(args, &session).await,
             Command::Backup(args) => backup::backup(args, &session).await,
             Command::Restore(args) => backup::restore(args, &session).await,

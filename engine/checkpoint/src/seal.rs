@@ -26,6 +26,7 @@
 //! # Ok(()) }
 //! ```
 
+mod anew;
 mod envelope;
 mod keys;
 mod opened;
@@ -48,6 +49,7 @@ use stepgraph::{
 };
 use uuid::Uuid;
 
+pub use self::anew::SealedAnew;
 pub use self::keys::{InvalidKeys, KEY_BYTES, KeyError, KeyId, Keys, MASTER_KEYS_MAX, MasterKeys, TenantKey};
 #[cfg(feature = "postgres")]
 pub use self::store::PostgresKeys;
@@ -81,7 +83,7 @@ impl<S: fmt::Debug> fmt::Debug for Sealed<S> {
 
 impl<S: Checkpointer> Sealed<S> {
     /// Seals whatever goes into `store`, and opens what comes out. What `store` holds unsealed already does not come out:
-    /// [`CheckpointError::NotSealed`].
+    /// [`CheckpointError::NotSealed`], until it was [sealed anew](Self::seal_anew).
     pub fn new(store: S, keys: impl Keys) -> Self {
         Self {
             store,

@@ -94,8 +94,8 @@ pub enum CheckpointError {
     },
     /// What is kept was never sealed.
     #[error(
-        "{what} of thread {key} is not sealed: it was kept without a key; export the thread from the plain store and \
-         import it into the sealed one"
+        "{what} of thread {key} is not sealed: it was kept without a key; seal it anew by `stepgraph threads seal` or \
+         `Sealed::seal_anew`"
     )]
     NotSealed {
         /// The thread.

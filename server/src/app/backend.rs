@@ -47,7 +47,7 @@ impl Graphs {
     /// # Errors
     /// The checkpoints cannot be opened.
     pub async fn open(installation: &Installation) -> Result<Self, AppError> {
-        let checkpoints = checkpoints::open(installation).await?;
+        let checkpoints = checkpoints::open(installation).await?.store;
         let services = services(installation);
         let chat = widget_chat(&services)?.shared_checkpointer(Arc::clone(&checkpoints));
         let ingest = document_ingest(&services)?.shared_checkpointer(Arc::clone(&checkpoints));

@@ -222,7 +222,7 @@ fn sealed(installation: &Installation) -> Check {
         return Check::new(
             name,
             State::Note,
-            "none: whoever reads the store reads every thread; set STEPGRAPH_CHECKPOINTS_KEY to seal new ones",
+            "none: whoever reads the store reads every thread; set STEPGRAPH_CHECKPOINTS_KEY to seal new ones, and run `stepgraph threads seal` for the others",
         );
     };
     let ids: Vec<_> = keys.ids().map(|id| id.to_string()).collect();

@@ -18,6 +18,7 @@ mod keeping;
 mod leaving;
 mod limits;
 mod retries;
+mod sealing;
 mod secrecy;
 mod serving;
 mod tenants;

@@ -501,5 +501,6 @@ fn no_key_is_ever_printed() {
 }
 
 #[cfg(feature = "sqlite")]
+mod anew;
 mod erased;
 mod sqlite;
