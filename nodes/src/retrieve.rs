@@ -47,12 +47,26 @@ pub struct Searched {
 pub struct RetrieveLimits {
     /// Most passages handed on.
     pub passages_max: u32,
-    /// Least [`Hit::coverage`] of a passage that supports an answer.
+    /// Least [`Hit::coverage`] of a passage that supports an answer by its words.
     pub coverage_min: f32,
-    /// Least [`Hit::score`] of such a passage, where the tenant sets one.
-    pub score_min: Option<f32>,
+    /// Least [`Hit::similarity`] of one that supports it by its meaning.
+    pub similarity_min: f32,
+    /// What a passage must reach in place of both, by its words or by its meaning, where the tenant sets it.
+    pub relevance_min: Option<f32>,
     /// How long one search may take before the answer has to do without.
     pub search_time_max: Duration,
+}
+
+impl RetrieveLimits {
+    /// Whether an answer may rest on this. What shares no word with the question may still mean the same, in another language
+    /// for instance; whether it answers is then for the model to say.
+    fn supports(&self, hit: &Hit) -> bool {
+        let (coverage_min, similarity_min) = match self.relevance_min {
+            Some(least) => (least, least),
+            None => (self.coverage_min, self.similarity_min),
+        };
+        hit.coverage >= coverage_min || hit.similarity.is_some_and(|similarity| similarity >= similarity_min)
+    }
 }
 
 impl Default for RetrieveLimits {
@@ -60,7 +74,8 @@ impl Default for RetrieveLimits {
         Self {
             passages_max: 6,
             coverage_min: 0.34,
-            score_min: None,
+            similarity_min: 0.3,
+            relevance_min: None,
             search_time_max: Duration::from_secs(5),
         }
     }
@@ -151,10 +166,8 @@ impl Node for Retrieve {
 }
 
 fn supporting(limits: RetrieveLimits, hits: Vec<Hit>) -> Vec<ScoredPassage> {
-    let supporting = hits
-        .into_iter()
-        .filter(|hit| hit.coverage >= limits.coverage_min && limits.score_min.is_none_or(|least| hit.score >= least));
-    supporting
+    hits.into_iter()
+        .filter(|hit| limits.supports(hit))
         .map(|hit| ScoredPassage {
             score: hit.score,
             passage: Passage {
@@ -165,4 +178,41 @@ fn supporting(limits: RetrieveLimits, hits: Vec<Hit>) -> Vec<ScoredPassage> {
             },
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::DocumentId;
+
+    #[test]
+    fn a_passage_supports_an_answer_by_its_words_or_by_its_meaning() {
+        let ours = RetrieveLimits::default();
+        let own = RetrieveLimits {
+            relevance_min: Some(0.6),
+            ..ours
+        };
+        for (coverage, similarity, by_ours, by_own) in [
+            (0.34, None, true, false),
+            (0.33, None, false, false),
+            (0.0, Some(0.3), true, false),
+            (0.0, Some(0.29), false, false),
+            (0.1, Some(-0.5), false, false),
+            (0.0, Some(0.6), true, true),
+            (0.6, Some(0.0), true, true),
+            (0.59, Some(0.59), true, false),
+        ] {
+            let hit = Hit {
+                document_id: DocumentId::new("a"),
+                chunk_index: 0,
+                title: String::new(),
+                text: String::new(),
+                score: 0.01,
+                coverage,
+                similarity,
+            };
+            let supports = (ours.supports(&hit), own.supports(&hit));
+            assert_eq!(supports, (by_ours, by_own), "{coverage} {similarity:?}");
+        }
+    }
 }

@@ -284,7 +284,7 @@ async fn what_a_tenant_sets_decides_how_much_is_found_and_whether_the_model_may_
     assert_eq!(model.asked()[0].passages.len(), 1);
 
     let out_of_reach = RetrieveLimits {
-        score_min: Some(1e9),
+        relevance_min: Some(1.01),
         ..RetrieveLimits::default()
     };
     let run = house.chat.run(&session(&acme, "none"), input(false));

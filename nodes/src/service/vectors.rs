@@ -54,8 +54,11 @@ pub struct Hit {
     /// Higher is better; comparable inside one answer only.
     pub score: f32,
     /// Share of the question's meaning-bearing words that the chunk holds, weighted by their rarity, 0 to 1.
-    /// What decides whether a source supports an answer at all.
+    /// With [`similarity`](Self::similarity), what decides whether a source supports an answer at all.
     pub coverage: f32,
+    /// Cosine of the question's vector and the chunk's, where both were compared: -1 to 1, how near they are in meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<f32>,
 }
 
 /// What names chunks outside, made once for good: other ids would double every point at the next ingest.

@@ -391,6 +391,12 @@ async fn vectors_find_what_words_do_not(store: &dyn VectorStore) {
         fused.iter().map(|hit| hit.coverage > 0.0).collect::<Vec<_>>(),
         [true, false, false]
     );
+    let similar: Vec<_> = fused.iter().map(|hit| hit.similarity.unwrap()).collect();
+    for (similar, expected) in similar.iter().zip([0.998_46, 0.998_75, 0.447_21]) {
+        assert!((similar - expected).abs() < 1e-4, "{similar} is not {expected}");
+    }
+    let by_words = store.search(&tenant, &question("cat", None, 3)).await.unwrap();
+    assert_eq!(by_words[0].similarity, None);
     assert_eq!(store.delete(&tenant, &id("pets")).await.unwrap(), 3);
     assert_eq!(ask("cat", Some(vec![1.0, 0.0])).await, [""; 0]);
 }

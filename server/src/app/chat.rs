@@ -279,7 +279,7 @@ impl GraphChat {
         let limits = RetrieveLimits::default();
         RetrieveLimits {
             passages_max: client.settings.search_limit.unwrap_or(limits.passages_max),
-            score_min: client.settings.score_threshold,
+            relevance_min: client.settings.score_threshold,
             ..limits
         }
     }

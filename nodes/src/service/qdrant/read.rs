@@ -48,9 +48,9 @@ pub(super) async fn search(
     if query.limit == 0 || (terms.is_empty() && meaning.is_none()) {
         return Ok(Vec::new());
     }
-    let (points, rarities) = ask(store, tenant, &terms, meaning, u64::from(query.limit)).await?;
+    let (points, rarities) = ask(store, tenant, &terms, meaning.clone(), u64::from(query.limit)).await?;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let scored = best(points, limit)?;
+    let scored = best(points, meaning.as_deref(), limit)?;
     blocking(move || covered(&analyzer, &terms, &rarities, scored)).await
 }
 
@@ -148,41 +148,70 @@ fn weight_of(vectors: Option<VectorsOutput>, dimension: u32) -> Option<f32> {
     weights.find(|(index, _)| *index == dimension).map(|(_, weight)| weight)
 }
 
+/// A chunk that the server has found.
+struct Found {
+    score: f32,
+    similarity: Option<f32>,
+    document: DocumentId,
+    chunk: Chunk,
+}
+
+/// The dense vector that came with a point.
+fn vector_of(vectors: Option<VectorsOutput>) -> Option<Vec<f32>> {
+    let Some(vectors_output::VectorsOptions::Vectors(mut named)) = vectors?.vectors_options else {
+        return None;
+    };
+    let Some(vector_output::Vector::Dense(dense)) = named.vectors.remove(payload::DENSE)?.vector else {
+        return None;
+    };
+    Some(dense.data)
+}
+
+/// How near a stored vector is to the question's, which has the length one.
+fn cosine(question: &[f32], stored: &[f32]) -> Option<f32> {
+    let stored = unit(stored)?;
+    let products = question.iter().zip(&stored).map(|(a, b)| a * b);
+    (question.len() == stored.len()).then(|| products.sum())
+}
+
 /// The chunks of the best points: best first, equals by document, then by index.
-fn best(points: Vec<ScoredPoint>, limit: usize) -> Result<Vec<(f32, DocumentId, Chunk)>, ServiceError> {
+fn best(points: Vec<ScoredPoint>, meaning: Option<&[f32]>, limit: usize) -> Result<Vec<Found>, ServiceError> {
     let mut scored = Vec::with_capacity(points.len());
     for point in points {
         let (document, chunk) = payload::chunk(&point.payload)?;
-        scored.push((point.score, document, chunk));
+        let similarity = meaning.and_then(|meaning| cosine(meaning, &vector_of(point.vectors)?));
+        scored.push(Found {
+            score: point.score,
+            similarity,
+            document,
+            chunk,
+        });
     }
-    scored.sort_by(|(score_a, document_a, a), (score_b, document_b, b)| {
-        score_b
-            .total_cmp(score_a)
-            .then_with(|| document_a.cmp(document_b))
-            .then_with(|| a.index.cmp(&b.index))
+    scored.sort_by(|a, b| {
+        b.score
+            .total_cmp(&a.score)
+            .then_with(|| a.document.cmp(&b.document))
+            .then_with(|| a.chunk.index.cmp(&b.chunk.index))
     });
     scored.truncate(limit);
     Ok(scored)
 }
 
 /// Adds the share of the question's meaning that each chunk holds, as the embedded store counts it.
-fn covered(
-    analyzer: &Arc<Analyzer>,
-    terms: &[Term],
-    rarities: &Rarities,
-    scored: Vec<(f32, DocumentId, Chunk)>,
-) -> Vec<Hit> {
+fn covered(analyzer: &Arc<Analyzer>, terms: &[Term], rarities: &Rarities, scored: Vec<Found>) -> Vec<Hit> {
     let shares = shares(terms, rarities);
-    let hit = |(score, document_id, chunk): (f32, DocumentId, Chunk)| {
+    let hit = |found: Found| {
+        let chunk = found.chunk;
         let indexed = Indexed::new(analyzer, &chunk);
         let coverage: f64 = indexed.terms.keys().filter_map(|term| shares.get(term.as_str())).sum();
         Hit {
-            document_id,
+            document_id: found.document,
             chunk_index: chunk.index,
             title: chunk.title,
             text: chunk.text,
-            score,
+            score: found.score,
             coverage: sparse::narrow(coverage.min(1.0)),
+            similarity: found.similarity,
         }
     };
     scored.into_iter().map(hit).collect()

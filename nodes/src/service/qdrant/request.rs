@@ -78,6 +78,8 @@ pub(super) fn search(
         ..PrefetchQuery::default()
     };
     Some(QueryPoints {
+        // To tell how near in meaning each chunk is: the fused score tells its rank alone.
+        with_vectors: Some(including(DENSE)),
         prefetch: by_words.into_iter().chain([by_meaning]).map(prefetch).collect(),
         query: Some(Query {
             variant: Some(query::Variant::Rrf(Rrf {
@@ -98,12 +100,16 @@ pub(super) fn rarity(collection: &str, tenant: &TenantId, term: SparseVector) ->
         using: Some(SPARSE.to_owned()),
         params: Some(rarity_inside(tenant)),
         limit: Some(1),
-        with_vectors: Some(WithVectorsSelector {
-            selector_options: Some(with_vectors_selector::SelectorOptions::Include(VectorsSelector {
-                names: vec![SPARSE.to_owned()],
-            })),
-        }),
+        with_vectors: Some(including(SPARSE)),
         ..QueryPoints::default()
+    }
+}
+
+fn including(vector: &str) -> WithVectorsSelector {
+    WithVectorsSelector {
+        selector_options: Some(with_vectors_selector::SelectorOptions::Include(VectorsSelector {
+            names: vec![vector.to_owned()],
+        })),
     }
 }
 

@@ -86,7 +86,7 @@ pub struct ClientSettings {
     /// Whether an answer must rest on the tenant's documents.
     #[serde(skip_serializing_if = "is_false")]
     pub answer_only_from_documents: bool,
-    /// Lowest score at which a chunk counts as found.
+    /// How much of a question a chunk must hold, or how near to it in meaning it must be, to count as found: 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score_threshold: Option<f32>,
     /// Most chunks that an answer rests on.

@@ -18,7 +18,8 @@ Examples:
 
 Settings: model, fallback-model, system-prompt, max-tokens, temperature, allowed-domains (by commas), hourly-limit,
 hard-cap (true refuses above the limit), overage-cents-per-hundred, alert-threshold-percent, alert-webhook (told when so
-much of the limit is used, and all of it), answer-only-from-documents (true or false), score-threshold, search-limit,
+much of the limit is used, and all of it), answer-only-from-documents (true or false), score-threshold (0 to
+1: how much of a question a passage must hold, or how near to it in meaning it must be), search-limit,
 language (a code such as de, for a tenant without documents), memory-tokens, retention-days, document-quota. A running
 server takes them over within seconds.")]
 pub(in crate::cli) struct SetArgs {

@@ -54,6 +54,8 @@ pub(super) struct Scored {
     pub(super) score: f32,
     /// Share of the question's terms that the chunk holds, weighted by idf.
     pub(super) coverage: f32,
+    /// Cosine with the question's vector, of a chunk that was compared.
+    pub(super) similarity: Option<f32>,
 }
 
 /// Scores every chunk that holds a term, in the order of their ids.
@@ -130,6 +132,7 @@ fn score_block(block: u32, rows: &[(Weight, &[u8])], mean_length: f64) -> Vec<Sc
         chunk: postings::chunk_at(block, slot),
         score: shown(score),
         coverage: shown(coverage.min(1.0)),
+        similarity: None,
     };
     (0_u16..)
         .zip(sums)

@@ -34,10 +34,14 @@ pub(super) fn unpack(bytes: &[u8]) -> Vec<f32> {
 
 /// The cosine of a unit vector with each stored one.
 pub(super) fn score(query: &[f32], stored: &[(u32, Vec<u8>)]) -> Vec<Scored> {
-    let compared = |(chunk, bytes): &(u32, Vec<u8>)| Scored {
-        chunk: *chunk,
-        score: dot(query, bytes),
-        coverage: 0.0,
+    let compared = |(chunk, bytes): &(u32, Vec<u8>)| {
+        let cosine = dot(query, bytes);
+        Scored {
+            chunk: *chunk,
+            score: cosine,
+            coverage: 0.0,
+            similarity: Some(cosine),
+        }
     };
     stored.iter().map(compared).collect()
 }

@@ -1,6 +1,9 @@
 //! From scores to a ranking: the best of one list, and two lists made one.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
 
 use super::bm25::{Scored, shown};
 
@@ -43,9 +46,10 @@ pub(super) fn best(mut scored: Vec<Scored>, limit: usize) -> Best {
 
 /// Fuses the ranks of both lists: the sum of `weight / (60 + rank)`, sparse with weight 1. Chunks of equal score in a
 /// list share its rank, so that the order they were found in never shows. Coverage is kept from `sparse`, which holds
-/// every chunk with a word of the question, not only those that rank.
+/// every chunk with a word of the question, not only those that rank; similarity from `dense`.
 pub(super) fn fuse(sparse: &[Scored], dense: Vec<Scored>, dense_weight: f32, depth: usize) -> Vec<Scored> {
     let mut sums: BTreeMap<u32, f64> = BTreeMap::new();
+    let near: HashMap<u32, Option<f32>> = dense.iter().map(|near| (near.chunk, near.similarity)).collect();
     for (list, weight) in [(sparse.to_vec(), 1.0), (dense, f64::from(dense_weight))] {
         for (rank, chunk) in ranked(list, depth) {
             *sums.entry(chunk).or_default() += weight / (RANK_OFFSET + rank);
@@ -61,6 +65,7 @@ pub(super) fn fuse(sparse: &[Scored], dense: Vec<Scored>, dense_weight: f32, dep
         chunk,
         score: shown(score),
         coverage: coverage(chunk),
+        similarity: near.get(&chunk).copied().flatten(),
     };
     sums.into_iter().filter(|(_, score)| *score > 0.0).map(fused).collect()
 }

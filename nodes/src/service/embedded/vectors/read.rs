@@ -238,5 +238,6 @@ fn hit(row: FoundRow, scored: &Scored) -> Result<Hit, ServiceError> {
         text: row.text,
         score: scored.score,
         coverage: scored.coverage,
+        similarity: scored.similarity,
     })
 }

@@ -306,6 +306,7 @@ fn scored(list: &[(u32, f32)]) -> Vec<Scored> {
         chunk: *chunk,
         score: *score,
         coverage: 0.5,
+        similarity: (*score < 1.0).then_some(*score),
     };
     list.iter().map(scored).collect()
 }
@@ -329,14 +330,14 @@ fn fusion_adds_reciprocal_ranks_and_equals_share_theirs() {
     let sparse = scored(&[(1, 9.0), (2, 5.0), (3, 5.0)]);
     let fused = fusion::fuse(&sparse, scored(&[(2, 0.9), (4, 0.1)]), 0.5, 100);
     let expected = [
-        (1, 1.0 / 61.0, 0.5),
-        (2, 1.0 / 62.0 + 0.5 / 61.0, 0.5),
-        (3, 1.0 / 62.0, 0.5),
-        (4, 0.5 / 62.0, 0.0),
+        (1, 1.0 / 61.0, 0.5, None),
+        (2, 1.0 / 62.0 + 0.5 / 61.0, 0.5, Some(0.9)),
+        (3, 1.0 / 62.0, 0.5, None),
+        (4, 0.5 / 62.0, 0.0, Some(0.1)),
     ];
     assert_eq!(fused.len(), expected.len());
-    for (fused, (chunk, score, coverage)) in fused.iter().zip(expected) {
-        assert_eq!(fused.chunk, chunk);
+    for (fused, (chunk, score, coverage, similarity)) in fused.iter().zip(expected) {
+        assert_eq!((fused.chunk, fused.similarity), (chunk, similarity));
         assert!((f64::from(fused.score) - score).abs() < 1e-8, "{fused:?}");
         assert!((fused.coverage - coverage).abs() < f32::EPSILON, "{fused:?}");
     }
