@@ -15,7 +15,7 @@ use stepgraph_nodes::{
     log::{Log, Silent, Turn},
     retrieve::{Found, Query, Retrieve, RetrieveLimits, Searched},
     rewrite::{FollowUp, Rewrite, Standalone},
-    service::{FinishReason, Message, ModelName, Role, Timestamp, Usage, embedded::NO_INFORMATION},
+    service::{FinishReason, Message, Role, Timestamp, Usage, embedded::NO_INFORMATION},
     trace::TraceParent,
 };
 
@@ -175,7 +175,8 @@ fn support(state: &ChatState) -> Support {
 
 async fn fallback(state: Arc<ChatState>, ctx: Context<ChatEvent>) -> Result<Answered, NodeError> {
     let settings = ctx.provided::<ChatSettings>()?;
-    let model = ModelName::new(settings.model.provider());
+    // The model that would have answered, by which what was used before is priced.
+    let model = settings.name.clone();
     let answer = Answer {
         text: FALLBACK.to_owned(),
         sources: Vec::new(),

@@ -4,6 +4,7 @@
 //! and questions meet only when the same [`Analyzer`] has made terms of both.
 
 mod analyzer;
+mod grammar;
 mod script;
 mod table;
 
@@ -19,8 +20,11 @@ const UNDETERMINED_CODE: &str = "und";
 /// Characters read at each of three places of a text to detect its language; more of it changes no answer.
 const WINDOW_CHARS: usize = 2_000;
 
-/// Fewest letters that make a language recognizable: below it, names and numbers outweigh grammar.
+/// Fewest letters that make a language recognizable by them: below it, names and numbers outweigh grammar.
 const SAMPLE_LETTERS_MIN: usize = 24;
+
+/// Fewest letters of a sentence whose small words may tell its language.
+const SENTENCE_LETTERS_MIN: usize = 12;
 
 /// A language that texts can be analysed in, or none.
 #[derive(Clone, Copy)]
@@ -138,16 +142,25 @@ fn samples(text: &str) -> Vec<String> {
         .into()
 }
 
-/// The language of one sample, `None` where it is too short or too mixed to be sure.
+/// The language of one sample, `None` where it is too short or too mixed to be sure. A sentence or two seldom have letters
+/// enough to tell: its small words do then.
 fn told_by(sample: &str) -> Option<Language> {
     let letters = sample
         .chars()
         .filter(|c| c.is_alphabetic())
         .map(script::letters)
         .sum::<usize>();
-    let info = whatlang::detect(sample).filter(|info| letters >= SAMPLE_LETTERS_MIN && info.is_reliable())?;
-    let entry = ENTRIES.iter().find(|entry| entry.detected == Some(info.lang()))?;
-    Some(Language(Some(entry)))
+    if letters < SENTENCE_LETTERS_MIN {
+        return None;
+    }
+    let info = whatlang::detect(sample)?;
+    let guess = ENTRIES.iter().find(|entry| entry.detected == Some(info.lang()));
+    let entry = if letters >= SAMPLE_LETTERS_MIN && info.is_reliable() {
+        guess
+    } else {
+        grammar::told_by_words(sample, guess)
+    };
+    entry.map(|entry| Language(Some(entry)))
 }
 
 fn supported() -> String {

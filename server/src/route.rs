@@ -24,8 +24,10 @@ use crate::{
     wire::{CHAT_BODY_BYTES_MAX, DOCUMENT_BODY_BYTES_MAX, EMBED_BODY_BYTES_MAX},
 };
 
+use body::parsed;
 use openapi::{Access, Described};
 
+mod body;
 pub(crate) mod chat;
 pub(crate) mod clients;
 mod cors;
@@ -135,9 +137,19 @@ fn route<S>(doc: Described, handler: MethodRouter<S>) -> Route<S> {
 
 fn chat_routes() -> Vec<Route<Arc<App>>> {
     let chat_body = || DefaultBodyLimit::max(CHAT_BODY_BYTES_MAX);
+    let name = (
+        "Idempotency-Key",
+        "a name of the request, by which a repeat within 24 hours gets the same answer",
+    );
+    let last = (
+        "Last-Event-ID",
+        "the last event that was read, in the `json` dialect: the rest follows",
+    );
     vec![
         route(
             Described::post("/chat", Access::Key, "Answers a message")
+                .headers(&[name])
+                .counted()
                 .body("ChatBody")
                 .reply("ChatReply"),
             post(chat::answer).layer(chat_body()),
@@ -148,6 +160,8 @@ fn chat_routes() -> Vec<Route<Arc<App>>> {
                     "dialect",
                     "`text`, or `json` for chunks with ids that a reader can resume behind",
                 )])
+                .headers(&[name, last])
+                .counted()
                 .body("ChatBody")
                 .events(),
             post(chat::stream).layer(chat_body()),
@@ -279,8 +293,4 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             Err(rejection) => Err(ApiError::invalid("query", rejection.body_text())),
         }
     }
-}
-
-pub(crate) fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| ApiError::invalid("body", format!("the JSON body is wrong: {error}")))
 }

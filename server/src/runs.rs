@@ -156,11 +156,12 @@ impl Runs {
         matches!(run.standing(now), Standing::Open).then(|| Reader::new(run, 0))
     }
 
-    /// A run of this key whose reader comes back after it has read `after` events.
+    /// A run of this key whose reader comes back after it has read `after` events, if it has said as many.
     pub(crate) fn resume(&self, key: &RunKey, run: RunId, after: usize, now: Instant) -> Option<Reader> {
         let mut table = locked(&self.table);
         table.forget(now);
-        let found = table.runs.get(key).filter(|found| found.id == run)?;
+        let mut runs = table.runs.get(key).into_iter();
+        let found = runs.find(|found| found.id == run && after <= found.log.length())?;
         Some(Reader::new(found, after))
     }
 

@@ -47,6 +47,14 @@ pub(crate) struct ChatBody {
 }
 
 impl ChatBody {
+    /// The page that the message says it comes from.
+    pub(crate) fn page_url(&self) -> Option<&str> {
+        let metadata = self.metadata.as_ref()?;
+        ["pageUrl", "page_url"]
+            .iter()
+            .find_map(|name| metadata.get(*name).and_then(Value::as_str))
+    }
+
     /// Checks what the types cannot say.
     pub(crate) fn validate(&self) -> Result<(), ApiError> {
         let chars = self.message.chars().count();

@@ -9,7 +9,7 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use rust_stemmers::Stemmer;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark, is_nfkc_quick};
 
-use super::{Language, script};
+use super::{Language, grammar, script};
 
 /// Longest word that is searched, in characters: what is longer is encoded data, and only its beginning counts.
 const WORD_CHARS_MAX: usize = 64;
@@ -109,15 +109,16 @@ impl Analyzer {
         } else {
             without_accents(&stem)
         };
-        (!text.is_empty()).then_some(Term {
+        let is_of_a_language = self.language != Language::UNDETERMINED;
+        (!text.is_empty()).then(|| Term {
+            bears_meaning: is_of_a_language || !grammar::is_common(word),
             text,
-            bears_meaning: true,
         })
     }
 }
 
 /// Compatibility forms made plain (ligatures of PDFs, full-width digits), invisible characters dropped, lower case.
-fn normalized(text: &str) -> String {
+pub(super) fn normalized(text: &str) -> String {
     let visible = text
         .chars()
         .filter(|c| !matches!(c, '\u{AD}' | '\u{200B}' | '\u{2060}' | '\u{FEFF}'));

@@ -85,6 +85,32 @@ fn a_paragraph_tells_its_language() {
 }
 
 #[test]
+fn one_short_sentence_tells_its_language() {
+    let sentences = [
+        ("The pangolin weighs eleven kilos.", "en"),
+        ("The capybara sings on tuesdays.", "en"),
+        ("The lynx sleeps at noon, and hunts at night.", "en"),
+        ("Shipping to Germany takes five days.", "en"),
+        ("The warranty lasts 36 months.", "en"),
+        ("Our office is closed on Sundays.", "en"),
+        ("Blue widgets cost 12 euros each.", "en"),
+        ("Die Garantie gilt für alle Geräte.", "de"),
+        ("Das Pangolin wiegt elf Kilo.", "de"),
+        ("Unser Büro ist sonntags geschlossen.", "de"),
+        ("La garantie dure trente-six mois.", "fr"),
+        ("Nos bureaux sont fermés le dimanche.", "fr"),
+        ("La garantía dura treinta y seis meses.", "es"),
+        ("El pangolín pesa once kilos.", "es"),
+        ("Il bollitore si spegne quando l'acqua bolle.", "it"),
+        ("A garantia dura trinta e seis meses.", "pt"),
+        ("De garantie duurt zesendertig maanden.", "nl"),
+        ("Гарантия действует тридцать шесть месяцев, а возврат возможен.", "ru"),
+    ];
+    let told = sentences.map(|(text, _)| (text, detect(text).code()));
+    assert_eq!(told, sentences);
+}
+
+#[test]
 fn a_text_that_does_not_tell_has_no_language() {
     for text in [
         "",
@@ -93,6 +119,7 @@ fn a_text_that_does_not_tell_has_no_language() {
         "KX-200",
         "Warranty",
         "4711;0815;2024-11-22;99.90;;;1200;3400",
+        "KX-200 Ottermere Thermostat Walnut KX-300",
     ] {
         assert_eq!(detect(text), Language::UNDETERMINED, "{text}");
     }

@@ -1,6 +1,7 @@
 //! Keeping links, running markup and false references out of an answer.
 
 mod piece;
+mod target;
 mod trigger;
 
 use piece::{Piece, Reading};
@@ -10,7 +11,8 @@ use crate::domains::Domains;
 /// A filter over an answer's text:
 ///
 /// - an address (`https://..`, `//..`, `www...`) whose host is none of the tenant's becomes `[link removed]`, or `#` where it
-///   is the target of a link or an image; hosts are read as browsers read them;
+///   is the target of a link or an image; hosts are read as browsers read them, also where the target is written in character
+///   references, escapes or backslashes;
 /// - elements that run or load (`<script`, `<img`, any with a handler) and schemes that run (`javascript:`) are broken up by
 ///   a blank; other markup is text and stays;
 /// - `[passage 2]` is taken out and remembered if there is such a passage, `[chunk:..]` and `【..†..】` are taken out.

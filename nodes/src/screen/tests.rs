@@ -163,6 +163,51 @@ fn links_to_other_hosts_go_and_the_tenants_own_stay() {
 }
 
 #[test]
+fn a_target_in_disguise_leads_nowhere_and_plain_ones_stay() {
+    for (text, expected) in [
+        ("![i](/\\evil.invalid/x.png)", "![i](#)"),
+        ("[l](\\\\evil.invalid/x)", "[l](#)"),
+        ("[l](\\/evil.invalid/x)", "[l](#)"),
+        ("![i](&#47;&#47;evil.invalid/x)", "![i](#)"),
+        ("![i](&#x2F;&sol;evil.invalid/x \"t\")", "![i](# \"t\")"),
+        ("[l](&#104;ttps&colon;&#47;/evil.invalid)", "[l](#)"),
+        ("[l]( <&#47;\\evil.invalid> )", "[l]( <#> )"),
+        ("[b]: &#47;&#47;evil.invalid/x", "[b]: #"),
+        ("[x](&#106;avascript:alert(1))", "[x](#))"),
+        ("[x](java&Tab;script:alert)", "[x](#)"),
+        (
+            "[l](&#104;ttps:&#x2f;&#x2f;shop.example/a)",
+            "[l](&#104;ttps:&#x2f;&#x2f;shop.example/a)",
+        ),
+        ("[l](/returns?a=1&b=2)", "[l](/returns?a=1&b=2)"),
+        (
+            "[l](#part) [m](mailto:a@shop.example)",
+            "[l](#part) [m](mailto:a@shop.example)",
+        ),
+        ("a[0](x) and [note]: see below", "a[0](x) and [note]: see below"),
+        ("C:\\dir and \\\\files\\share", "C:\\dir and \\\\files\\share"),
+        (
+            "<a href=\"&#47;&#47;evil.invalid\">x</a>",
+            "< a href=\"&#47;&#47;evil.invalid\">x</a>",
+        ),
+        ("<a href='/\\evil.invalid'>x</a>", "< a href='/\\evil.invalid'>x</a>"),
+        (
+            "<a href=\"jav&#x09;ascript:alert(1)\">x</a>",
+            "< a href=\"jav&#x09;ascript:alert(1)\">x</a>",
+        ),
+        ("<a href=\"/x?a=1&amp;b=2\">x</a>", "<a href=\"/x?a=1&amp;b=2\">x</a>"),
+        (
+            "<a href=\"/returns?a=1&b=2\">x</a>",
+            "<a href=\"/returns?a=1&b=2\">x</a>",
+        ),
+    ] {
+        for piece in [1, 2, 5, 1000] {
+            assert_eq!(shown(screen(&[], 0), text, piece), expected, "{piece}");
+        }
+    }
+}
+
+#[test]
 fn an_address_without_end_is_left_out_without_being_kept() {
     let text = format!("a https://evil.invalid/{} b", "x".repeat(10_000));
 
@@ -225,7 +270,7 @@ fn fences_of_the_prompt_are_text() {
 proptest! {
     #[test]
     fn how_a_text_is_cut_changes_nothing(
-        text in "(www\\.|https?:|//|[a-z]{1,3}\\.invalid|<(img|b|script)|>| on=|\\[passage [0-9]\\]|website's visitors\\. Use only|[ a-zé【】\\[\\]()]){0,12}",
+        text in "(www\\.|https?:|//|\\]\\(|\\]:|&#47;|/\\\\|[a-z]{1,3}\\.invalid|<(img|b|script)|>| on=|\\[passage [0-9]\\]|website's visitors\\. Use only|[ a-zé【】\\[\\]()]){0,12}",
         piece in 1_usize..9,
     ) {
         let whole = shown(screen(&[], 2), &text, 1_000);

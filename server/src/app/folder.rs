@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::AppError;
+use sqlx::SqlitePool;
+
+use super::{AppError, open_database};
 
 /// Free bytes a disk must have before anything is opened on it: a few documents' worth.
 pub const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
@@ -124,6 +126,38 @@ impl DataFolder {
     pub fn vectors(&self) -> PathBuf {
         self.path.join("vectors.db")
     }
+
+    /// Writes the databases anew, so that nothing is left in their files of what was deleted: the pages of deleted rows
+    /// hold their text until then, and the log beside a file holds what was written last.
+    ///
+    /// # Errors
+    /// A database cannot be opened or written.
+    pub async fn write_back(&self) -> Result<(), AppError> {
+        for path in [self.records(), self.vectors()]
+            .into_iter()
+            .filter(|path| path.is_file())
+        {
+            let database = open_database(&path).await?;
+            let busy = written_anew(&database).await;
+            database.close().await;
+            if busy.map_err(|error| AppError::from_database(path.clone(), &error))? {
+                tracing::warn!(
+                    path = %path.display(),
+                    "the file holds text of what was deleted until the next program that opens it has closed it"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether somebody still reads the log, so that it could not be written back.
+async fn written_anew(database: &SqlitePool) -> sqlx::Result<bool> {
+    sqlx::query("VACUUM").execute(database).await?;
+    let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(database)
+        .await?;
+    Ok(busy != 0)
 }
 
 /// Free bytes on the disk of a folder that exists.

@@ -120,8 +120,7 @@ impl ChatRequest {
         } else {
             Audience::Direct
         };
-        let page = body.metadata.as_ref().and_then(|metadata| metadata.get("pageUrl"));
-        let page = page.and_then(serde_json::Value::as_str);
+        let page = body.page_url();
         let client = caller.client(app, body.client_id.as_deref(), page).await?;
         body.validate()?;
         let request = match headers.get(IDEMPOTENCY_KEY) {
@@ -274,17 +273,22 @@ fn named(name: &HeaderValue) -> Result<String, ApiError> {
     }
 }
 
+/// The dialect of the query, else of the parameter that stands beside the media type, whose case means nothing.
 fn dialect(headers: &HeaderMap, query: Option<&str>) -> Result<Dialect, ApiError> {
     let accepted = headers
         .get_all(header::ACCEPT)
         .iter()
-        .filter_map(|value| value.to_str().ok());
+        .filter_map(|value| value.to_str().ok())
+        .collect::<Vec<_>>()
+        .join(",")
+        .to_ascii_lowercase();
     let parameter = accepted
-        .flat_map(|value| value.split(','))
+        .split(',')
         .filter(|range| range.trim_start().starts_with("text/event-stream"))
         .flat_map(|range| range.split(';'))
-        .find_map(|part| part.trim().strip_prefix("dialect="));
-    match query.or(parameter) {
+        .find_map(|part| part.trim().strip_prefix("dialect="))
+        .map(|value| value.trim_matches('"'));
+    match query.map(str::to_ascii_lowercase).as_deref().or(parameter) {
         None | Some("text") => Ok(Dialect::Text),
         Some("json") => Ok(Dialect::Json),
         Some(_) => Err(ApiError::invalid("dialect", "`dialect` must be `text` or `json`")),
@@ -313,6 +317,10 @@ mod tests {
         );
         assert_eq!(
             dialect(&accept("*/*, text/event-stream;dialect=json;q=1"), None).unwrap(),
+            Dialect::Json
+        );
+        assert_eq!(
+            dialect(&accept("Text/Event-Stream; Dialect=\"JSON\""), None).unwrap(),
             Dialect::Json
         );
         assert_eq!(

@@ -9,7 +9,7 @@ use axum::{
 };
 use stepgraph_nodes::service::{Client, ClientStatus, Tier};
 
-use super::{Params, parsed};
+use super::{Params, body::parsed};
 use crate::{
     auth::Internal,
     backend::COMPLETION_TOKENS_MAX,

@@ -21,7 +21,8 @@ use super::{
     health::{DetailsReply, HealthReply, RootReply, ServicesReply, Status},
 };
 use crate::{
-    error::ErrorCode,
+    error::{ApiError, ErrorCode},
+    limit,
     serving::ServedGraph,
     state::VERSION,
     wire::{
@@ -58,6 +59,8 @@ enum Answer {
     Events,
     /// Metrics as text.
     Metrics,
+    /// A page for people.
+    Page,
 }
 
 /// What a request carries.
@@ -75,6 +78,10 @@ pub(super) struct Described {
     access: Access,
     summary: &'static str,
     query: Vec<(&'static str, &'static str)>,
+    /// Headers of the request that mean something to this route.
+    headers: Vec<(&'static str, &'static str)>,
+    /// Whether it counts against the limit of the tenant.
+    is_counted: bool,
     body: Body,
     answer: Answer,
 }
@@ -87,6 +94,8 @@ impl Described {
             access,
             summary,
             query: Vec::new(),
+            headers: Vec::new(),
+            is_counted: false,
             body: Body::Nothing,
             answer: Answer::Any,
         }
@@ -106,6 +115,22 @@ impl Described {
 
     pub(super) fn query(mut self, query: &[(&'static str, &'static str)]) -> Self {
         self.query = query.to_vec();
+        self
+    }
+
+    pub(super) fn headers(mut self, headers: &[(&'static str, &'static str)]) -> Self {
+        self.headers = headers.to_vec();
+        self
+    }
+
+    /// It counts against the limit of the tenant, and says what is left of that.
+    pub(super) const fn counted(mut self) -> Self {
+        self.is_counted = true;
+        self
+    }
+
+    pub(super) const fn page(mut self) -> Self {
+        self.answer = Answer::Page;
         self
     }
 
@@ -138,54 +163,79 @@ impl Described {
     }
 
     fn operation(&self) -> Value {
-        let in_path = self
-            .path
-            .split('/')
-            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let in_path =
-            in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
-        let in_query = self.query.iter().map(
-            |(name, what)| json!({"name": name, "in": "query", "description": what, "schema": {"type": "string"}}),
-        );
-        let parameters: Vec<_> = in_path.chain(in_query).collect();
         let answer = match self.answer {
             Answer::Named(name) => json!({"application/json": {"schema": refers(name)}}),
             Answer::Any => json!({"application/json": {"schema": {}}}),
             Answer::Metrics => json!({"application/openmetrics-text": {"schema": {"type": "string"}}}),
             Answer::Events => json!({"text/event-stream": {"schema": {"type": "string"}}}),
+            Answer::Page => json!({"text/html": {"schema": {"type": "string"}}}),
         };
         let error = if self.access == Access::Tenant {
             "Detail"
         } else {
             "Error"
         };
-        let body = match self.body {
-            Body::Nothing => None,
-            Body::Named(name) => Some(refers(name)),
-        };
+        let (done, refused) = self.response_headers();
         let responses = json!({
-            "200": {"description": "it is done", "content": answer},
+            "200": {"description": "it is done", "headers": done, "content": answer},
             "default": {
                 "description": "it is not, and why",
+                "headers": refused,
                 "content": {"application/json": {"schema": refers(error)}},
             },
         });
         let mut members = vec![
             ("summary", json!(self.summary)),
-            ("parameters", json!(parameters)),
+            ("parameters", json!(self.parameters())),
             ("responses", responses),
             ("security", self.security()),
         ];
-        members.extend(body.map(|body| {
-            (
-                "requestBody",
-                json!({"content": {"application/json": {"schema": body}}}),
-            )
-        }));
+        if let Body::Named(name) = self.body {
+            let content = json!({"application/json": {"schema": refers(name)}});
+            // The one body that may be left out has its member in the query as well.
+            let is_required = self.query.iter().all(|(name, _)| *name != "apiKey");
+            members.push(("requestBody", json!({"required": is_required, "content": content})));
+        }
         members
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
+    }
+
+    fn parameters(&self) -> Vec<Value> {
+        let in_path = self
+            .path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let in_path =
+            in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
+        let described = |place: &'static str| move |(name, what): &(&str, &str)| json!({"name": name, "in": place, "description": what, "schema": {"type": "string"}});
+        in_path
+            .chain(self.query.iter().map(described("query")))
+            .chain(self.headers.iter().map(described("header")))
+            .collect()
+    }
+
+    /// The headers of an answer, and those of an error.
+    fn response_headers(&self) -> (Map<String, Value>, Map<String, Value>) {
+        let number = |what: &'static str| json!({"description": what, "schema": {"type": "integer"}});
+        let mut done = Map::new();
+        if self.is_counted {
+            let told = [
+                "messages of the window",
+                "what is left of them",
+                "Unix seconds of the next window",
+            ];
+            for (name, what) in limit::HEADERS.into_iter().zip(told) {
+                done.insert(name.as_str().to_owned(), number(what));
+            }
+        }
+        let mut refused = done.clone();
+        refused.insert(
+            header::RETRY_AFTER.as_str().to_owned(),
+            number("seconds to stay away, where that is known"),
+        );
+        (done, refused)
     }
 
     fn security(&self) -> Value {
@@ -216,7 +266,7 @@ pub(super) fn document<P, G>(
     let graphs = graphs.into_iter().flatten().map(|route| route.doc);
     let own = [
         Described::get("/openapi.json", Access::Anyone, "This document"),
-        Described::get("/docs", Access::Anyone, "This document as a page"),
+        Described::get("/docs", Access::Anyone, "This document as a page").page(),
     ];
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for route in product.chain(graphs).chain(own) {
@@ -351,4 +401,5 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(document: &Bytes) -> Rout
             get(async move || ([(header::CONTENT_TYPE, "application/json")], document)),
         )
         .route("/docs", get(page))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
 }

@@ -86,6 +86,11 @@ impl RunLog {
         }
     }
 
+    /// How much was said so far.
+    pub(super) fn length(&self) -> usize {
+        self.locked().said.len()
+    }
+
     /// The entry at this place, waiting for it; `None` past the end of an ended log.
     pub(super) async fn at(&self, index: usize) -> Option<Said> {
         let mut length = self.length.subscribe();

@@ -17,6 +17,7 @@ mod ingesting;
 mod keeping;
 mod leaving;
 mod limits;
+mod models;
 mod retries;
 mod sealing;
 mod secrecy;

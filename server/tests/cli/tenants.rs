@@ -93,7 +93,11 @@ fn what_is_kept_of_a_tenant_is_taken_out_and_then_erased() {
     }
     home.run(["tenant", "show", "acme"]).refused();
     for file in ["stepgraph.db", "vectors.db"] {
-        // The pages of deleted rows may still hold text: what counts is that no row does.
+        // Neither the pages of deleted rows nor the log beside the file holds any text of theirs.
+        for name in [file.to_owned(), format!("{file}-wal")] {
+            let bytes = std::fs::read(home.data().join(&name)).unwrap_or_default();
+            assert!(!bytes.windows(4).any(|four| four == b"acme"), "{name}");
+        }
         assert_eq!(rows_with(&home, file, "acme"), 0, "{file}");
         assert!(rows_with(&home, file, "other") > 0, "{file}");
     }

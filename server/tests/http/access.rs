@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use stepgraph_nodes::service::{Client, ClientStatus, Clients, Tier};
 use stepgraph_server::HttpSettings;
 
-use crate::house::{House, SECRET, chat_body, client, post, request};
+use crate::house::{House, SECRET, SESSION, chat_body, client, post, request};
 
 /// Every route that needs credentials, with whether a public key opens it.
 const GUARDED: [(Method, &str, bool); 9] = [
@@ -279,11 +279,8 @@ async fn the_free_tier_is_for_dashboards_where_the_operator_lists_any() {
         ..client("paid")
     };
     let paid = house.clients.put(&paid).await.unwrap();
-    let by_page = |page: &str| {
-        let mut body = chat_body("hi");
-        body["metadata"] = json!({"pageUrl": page});
-        body
-    };
+    let by = |name: &str, page: &str| json!({"message": "hi", "sessionId": SESSION, "metadata": {name: page}});
+    let by_page = |page| by("pageUrl", page);
     let cases = [
         (
             vec![("origin", "https://app.dash.example")],
@@ -307,6 +304,7 @@ async fn the_free_tier_is_for_dashboards_where_the_operator_lists_any() {
         ),
         (vec![], chat_body("hi"), StatusCode::FORBIDDEN),
         (vec![], by_page("https://app.dash.example/page"), StatusCode::OK),
+        (vec![], by("page_url", "https://app.dash.example/page"), StatusCode::OK),
         (vec![], by_page("https://evildash.example/page"), StatusCode::FORBIDDEN),
     ];
     for (mut headers, body, expected) in cases {
@@ -345,8 +343,14 @@ async fn unknown_addresses_and_methods_answer_in_the_envelope() {
             "{path}"
         );
     }
-    for path in ["/chat", "/api/widget/chat"] {
-        let reply = house.get(path).await;
+    for (method, path) in [
+        (Method::GET, "/chat"),
+        (Method::GET, "/api/widget/chat"),
+        (Method::PUT, "/health"),
+        (Method::POST, "/openapi.json"),
+        (Method::POST, "/api/widget/docs"),
+    ] {
+        let reply = house.internal(method, path, Value::Null).await;
         assert_eq!(
             (reply.status, reply.code().as_str()),
             (StatusCode::METHOD_NOT_ALLOWED, "INVALID_REQUEST"),

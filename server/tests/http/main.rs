@@ -18,6 +18,7 @@ mod house;
 mod jobs;
 mod openapi;
 mod provider;
+mod reasons;
 mod secrets;
 mod served;
 mod socket;

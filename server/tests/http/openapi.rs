@@ -341,6 +341,15 @@ async fn real_answers_are_as_the_document_says() {
         faults(&api, schema, &reply.json(), "answer", &mut found);
 
         assert_eq!(found, Vec::<String>::new(), "{method} {address}: {}", reply.text);
+        let told = &operation["responses"][answer]["headers"];
+        for name in ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"] {
+            let is_told = told.get(name).is_some();
+            assert!(is_told || reply.header(name).is_none(), "{method} {address}: {name}");
+            assert!(
+                !is_told || reply.status != StatusCode::OK || reply.header(name).is_some(),
+                "{method} {address}: {name}"
+            );
+        }
         seen.push(reply.status.as_u16());
     }
     assert_eq!(

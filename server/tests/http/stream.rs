@@ -165,12 +165,16 @@ async fn a_reader_that_returns_gets_the_rest() {
     let names: Vec<_> = events(&rest.text).into_iter().map(|(name, _, _)| name).collect();
     assert_eq!(names, ["chunk", "sources", "usage", "done"]);
     assert_eq!(house.chat.runs(), 1);
-    let strange = "00000000-0000-4000-8000-000000000001-1";
-    let gone = stream(&house, "hi", "/chat/stream?dialect=json", &[("last-event-id", strange)]).await;
-    assert_eq!(
-        (gone.status, gone.reason().as_str()),
-        (StatusCode::NOT_FOUND, "events_gone")
-    );
+    let (run, _) = seen.rsplit_once('-').unwrap();
+    let strange = "00000000-0000-4000-8000-000000000001-1".to_owned();
+    for unsaid in [strange, format!("{run}-999999"), format!("{run}--1"), run.to_owned()] {
+        let gone = stream(&house, "hi", "/chat/stream?dialect=json", &[("last-event-id", &unsaid)]).await;
+        assert_eq!(
+            (gone.status, gone.reason().as_str()),
+            (StatusCode::NOT_FOUND, "events_gone"),
+            "{unsaid}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -4,15 +4,18 @@ use std::borrow::Cow;
 
 use url::Url;
 
-use super::trigger::{ADDRESSES, CHUNK, LENTICULAR, PASSAGE, RELATIVE, RUNNING, TAG, WWW, begins, could_become};
+use super::{
+    target::{has_disguised_address, target},
+    trigger::{ADDRESSES, CHUNK, LENTICULAR, PASSAGE, RELATIVE, RUNNING, TAG, TARGET, WWW, begins, could_become},
+};
 use crate::domains::Domains;
 
 /// What stands in the place of an address in running text.
 const REMOVED: &str = "[link removed]";
 /// What stands in the place of the target of a link or an image.
-const NOWHERE: &str = "#";
+pub(super) const NOWHERE: &str = "#";
 /// Longest address, in bytes; what is longer leads nowhere.
-const ADDRESS_BYTES_MAX: usize = 2_048;
+pub(super) const ADDRESS_BYTES_MAX: usize = 2_048;
 /// Longest tag that is waited for, in bytes.
 const TAG_BYTES_MAX: usize = 1_024;
 /// Longest name of a tag, in bytes.
@@ -52,6 +55,9 @@ pub(super) fn read<'a>(reading: &Reading<'a>) -> Piece<'a> {
     if begins(text, TAG) {
         return tag(reading);
     }
+    if TARGET.iter().any(is) {
+        return target(reading);
+    }
     if PASSAGE.iter().chain(&CHUNK).any(is) {
         return reference(reading, ']');
     }
@@ -74,6 +80,7 @@ pub(super) fn read<'a>(reading: &Reading<'a>) -> Piece<'a> {
         .chain(&PASSAGE)
         .chain(&CHUNK)
         .chain(&LENTICULAR)
+        .chain(&TARGET)
         .chain([&RELATIVE, &WWW])
         .any(|trigger| could_become(text, trigger));
     if could_be && !reading.is_last {
@@ -84,7 +91,7 @@ pub(super) fn read<'a>(reading: &Reading<'a>) -> Piece<'a> {
 }
 
 /// The first character is one like others.
-fn first_shown(text: &str) -> Piece<'_> {
+pub(super) fn first_shown(text: &str) -> Piece<'_> {
     let bytes = text.chars().next().map_or(0, char::len_utf8);
     Piece::Shown {
         bytes,
@@ -210,7 +217,7 @@ fn tag<'a>(reading: &Reading<'a>) -> Piece<'a> {
         return Piece::Waits;
     }
     let attributes = inside.get(..end.unwrap_or(inside.len())).unwrap_or_default();
-    let text = if is_live || has_live_attribute(attributes) {
+    let text = if is_live || has_live_attribute(attributes) || has_disguised_address(attributes, reading.hosts) {
         "< "
     } else {
         TAG

@@ -12,6 +12,8 @@ pub(super) const RUNNING: [&str; 5] = [
     "data:application/",
 ];
 pub(super) const TAG: &str = "<";
+/// What the target of a link or an image stands behind.
+pub(super) const TARGET: [&str; 2] = ["](", "]:"];
 pub(super) const PASSAGE: [&str; 2] = ["[passage", " [passage"];
 pub(super) const CHUNK: [&str; 2] = ["[chunk:", " [chunk:"];
 pub(super) const LENTICULAR: [&str; 2] = ["【", " 【"];
@@ -24,6 +26,7 @@ fn all() -> impl Iterator<Item = &'static str> {
         .chain(PASSAGE)
         .chain(CHUNK)
         .chain(LENTICULAR)
+        .chain(TARGET)
 }
 
 /// The first place at which a piece begins, or at which the text ends in what could become the beginning of one.
@@ -40,7 +43,7 @@ pub(super) fn first(text: &str) -> Option<usize> {
 const fn may_begin(c: char) -> bool {
     matches!(
         c,
-        'h' | 'H' | 'f' | 'F' | 'w' | 'W' | 'j' | 'J' | 'v' | 'V' | 'd' | 'D' | '/' | '<' | '[' | '【' | ' '
+        'h' | 'H' | 'f' | 'F' | 'w' | 'W' | 'j' | 'J' | 'v' | 'V' | 'd' | 'D' | '/' | '<' | '[' | ']' | '【' | ' '
     )
 }
 

@@ -44,6 +44,7 @@ pub(super) async fn run(args: EraseArgs, session: &Session) -> Result<Ending, Cl
         graphs.erase_threads(&tenant).await?;
         installation.vectors.erase(&tenant).await?;
         tables = installation.records.data.erase(&tenant).await?;
+        installation.folder.write_back().await?;
     }
     tables.push(Erased {
         table: "chunks",
