@@ -14,11 +14,17 @@ mod parts;
 mod rename;
 mod rules;
 mod running;
+mod short;
 mod topology;
 mod warning;
 mod writes;
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 #[cfg(test)]
 pub(crate) use self::topology::Declared;
@@ -55,14 +61,19 @@ use crate::{
 };
 
 /// A graph that has passed every check. Cheap to clone; one graph serves every run.
-pub struct Graph<S: State> {
+pub struct Graph<S: State>(Arc<Built<S>>);
+
+/// What a graph is, behind one count: every run takes a graph of its own.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct Built<S: State> {
     pub(crate) parts: Arc<Parts<S>>,
     pub(crate) setting: Arc<Setting>,
     pub(crate) store: Option<Arc<dyn Checkpointer>>,
     pub(crate) cache: Option<Arc<dyn NodeCache>>,
     pub(crate) versions: Versions,
     /// Older versions of this graph, for threads that began on them.
-    pub(crate) older: Option<Arc<Vec<Self>>>,
+    pub(crate) older: Option<Arc<Vec<Graph<S>>>>,
     pub(crate) recording: Recording,
 }
 
@@ -242,15 +253,29 @@ impl<S: State> Graph<S> {
 
 impl<S: State> Clone for Graph<S> {
     fn clone(&self) -> Self {
-        Self {
-            parts: Arc::clone(&self.parts),
-            store: self.store.clone(),
-            setting: Arc::clone(&self.setting),
-            cache: self.cache.clone(),
-            versions: self.versions,
-            older: self.older.clone(),
-            recording: self.recording,
-        }
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: State> From<Built<S>> for Graph<S> {
+    fn from(built: Built<S>) -> Self {
+        Self(Arc::new(built))
+    }
+}
+
+impl<S: State> Deref for Graph<S> {
+    type Target = Built<S>;
+
+    #[inline]
+    fn deref(&self) -> &Built<S> {
+        &self.0
+    }
+}
+
+/// What is changed is this graph alone, not its clones.
+impl<S: State> DerefMut for Graph<S> {
+    fn deref_mut(&mut self) -> &mut Built<S> {
+        Arc::make_mut(&mut self.0)
     }
 }
 
@@ -260,5 +285,11 @@ impl<S: State> fmt::Debug for Graph<S> {
             .field("name", &self.name())
             .field("nodes", &self.parts.topology.names())
             .finish_non_exhaustive()
+    }
+}
+
+impl<S: State> fmt::Debug for Built<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Built").finish_non_exhaustive()
     }
 }

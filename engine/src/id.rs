@@ -1,9 +1,13 @@
 //! The ids that travel through every room: tenant, thread, run, namespace.
 
+mod name;
+
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use self::name::Name;
 
 /// Longest tenant or thread id accepted, in bytes.
 pub const ID_BYTES_MAX: usize = 200;
@@ -16,11 +20,11 @@ pub struct InvalidId {
     text: String,
 }
 
-fn checked(kind: &'static str, text: impl Into<String>) -> Result<Arc<str>, InvalidId> {
+fn checked(kind: &'static str, text: impl Into<String>) -> Result<Name, InvalidId> {
     let text = text.into();
     let legal = (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
     if legal {
-        Ok(text.into())
+        Ok(Name::new(&text))
     } else {
         Err(InvalidId { kind, text })
     }
@@ -36,7 +40,7 @@ fn checked(kind: &'static str, text: impl Into<String>) -> Result<Arc<str>, Inva
 /// # Ok::<(), stepgraph::InvalidId>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TenantId(Arc<str>);
+pub struct TenantId(Name);
 
 impl TenantId {
     /// Names a tenant whose identity has been established: by a key, a shared secret, or the operator's own command.
@@ -47,13 +51,13 @@ impl TenantId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 /// One lasting line of state: a chat session, a document's ingestion.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ThreadId(Arc<str>);
+pub struct ThreadId(Name);
 
 impl ThreadId {
     /// A thread named by its owner. Always used together with a [`TenantId`].
@@ -65,13 +69,13 @@ impl ThreadId {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "a fresh name is drawn outside of any run")]
     pub fn random() -> Self {
-        Self(Uuid::now_v7().to_string().into())
+        Self(Name::new(&Uuid::now_v7().to_string()))
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 

@@ -36,6 +36,7 @@ mod retry;
 mod saver;
 mod select;
 mod settle;
+mod sprint;
 mod step;
 mod straight;
 mod stream;
@@ -271,6 +272,8 @@ pub struct Run<S: State> {
     pub(crate) graph: Graph<S>,
     pub(crate) key: ThreadKey,
     pub(crate) beginning: Beginning<S>,
+    /// How many steps it may take, where it says so itself: the one option that runs may have which begin at once.
+    pub(crate) step_limit: Option<u32>,
     /// In a box: a run is moved several times before it begins. Most runs say nothing.
     pub(crate) options: Option<Box<Options<S>>>,
 }
@@ -311,6 +314,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Input(input),
+            step_limit: None,
             options: None,
         }
     }
@@ -334,6 +338,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Resume(Answers::None),
+            step_limit: None,
             options: None,
         }
     }
@@ -373,7 +378,7 @@ impl<S: State> Run<S> {
 
     /// How many steps it may take, [`STEP_LIMIT_DEFAULT`] otherwise.
     pub fn step_limit(mut self, steps: u32) -> Self {
-        self.options_mut().step_limit = steps;
+        self.step_limit = Some(steps);
         self
     }
 
@@ -527,16 +532,16 @@ impl<S: State> Run<S> {
     async fn carry_out(self) -> Result<Outcome<S>, RunError> {
         let driver = match quick::begin(self)? {
             quick::Begun::Open(driver) => driver,
-            quick::Begun::Not(opening, beginning) => match Box::pin(open::open((opening, beginning))).await? {
-                open::Opened::Open(driver) => driver,
-                open::Opened::Ended(outcome) => return Ok(outcome),
-            },
+            quick::Begun::Not(run) => return Box::pin(run.open()).await,
         };
-        match layers::drive(driver).await? {
-            RunEnd::Outcome(outcome) => Ok(outcome),
-            RunEnd::Left(left) => Err(RunError::NoParent {
-                graph: left.graph.into_owned(),
-            }),
+        layers::drive(driver).await?.into_outcome()
+    }
+
+    /// Begins by reading what its thread has, and runs to its end.
+    async fn open(self) -> Result<Outcome<S>, RunError> {
+        match Box::pin(open::open(open::prepare(self))).await? {
+            open::Opened::Open(driver) => layers::drive(driver).await?.into_outcome(),
+            open::Opened::Ended(outcome) => Ok(outcome),
         }
     }
 }
@@ -546,11 +551,18 @@ impl<S: State> IntoFuture for Run<S> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.carry_out())
+        let first = sprint::Going::first(&self);
+        match (self.beginning, first) {
+            (Beginning::Input(input), Some(first)) => {
+                Box::pin(sprint::Going::of(self.graph, self.key, input, first, self.step_limit))
+            }
+            (beginning, _) => Box::pin(Self { beginning, ..self }.carry_out()),
+        }
     }
 }
 
 /// Takes the state out of its `Arc`, copying it only if somebody else still holds it.
+#[inline]
 pub(crate) fn owned<S: Clone>(state: Arc<S>) -> S {
     Arc::unwrap_or_clone(state)
 }

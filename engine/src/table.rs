@@ -21,7 +21,7 @@ pub(crate) struct Table<T> {
 
 struct Rows<T> {
     table: HashTable<Row<T>>,
-    /// How many rows were ever put in.
+    /// The newest number that was drawn.
     count: u64,
 }
 
@@ -113,12 +113,19 @@ impl<T> Part<'_, T> {
             .map(|row| &row.value)
     }
 
-    /// Puts a value where none is. Gives the row, and the value that lies there otherwise.
+    /// A number above all that were drawn in this part, for rows and others.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.0.count += 1;
+        self.0.count
+    }
+
+    /// Puts a value where none is, made with the number that is drawn for its row. Gives the row, and the value that lies
+    /// there otherwise.
     pub(crate) fn insert_new(
         &mut self,
         place: Place,
         key: &ThreadKey,
-        value: impl FnOnce() -> T,
+        value: impl FnOnce(u64) -> T,
     ) -> (RowId, Option<&mut T>) {
         let Rows { table, count } = &mut *self.0;
         match table.entry(place.hash, |row| row.key == *key, |row| row.hash) {
@@ -134,7 +141,7 @@ impl<T> Part<'_, T> {
                     hash: place.hash,
                     number,
                     key: key.clone(),
-                    value: value(),
+                    value: value(number),
                 });
                 (RowId { place, number }, None)
             }

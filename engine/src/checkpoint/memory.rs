@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -23,9 +20,8 @@ use crate::{
 /// Keeps checkpoints in memory. For tests, and for runs that need not survive the process.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// Epochs are numbers drawn where a thread lies in the table, so that they outlive a deleted thread.
     threads: Table<Arc<Own>>,
-    /// The newest epoch of any thread: one count for all, so that it outlives a deleted thread.
-    epochs: AtomicU64,
 }
 
 /// A thread, locked alone.
@@ -252,39 +248,30 @@ impl Memory {
         let place = self.threads.place(key);
         self.threads.lock(place).get(place, key).cloned()
     }
-
-    fn take(&self, own: &Own) -> Epoch {
-        let mut thread = own.lock();
-        // Drawn under the lock, so that the later claim gets the higher number.
-        thread.epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
-        Epoch(thread.epoch)
-    }
 }
 
 impl AtOnce for Memory {
     fn claim(&self, key: &ThreadKey) -> Result<Claim, CheckpointError> {
         let place = self.threads.place(key);
-        let own = {
-            let mut part = self.threads.lock(place);
-            let new = Arc::<Own>::default();
-            let (_, known) = part.insert_new(place, key, || Arc::clone(&new));
-            known.map_or(new, |known| Arc::clone(known))
-        };
-        Ok((self.take(&own), own))
+        let mut part = self.threads.lock(place);
+        let new = Arc::<Own>::default();
+        let (_, known) = part.insert_new(place, key, |_| Arc::clone(&new));
+        let own = known.map_or(new, |known| Arc::clone(known));
+        // Under the part's lock, so that the later claim gets the higher number.
+        let epoch = part.draw();
+        own.lock().epoch = epoch;
+        Ok((Epoch(epoch), own))
     }
 
     fn claim_new(&self, key: &ThreadKey) -> Result<Option<Claim>, CheckpointError> {
         let place = self.threads.place(key);
-        let epoch = || self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
         let mut made = None;
-        self.threads.lock(place).insert_new(place, key, || {
-            let thread = Thread {
-                epoch: epoch(),
+        self.threads.lock(place).insert_new(place, key, |epoch| {
+            let own = Arc::new(Own(Mutex::new(Thread {
+                epoch,
                 ..Thread::default()
-            };
-            let epoch = Epoch(thread.epoch);
-            let own = Arc::new(Own(Mutex::new(thread)));
-            made = Some((epoch, Arc::clone(&own) as Arc<dyn Line>));
+            })));
+            made = Some((Epoch(epoch), Arc::clone(&own) as Arc<dyn Line>));
             own
         });
         Ok(made)

@@ -25,6 +25,7 @@ use super::{
     parts::{Adopt, Branch, Call, FanOut, NodeSpec, Output, Parts, Payload, PayloadCodec},
     rules::Rules,
     running::Running,
+    short,
     topology::{Declared, Kind, Topology},
     warning::{self, Warning},
 };
@@ -363,10 +364,14 @@ impl<S: State> GraphBuilder<S> {
             let policed = spec.policy.retries() || spec.policy.is_limited();
             spec.plain = !within && !policed && topology.handler(at).is_none();
         }
+        short::mark(&mut nodes, &topology, &self.branches);
         warnings.extend(warning::of_policies(topology.names(), &nodes, self.rules));
         let cache = around::own_cache(&nodes);
+        let apart = self.compat == Compat::Recorded || !self.requires.is_empty();
+        let stops = self.breakpoints.names().next().is_some();
+        let first = short::first(&topology, self.rules).filter(|_| !apart && !stops);
         let topology = Arc::new(topology);
-        Graph {
+        Graph::from(super::Built {
             setting: Arc::new(super::Setting::new(Arc::clone(&topology))),
             parts: Arc::new(Parts {
                 shape: self.shape,
@@ -382,13 +387,14 @@ impl<S: State> GraphBuilder<S> {
                 on_budget: order.iter().position(|old| Some(*old) == self.declared.on_budget),
                 rules: self.rules,
                 frontiers: PlainFrontiers::default(),
+                first,
             }),
             store: None,
             cache: None,
             versions: Versions::default(),
             older: None,
             recording: Recording::Off,
-        }
+        })
     }
 
     pub(crate) fn push(
@@ -406,6 +412,7 @@ impl<S: State> GraphBuilder<S> {
             around: Around::default(),
             on_failure: OnItemFailure::Fail,
             plain: false,
+            short: false,
             writes: None,
         });
         Slot {

@@ -185,6 +185,8 @@ pub(crate) struct NodeSpec<S: State> {
     pub(crate) around: Around<S>,
     /// Whether nothing stands around it: one attempt without a limit, a cache, a handler, places to wait for.
     pub(crate) plain: bool,
+    /// Whether it is plain, and one list of edges or the routes of one branch say what follows from it.
+    pub(crate) short: bool,
     /// The only fields it writes, if it has said so.
     pub(crate) writes: Option<FieldSet>,
 }
@@ -224,6 +226,8 @@ pub(crate) struct Parts<S: State> {
     pub(crate) on_budget: Option<usize>,
     pub(crate) rules: Rules,
     pub(crate) frontiers: PlainFrontiers,
+    /// The only node that follows from START, if runs of the graph may go the shortest way.
+    pub(crate) first: Option<usize>,
 }
 
 fn encode_payload<I: Serialize + 'static>(payload: &Payload) -> Result<Arc<[u8]>, StateError> {

@@ -16,7 +16,8 @@ use crate::{node::NodeError, state::State};
 pub(crate) struct Running<S: State>(Pin<Box<dyn Work<S>>>);
 
 trait Work<S: State>: Send {
-    fn poll(self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<(), NodeError>>;
+    /// What it has given, once it has.
+    fn poll(self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<&mut Output<S>, NodeError>>;
 
     fn output(self: Pin<&mut Self>) -> Option<&mut Output<S>>;
 
@@ -40,19 +41,20 @@ where
     F: Future<Output = Result<O, NodeError>> + Send,
     M: Fn(O) -> Output<S> + Send,
 {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<(), NodeError>> {
-        let next = match self.as_mut().project() {
-            Stage::Runs { node, make } => match ready!(node.poll(cx)) {
-                Ok(given) => Self::Gave { output: make(given) },
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<&mut Output<S>, NodeError>> {
+        if let Stage::Runs { node, make } = self.as_mut().project() {
+            match ready!(node.poll(cx)) {
+                Ok(given) => {
+                    let output = make(given);
+                    self.set(Self::Gave { output });
+                }
                 Err(error) => {
                     self.set(Self::Over);
                     return Poll::Ready(Err(error));
                 }
-            },
-            Stage::Gave { .. } | Stage::Over => return Poll::Ready(Ok(())),
-        };
-        self.set(next);
-        Poll::Ready(Ok(()))
+            }
+        }
+        Poll::Ready(self.output().ok_or_else(lost))
     }
 
     fn output(self: Pin<&mut Self>) -> Option<&mut Output<S>> {
@@ -82,8 +84,9 @@ impl<S: State> Running<S> {
         Self(Box::pin(Task::Runs { node, make }))
     }
 
-    /// Lets it go on. Once it has given its output, the output is there.
-    pub(crate) fn go_on(&mut self, cx: &mut Poller<'_>) -> Poll<Result<(), NodeError>> {
+    /// Lets it go on. Once it has given its output, it is there.
+    #[inline]
+    pub(crate) fn go_on(&mut self, cx: &mut Poller<'_>) -> Poll<Result<&mut Output<S>, NodeError>> {
         self.0.as_mut().poll(cx)
     }
 
@@ -94,9 +97,12 @@ impl<S: State> Running<S> {
 
     /// The same, taken out of it.
     pub(crate) fn take(&mut self) -> Result<Output<S>, NodeError> {
-        let lost = || NodeError::terminal("a node was asked for its output before it had given any");
         self.0.as_mut().take().ok_or_else(lost)
     }
+}
+
+fn lost() -> NodeError {
+    NodeError::terminal("a node was asked for its output before it had given any")
 }
 
 impl<S: State> Future for Running<S> {

@@ -329,6 +329,11 @@ impl Meter {
         self.steps.store(spent.steps, Ordering::Relaxed);
     }
 
+    /// So many steps are merged, and nothing was spent.
+    pub(super) fn show_steps(&self, merged: u64) {
+        self.steps.store(merged, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(super) fn show_steps_left(&self, steps: u32) {
         self.steps_left.store(steps, Ordering::Relaxed);

@@ -39,6 +39,22 @@ pub(crate) struct Hold {
     has: Has,
 }
 
+/// The turn of the first in a line, as long as it need not be kept apart from its [`Busy`].
+#[derive(Debug)]
+#[must_use = "the thread has a run until it is released"]
+pub(super) struct First(RowId);
+
+impl First {
+    /// The same as a hold that releases itself.
+    pub(super) fn hold(self, busy: &Arc<Busy>) -> Hold {
+        Hold {
+            line: self.0,
+            busy: Arc::clone(busy),
+            has: Has::First,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Has {
     /// The thread, as the first in its line.
@@ -53,7 +69,7 @@ impl Busy {
     /// The thread's turn, if nobody has it.
     pub(crate) fn hold_free(self: &Arc<Self>, key: &ThreadKey) -> Option<Hold> {
         let place = self.0.place(key);
-        let (line, has) = match self.0.lock(place).insert_new(place, key, Line::default) {
+        let (line, has) = match self.0.lock(place).insert_new(place, key, |_| Line::default()) {
             (row, None) => (row, Has::First),
             (row, Some(line)) => {
                 let queue = line.queue.as_ref()?;
@@ -67,6 +83,32 @@ impl Busy {
         })
     }
 
+    /// The thread's turn, if it has no line yet: whoever gets it is the first. It is given on by [`release`](Self::release)
+    /// or as a [`Hold`].
+    pub(super) fn hold_first(&self, key: &ThreadKey) -> Option<First> {
+        let place = self.0.place(key);
+        match self.0.lock(place).insert_new(place, key, |_| Line::default()) {
+            (row, None) => Some(First(row)),
+            (_, Some(_)) => None,
+        }
+    }
+
+    /// Gives on the turn of the first in a line.
+    pub(super) fn release(&self, First(line): First) {
+        self.let_go(line, Has::First);
+    }
+
+    fn let_go(&self, line: RowId, has: Has) {
+        self.0.lock_row(line).remove_unless(line, |line| {
+            match has {
+                Has::First => drop(line.first.take()),
+                Has::Place => {}
+                Has::Turn(turn) => drop(turn),
+            }
+            line.queue.as_ref().is_some_and(|queue| Arc::strong_count(queue) > 1)
+        });
+    }
+
     pub(crate) async fn hold(self: &Arc<Self>, key: &ThreadKey, policy: OnBusy) -> Option<Hold> {
         match policy {
             OnBusy::Reject => self.hold_free(key),
@@ -76,7 +118,7 @@ impl Busy {
 
     async fn wait(self: &Arc<Self>, key: &ThreadKey) -> Hold {
         let place = self.0.place(key);
-        let (line, queue) = match self.0.lock(place).insert_new(place, key, Line::default) {
+        let (line, queue) = match self.0.lock(place).insert_new(place, key, |_| Line::default()) {
             (row, None) => (row, None),
             (row, Some(line)) => (row, Some(line.join())),
         };
@@ -108,13 +150,6 @@ impl Line {
 impl Drop for Hold {
     fn drop(&mut self) {
         let has = std::mem::replace(&mut self.has, Has::Place);
-        self.busy.0.lock_row(self.line).remove_unless(self.line, |line| {
-            match has {
-                Has::First => drop(line.first.take()),
-                Has::Place => {}
-                Has::Turn(turn) => drop(turn),
-            }
-            line.queue.as_ref().is_some_and(|queue| Arc::strong_count(queue) > 1)
-        });
+        self.busy.let_go(self.line, has);
     }
 }

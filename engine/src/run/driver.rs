@@ -111,6 +111,18 @@ pub(crate) enum RunEnd<S> {
     Left(Left),
 }
 
+impl<S> RunEnd<S> {
+    /// Of a run that no graph stands around.
+    pub(super) fn into_outcome(self) -> Result<Outcome<S>, RunError> {
+        match self {
+            Self::Outcome(outcome) => Ok(outcome),
+            Self::Left(left) => Err(RunError::NoParent {
+                graph: left.graph.into_owned(),
+            }),
+        }
+    }
+}
+
 /// What was left to the graph around, and by which graph.
 pub(crate) struct Left {
     pub(crate) leave: Box<Leave>,
@@ -119,10 +131,15 @@ pub(crate) struct Left {
 
 impl<S: State> Driver<S> {
     /// Runs to an end.
-    pub(crate) async fn drive(mut self: Box<Self>) -> Result<RunEnd<S>, RunError> {
+    pub(crate) async fn drive(self: Box<Self>) -> Result<RunEnd<S>, RunError> {
+        self.drive_on(None).await
+    }
+
+    /// The same from where a step has come, if one has begun.
+    pub(super) async fn drive_on(mut self: Box<Self>, mut way: Option<Way<S>>) -> Result<RunEnd<S>, RunError> {
         self.straight = self.is_straight();
         loop {
-            let begun = match self.by_short_way().await? {
+            let begun = match self.by_short_way(way.take()).await? {
                 ControlFlow::Break(()) => continue,
                 ControlFlow::Continue(begun) => begun,
             };
@@ -182,12 +199,20 @@ impl<S: State> Driver<S> {
     }
 
     /// Goes the short way as far as it leads: `Break` after a step that was saved, otherwise with the node that it has begun.
-    async fn by_short_way(&mut self) -> Result<ControlFlow<(), Option<Begun<S>>>, RunError> {
-        if !self.straight {
-            return Ok(ControlFlow::Continue(None));
+    async fn by_short_way(&mut self, way: Option<Way<S>>) -> Result<ControlFlow<(), Option<Begun<S>>>, RunError> {
+        let mut way = match way {
+            Some(way) => way,
+            None if self.straight => poll_fn(|cx| self.go_straight(cx)).await,
+            None => return Ok(ControlFlow::Continue(None)),
+        };
+        if let Way::Gave(running) = way {
+            match self.settle_lone(running) {
+                Some(on) => way = on,
+                None => return Ok(ControlFlow::Break(())),
+            }
         }
-        match poll_fn(|cx| self.go_straight(cx)).await {
-            Way::General => Ok(ControlFlow::Continue(None)),
+        match way {
+            Way::General | Way::Gave(_) => Ok(ControlFlow::Continue(None)),
             Way::Begun(begun) => Ok(ControlFlow::Continue(Some(begun))),
             Way::Merged => {
                 let run = self.tasks.is_empty().then(|| self.mark(RunStatus::Done, None));

@@ -68,6 +68,7 @@ impl<S: State> Graph<S> {
             graph: self.clone(),
             key: thread.clone(),
             beginning: Beginning::Resume(crate::Answers::None),
+            step_limit: None,
             options: Some(Box::new(options)),
         };
         super::open::edit(run, Sink::Nobody, update, as_node).await

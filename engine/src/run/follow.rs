@@ -7,12 +7,38 @@ use super::{
     driver::Driver,
     guard::Doing,
     merge::merge,
-    plan::{Departure, Seed, plan, plan_lone},
+    plan::{Departure, Tasks, plan, plan_lone},
+    ways::Ways,
 };
 use crate::{
-    graph::{Branch, Goto, Output, Payload, Topology, UnknownTarget},
+    graph::{Branch, Goto, Output, Parts, Payload, Topology, UnknownTarget},
     state::{Changes, State},
 };
+
+impl<S: State> Parts<S> {
+    /// Where the only way on leads of a place of which nothing else says what follows: one list of edges, or the one of a
+    /// branch. `None` if it is not such a place.
+    #[inline]
+    pub(super) fn ways_on(&self, node: usize, state: &S, ways: Option<&Ways>) -> Option<&[usize]> {
+        let exits = self.topology.exits(node);
+        match (exits.branches.as_slice(), exits.edges.as_slice()) {
+            _ if !exits.fan_outs.is_empty() => None,
+            ([], edges) => Some(edges),
+            ([at], []) => {
+                let Some(Branch::Routes(choose)) = self.branches.get(*at) else {
+                    return None;
+                };
+                let route = choose(state);
+                if let Some(ways) = ways {
+                    ways.take(*at, route);
+                }
+                let targets = self.topology.branches.get(*at).and_then(|table| table.get(route));
+                Some(targets.map(Vec::as_slice).unwrap_or_default())
+            }
+            _ => None,
+        }
+    }
+}
 
 impl<S: State> Driver<S> {
     /// The tasks that follow from START.
@@ -77,45 +103,17 @@ impl<S: State> Driver<S> {
         Ok(())
     }
 
-    /// Follows the only way on of a place of which nothing else says what follows: one list of edges, or the one of a
-    /// branch. Says whether there was such a way.
+    /// Follows the only way on of a place of which nothing else says what follows. Says whether there was such a way.
     pub(super) fn follow_one(&mut self, node: usize) -> bool {
-        let parts = &self.shared.parts;
-        let exits = parts.topology.exits(node);
-        let targets = match (exits.branches.as_slice(), exits.edges.as_slice()) {
-            _ if !exits.fan_outs.is_empty() => return false,
-            ([], edges) => edges,
-            ([at], []) => {
-                let Some(Branch::Routes(choose)) = parts.branches.get(*at) else {
-                    return false;
-                };
-                let route = choose(&self.shared.state);
-                if let Some(ways) = &self.shared.run.setting.ways {
-                    ways.take(*at, route);
-                }
-                let table = parts.topology.branches.get(*at);
-                table
-                    .and_then(|table| table.get(route))
-                    .map(Vec::as_slice)
-                    .unwrap_or_default()
-            }
-            _ => return false,
+        let (parts, ways) = (&self.shared.parts, self.shared.run.setting.ways.as_deref());
+        let Some(targets) = parts.ways_on(node, &self.shared.state, ways) else {
+            return false;
         };
         self.ended_at = None;
         match targets {
             [] => self.tasks.clear(),
             [node] => self.tasks.set_node(*node),
-            _ => {
-                // Both are in order of their names only after they were sorted.
-                let task = |node: &usize| Seed {
-                    node: *node,
-                    send: None,
-                };
-                let mut tasks: Vec<_> = targets.iter().map(task).collect();
-                tasks.sort_unstable_by_key(|task| task.node);
-                tasks.dedup_by_key(|task| task.node);
-                self.tasks = tasks.into();
-            }
+            many => self.tasks = Tasks::of_nodes(many),
         }
         true
     }

@@ -1,6 +1,9 @@
 //! What is to run next, as it is written down: by names, so that it outlives a build.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,18 +35,28 @@ pub(crate) struct Frontier {
     pub(crate) account: Account,
 }
 
-/// Frontiers with one node or none and nothing else, each written down once for all runs of a graph: by node, the last is
-/// the end.
+/// Frontiers with one node or none and nothing else, each written down once for the runs of a graph on some of the threads
+/// of the machine, so that threads seldom take a count from one another: by node, the last is the end.
 #[derive(Default)]
-pub(crate) struct PlainFrontiers(OnceLock<Box<[Written]>>);
+pub(crate) struct PlainFrontiers([OnceLock<Box<[Written]>>; FRONTIERS_APART]);
+
+/// On so many of the machine's threads frontiers are apart.
+const FRONTIERS_APART: usize = 8;
 
 type Written = OnceLock<Arc<[u8]>>;
 
 impl PlainFrontiers {
     #[inline]
     fn slot(&self, topology: &Topology, node: Option<usize>) -> Option<&Written> {
+        thread_local! {
+            static APART: usize = {
+                static NEXT: AtomicUsize = AtomicUsize::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed) % FRONTIERS_APART
+            };
+        }
         let nodes = topology.names().len();
-        let slots = self.0.get_or_init(|| (0..=nodes).map(|_| OnceLock::new()).collect());
+        let slots = self.0.get(APART.with(|apart| *apart))?;
+        let slots = slots.get_or_init(|| (0..=nodes).map(|_| OnceLock::new()).collect());
         slots.get(node.unwrap_or(nodes))
     }
 }

@@ -38,15 +38,18 @@ impl<S: State> Driver<S> {
             Gave::Lone(output) => self.merge_lone(output, &doing),
             Gave::Crowd(outputs) => self.merge_and_plan(outputs, &doing),
         });
-        merged.map_err(|panic| {
-            let (at, doing) = match doing.get() {
-                Doing::Merging(at) => (at, "merging the update of"),
-                Doing::LeadingOn(at) => (at, "leading on from"),
-            };
-            let task = self.tasks.get(at).map(|task| self.task_id(task));
-            let doing = format!("{doing} `{}`", task.as_deref().unwrap_or("START"));
-            self.panicked(doing, task, panic)
-        })
+        merged.map_err(|panic| self.panicked_at(doing.get(), panic))
+    }
+
+    /// A panic at the end of a step.
+    pub(super) fn panicked_at(&self, doing: Doing, panic: NodePanic) -> RunError {
+        let (at, doing) = match doing {
+            Doing::Merging(at) => (at, "merging the update of"),
+            Doing::LeadingOn(at) => (at, "leading on from"),
+        };
+        let task = self.tasks.get(at).map(|task| self.task_id(task));
+        let doing = format!("{doing} `{}`", task.as_deref().unwrap_or("START"));
+        self.panicked(doing, task, panic)
     }
 
     pub(super) fn panicked(&self, doing: impl Into<String>, task: Option<String>, panic: NodePanic) -> RunError {

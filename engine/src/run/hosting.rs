@@ -118,6 +118,7 @@ impl<E: Send + 'static> Call<'_, E> {
             graph,
             key: self.thread(),
             beginning,
+            step_limit: None,
             options: Some(Box::new(options)),
         }
     }

@@ -1,6 +1,9 @@
 //! How a run opens: takes its thread and loads what there is, before anything is written.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicI64};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicI64, Ordering},
+};
 
 use tokio::time::Instant;
 
@@ -67,9 +70,11 @@ pub(crate) fn prepare_with<S: State>(run: Run<S>, sink: Sink<S>) -> (Box<Opening
         graph,
         key,
         beginning,
+        step_limit,
         options,
     } = run;
-    let options = options.unwrap_or_default();
+    let mut options = options.unwrap_or_default();
+    options.step_limit = step_limit.unwrap_or(options.step_limit);
     (Box::new(Opening::of(graph, key, options, sink)), beginning)
 }
 
@@ -373,10 +378,9 @@ pub(super) struct Ground<S: State> {
     pub(super) handle: Option<StoreHandle>,
 }
 
-#[inline]
 pub(super) fn driver_of<S: State>(
     ground: Ground<S>,
-    options: Options<S>,
+    mut options: Options<S>,
     state: Arc<S>,
     step: i64,
     run: Option<RunId>,
@@ -390,34 +394,62 @@ pub(super) fn driver_of<S: State>(
         hold,
         handle,
     } = ground;
-    let breakpoints = (graph.parts.breakpoints).unless_said(options.stop_before, options.stop_after);
-    let context = Arc::new(RunContext {
+    let mut context = context_of(&graph, key, handle, (run, step), &mut options);
+    (context.deadline, context.journal) = (deadline, journal);
+    driver_in(&graph, Arc::new(context), state, sink, hold, &mut options)
+}
+
+/// What the tasks of a run share, without a time to end at, and with nothing left behind.
+pub(super) fn context_of<S: State>(
+    graph: &Graph<S>,
+    key: ThreadKey,
+    store: Option<StoreHandle>,
+    (run, step): (Option<RunId>, i64),
+    options: &mut Options<S>,
+) -> RunContext {
+    RunContext {
         key,
         id: run.map(OnceLock::from).unwrap_or_default(),
-        outer: options.outer,
+        outer: options.outer.take(),
         compat: graph.parts.compat,
-        setting: graph.setting,
-        cancel: options.cancel.map(|Cancel(token)| token),
-        drain: options.drain,
+        setting: Arc::clone(&graph.setting),
+        cancel: options.cancel.take().map(|Cancel(token)| token),
+        drain: options.drain.take(),
         meter: Meter::of(options.budget),
-        reader_gone: options.reader_gone,
-        deadline,
+        reader_gone: options.reader_gone.take(),
+        deadline: None,
         step_limit: options.step_limit,
         recording: options.recording.unwrap_or(graph.recording),
-        replay: options.replay,
-        provided: options.provided,
-        store: handle,
-        journal,
+        replay: options.replay.take(),
+        provided: std::mem::take(&mut options.provided),
+        store,
+        journal: Journal::default(),
         flights: Flights::default(),
         limit: options.concurrency.map(RunLimit::new),
-        held: options.held,
-        cache: graph.cache.or(options.cache).or_else(|| graph.parts.cache.clone()),
+        held: options.held.take(),
+        cache: (graph.cache.clone())
+            .or_else(|| options.cache.take())
+            .or_else(|| graph.parts.cache.clone()),
         step: AtomicI64::new(step),
-    });
+    }
+}
+
+/// The driver of a run whose tasks share this.
+pub(super) fn driver_in<S: State>(
+    graph: &Graph<S>,
+    context: Arc<RunContext>,
+    state: Arc<S>,
+    sink: Sink<S>,
+    hold: Option<Hold>,
+    options: &mut Options<S>,
+) -> Box<Driver<S>> {
+    let said = (options.stop_before.take(), options.stop_after.take());
+    let step = context.step.load(Ordering::Acquire);
     Box::new(Driver {
         _writes: Writes::of(&context),
         waiting: Waiting::new(&graph.parts.topology),
-        shared: Shared::of(graph.parts, context, state, sink, step),
+        breakpoints: graph.parts.breakpoints.unless_said(said.0, said.1),
+        shared: Shared::of(Arc::clone(&graph.parts), context, state, sink, step),
         tasks: Tasks::new(),
         account: Account::default(),
         budget: options.budget,
@@ -434,7 +466,6 @@ pub(super) fn driver_of<S: State>(
         late: Late::default(),
         has_records: false,
         straight: false,
-        breakpoints,
         may_pause: false,
         _hold: hold,
     })

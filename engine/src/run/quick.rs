@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use super::{
-    Beginning, Journal, Options, Run,
+    Beginning, Journal, Options, Run, STEP_LIMIT_DEFAULT,
     behind::{Durability, StoreHandle},
     driver::Driver,
     error::RunError,
     event::Sink,
     guard::guarded,
-    open::{Ground, Opening, driver_of, prepare},
+    open::{Ground, driver_of},
     recording::Recording,
 };
 use crate::{
     checkpoint::{CheckpointSource, RunStatus},
     dynamic::Compat,
     graph::Graph,
-    id::RunId,
+    id::{RunId, ThreadKey},
     state::State,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 pub(super) enum Begun<S: State> {
     Open(Box<Driver<S>>),
     /// Nothing has happened yet: it takes the long way.
-    Not(Box<Opening<S>>, Beginning<S>),
+    Not(Run<S>),
 }
 
 /// Begins a run as far as that goes without waiting.
@@ -34,10 +34,9 @@ pub(super) fn begin<S: State>(run: Run<S>) -> Result<Begun<S>, RunError> {
         return Err(error);
     }
     if run.options.is_some() || !is_plain(&run.graph) || !matches!(run.beginning, Beginning::Input(_)) {
-        return Ok(not(run));
+        return Ok(Begun::Not(run));
     }
     let (mut hold, mut handle, mut id) = (None, None, None);
-    let mut run = run;
     if let Some(store) = &run.graph.store {
         hold = store.at_once().and_then(|_| run.graph.setting.busy.hold_free(&run.key));
         let claimed = match store.at_once().filter(|_| hold.is_some()) {
@@ -46,29 +45,24 @@ pub(super) fn begin<S: State>(run: Run<S>) -> Result<Begun<S>, RunError> {
         };
         let Some((epoch, line)) = claimed else {
             drop(hold);
-            return Ok(not(run));
+            return Ok(Begun::Not(run));
         };
         // Its first checkpoint names it.
         id = Some(RunId::from(run.graph.setting.clock.id()));
-        let store = run.graph.store.take();
-        handle = store.map(|store| StoreHandle::new(store, epoch, None, Durability::Sync).with_line(Some(line)));
+        handle = Some(StoreHandle::new(Arc::clone(store), epoch, None, Durability::Sync).with_line(Some(line)));
     }
     let Run {
-        graph, key, beginning, ..
+        graph,
+        key,
+        beginning,
+        step_limit,
+        ..
     } = run;
     let Beginning::Input(input) = beginning else {
         // It was looked at above.
         return Err(RunError::UnknownThread { thread: key });
     };
-    let state = guarded(|| S::start(&graph.parts.shape, input));
-    let state = state.map_err(|panic| RunError::Panic {
-        doing: "merging the input".to_owned(),
-        task: None,
-        step: 0,
-        thread: Box::new(key.clone()),
-        checkpoint: None,
-        message: panic.message,
-    })?;
+    let state = started(&graph.parts.shape, input, &key)?;
     let ground = Ground {
         graph,
         key,
@@ -77,7 +71,11 @@ pub(super) fn begin<S: State>(run: Run<S>) -> Result<Begun<S>, RunError> {
         hold,
         handle,
     };
-    let mut driver = driver_of(ground, Options::default(), Arc::new(state), 0, id, Journal::default());
+    let options = Options {
+        step_limit: step_limit.unwrap_or(STEP_LIMIT_DEFAULT),
+        ..Options::default()
+    };
+    let mut driver = driver_of(ground, options, state, 0, id, Journal::default());
     driver.admitted()?;
     if driver.shared.run.store.is_none() {
         driver.forget_step();
@@ -88,16 +86,23 @@ pub(super) fn begin<S: State>(run: Run<S>) -> Result<Begun<S>, RunError> {
     Ok(Begun::Open(driver))
 }
 
+/// The state that a new thread begins with, put where it stays before it is given on: states may be large.
+pub(super) fn started<S: State>(shape: &S::Shape, input: S::Input, key: &ThreadKey) -> Result<Arc<S>, RunError> {
+    guarded(|| Arc::new(S::start(shape, input))).map_err(|panic| RunError::Panic {
+        doing: "merging the input".to_owned(),
+        task: None,
+        step: 0,
+        thread: Box::new(key.clone()),
+        checkpoint: None,
+        message: panic.message,
+    })
+}
+
 /// Whether the runs of a graph begin by their input alone, and with nothing to look out for.
 fn is_plain<S: State>(graph: &Graph<S>) -> bool {
     let parts = &graph.parts;
     let apart = parts.compat == Compat::Recorded;
     !apart && parts.rules.deadline.is_none() && graph.recording == Recording::Off
-}
-
-fn not<S: State>(run: Run<S>) -> Begun<S> {
-    let (opening, beginning) = prepare(run);
-    Begun::Not(opening, beginning)
 }
 
 impl<S: State> Driver<S> {

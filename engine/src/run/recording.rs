@@ -48,7 +48,7 @@ impl<S: State> Graph<S> {
     /// otherwise by [`Run::recording`](crate::Run::recording). It takes no further transaction: what a step's tasks gave
     /// back is written with the checkpoint at its end.
     #[must_use]
-    pub const fn recording(mut self, recording: Recording) -> Self {
+    pub fn recording(mut self, recording: Recording) -> Self {
         self.recording = recording;
         self
     }

@@ -17,7 +17,7 @@ use super::{
     plan::{Seed, Tasks, Waiting},
 };
 use crate::{
-    checkpoint::{CheckpointSource, NewCheckpoint, Payload as StoredState, Seq},
+    checkpoint::{CheckpointSource, Epoch, NewCheckpoint, Payload as StoredState, Seq},
     graph::{Parts, Payload},
     state::{Changes, State, StateError, hidden},
 };
@@ -36,7 +36,7 @@ pub(super) struct Mark {
 #[derive(Default)]
 pub(crate) struct Late {
     /// How many checkpoints it has named.
-    saves: u32,
+    pub(super) saves: u32,
     /// The checkpoint that is held back, if one is.
     held: Option<Box<Mark>>,
     /// What has changed since the newest checkpoint that was written, where some are held back.
@@ -174,13 +174,24 @@ fn tell_saved<S: State>(sink: &Sink<S>, kind: impl FnOnce(Option<Seq>) -> EventK
     Box::new(move |run, seq| Box::pin(async move { super::step::tell(&sink, &run, kind(seq)).await }))
 }
 
+/// A name for a checkpoint: of the run, of the claim under which it is written, and counted. Unique on its thread without
+/// asking for randomness, also for two runs of one id.
+pub(super) fn checkpoint_id(named: Uuid, epoch: Epoch, saves: u32) -> Uuid {
+    let mut bytes = *named.as_bytes();
+    if let Some((_, tail)) = bytes.split_last_chunk_mut::<8>() {
+        // The number counts in the last bytes, the claim in those before, but for the two bits of the variant.
+        let counted = (epoch.0 << 32) | u64::from(saves);
+        *tail = u64::from_be_bytes(*tail).wrapping_add(counted).to_be_bytes();
+    }
+    Uuid::new_v8(bytes)
+}
+
 impl<S: State> Driver<S> {
     fn behind(&self) -> Option<&Behind> {
         self.shared.run.store.as_ref()?.behind.as_ref()
     }
 
-    /// A name for the next checkpoint: of the run, of the claim under which it is written, and counted. Unique on its
-    /// thread without asking for randomness, also for two runs of one id.
+    /// A name for the next checkpoint.
     pub(super) fn next_id(&mut self) -> Uuid {
         let run = &self.shared.run;
         let named = if run.key.namespace.is_root() {
@@ -188,15 +199,9 @@ impl<S: State> Driver<S> {
         } else {
             Uuid::new_v5(&run.run_id().as_uuid(), run.key.namespace.as_str().as_bytes())
         };
-        let epoch = run.store.as_ref().map_or(0, |handle| handle.epoch.0);
+        let epoch = run.store.as_ref().map_or(Epoch(0), |handle| handle.epoch);
         self.late.saves = self.late.saves.wrapping_add(1);
-        let mut bytes = *named.as_bytes();
-        if let Some((_, tail)) = bytes.split_last_chunk_mut::<8>() {
-            // The number counts in the last bytes, the claim in those before, but for the two bits of the variant.
-            let counted = (epoch << 32) | u64::from(self.late.saves);
-            *tail = u64::from_be_bytes(*tail).wrapping_add(counted).to_be_bytes();
-        }
-        Uuid::new_v8(bytes)
+        checkpoint_id(named, epoch, self.late.saves)
     }
 
     /// The newest checkpoint as the driver has it.

@@ -37,6 +37,8 @@ pub(super) enum Way<S: State> {
     General,
     /// A step has begun whose node waits or has failed.
     Begun(Begun<S>),
+    /// A step has begun whose node has given its output, which is not merged yet.
+    Gave(Running<S>),
     /// A step is merged, and to be saved.
     Merged,
     /// A step could not be merged.
@@ -82,29 +84,40 @@ impl<S: State> Driver<S> {
             self.count_step();
             self.beat();
             self.note_arrivals();
-            let mut running = match self.poll_lone(cx) {
+            let running = match self.poll_lone(cx) {
                 Ok(running) => running,
                 Err(begun) => return Poll::Ready(Way::Begun(begun)),
             };
-            let Some(output) = running.output() else {
-                return Poll::Ready(Way::Begun(Begun::Ended(running.take())));
-            };
-            self.beat();
-            let spend = self.tasks.first().and_then(|task| self.spent_by(task));
-            let spend = spend.unwrap_or(output.spend);
-            let merged = self.merged(Gave::Lone(output));
-            if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
-                return Poll::Ready(Way::Failed(error));
-            }
-            self.book(spend);
-            if self.shared.run.store.is_none() {
-                self.forget_step();
-            } else if !self.saves_at_once() {
-                return Poll::Ready(Way::Merged);
-            } else if let Err(error) = self.save_step_at_once() {
-                return Poll::Ready(Way::Unsaved(error));
+            if let Some(way) = self.settle_lone(running) {
+                return Poll::Ready(way);
             }
         }
+    }
+
+    /// Merges what the step's only node gave, and saves it if that is done at once. Says how it goes on, if not straight.
+    pub(super) fn settle_lone(&mut self, mut running: Running<S>) -> Option<Way<S>> {
+        let Some(output) = running.output().filter(|output| output.leave.is_none()) else {
+            return Some(Way::Begun(Begun::Ended(running.take())));
+        };
+        if self.shared.run.journal.has_asked() {
+            return Some(Way::Begun(Begun::Ended(running.take())));
+        }
+        self.beat();
+        let spend = self.tasks.first().and_then(|task| self.spent_by(task));
+        let spend = spend.unwrap_or(output.spend);
+        let merged = self.merged(Gave::Lone(output));
+        if let Err(error) = merged.and_then(|merged| merged.map_err(|unmerged| self.unmerged(&unmerged))) {
+            return Some(Way::Failed(error));
+        }
+        self.book(spend);
+        if self.shared.run.store.is_none() {
+            self.forget_step();
+        } else if !self.saves_at_once() {
+            return Some(Way::Merged);
+        } else if let Err(error) = self.save_step_at_once() {
+            return Some(Way::Unsaved(error));
+        }
+        None
     }
 
     fn save_step_at_once(&mut self) -> Result<(), RunError> {
@@ -129,16 +142,10 @@ impl<S: State> Driver<S> {
                 emitter: shared.emitter.clone(),
             };
             let running = entered.insert((spec.call)(&shared.state, payload, LazyContext(&context)));
-            running.go_on(cx)
+            running.go_on(cx).map_ok(|_output| ())
         }));
         match (polled, entered) {
-            (Ok(Poll::Ready(Ok(()))), Some(mut running)) => {
-                let leaves = running.output().is_none_or(|output| output.leave.is_some());
-                if leaves || shared.run.journal.has_asked() {
-                    return Err(Begun::Ended(running.take()));
-                }
-                Ok(running)
-            }
+            (Ok(Poll::Ready(Ok(()))), Some(running)) => Ok(running),
             (Ok(Poll::Ready(Err(error))), _) => Err(Begun::Ended(Err(error))),
             (Ok(Poll::Pending), Some(running)) => Err(Begun::Waits(running)),
             (Ok(_), None) => Err(Begun::Ended(Err(NodeError::terminal("the node was lost")))),

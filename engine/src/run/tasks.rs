@@ -21,6 +21,18 @@ impl<P> Tasks<P> {
         }
     }
 
+    /// These nodes, each once, in order of their names, and fed with nothing.
+    pub(crate) fn of_nodes(nodes: &[usize]) -> Self {
+        let task = |node: &usize| Seed {
+            node: *node,
+            send: None,
+        };
+        let mut tasks: Vec<_> = nodes.iter().map(task).collect();
+        tasks.sort_unstable_by_key(|task| task.node);
+        tasks.dedup_by_key(|task| task.node);
+        tasks.into()
+    }
+
     /// This is the only one.
     pub(crate) fn set_only(&mut self, task: Seed<P>) {
         self.many.clear();

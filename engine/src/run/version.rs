@@ -54,7 +54,7 @@ impl<S: State> Graph<S> {
     /// # Ok::<(), stepgraph::BuildErrors>(())
     /// ```
     #[must_use]
-    pub const fn versions(mut self, versions: Versions) -> Self {
+    pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
         self
     }
@@ -105,8 +105,9 @@ impl<S: State> Opening<S> {
                 here,
             });
         };
-        self.graph.parts = Arc::clone(&older.parts);
-        Arc::make_mut(&mut self.graph.setting).topology = Arc::clone(&older.parts.topology);
+        let parts = Arc::clone(&older.parts);
+        Arc::make_mut(&mut self.graph.setting).topology = Arc::clone(&parts.topology);
+        self.graph.parts = parts;
         let mut required = self.graph.parts.requires.iter();
         match required.find(|(id, _)| !self.options.provided.contains(*id)) {
             None => Ok(()),

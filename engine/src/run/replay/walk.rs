@@ -113,11 +113,8 @@ pub(super) struct Walk<S: State> {
 
 impl<S: State> Walk<S> {
     pub(super) fn new(graph: &Graph<S>, key: ThreadKey, store: Arc<dyn Checkpointer>, provided: TypeMap) -> Self {
-        let mut graph = Graph {
-            store: None,
-            cache: None,
-            ..graph.clone()
-        };
+        let mut graph = graph.clone();
+        (graph.store, graph.cache) = (None, None);
         // What a layer counts and tells is of runs, and this is none.
         Arc::make_mut(&mut graph.setting).layers = Arc::default();
         Self {
