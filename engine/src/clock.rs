@@ -18,6 +18,11 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// A fresh `UUIDv7`.
     fn id(&self) -> Uuid;
+
+    /// Both at once, for what begins: a clock that is slow to read may read itself once.
+    fn id_and_now(&self) -> (Uuid, DateTime<Utc>) {
+        (self.id(), self.now())
+    }
 }
 
 /// The machine's clock.
@@ -26,38 +31,50 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
-        thread_local! {
-            // A day is looked up in the calendar once.
-            static TODAY: Cell<(u64, NaiveDate)> = const { Cell::new((0, NaiveDate::MIN)) };
-        }
-        let since = since_epoch();
-        let (day, second) = (since.as_secs() / DAY_SECONDS, since.as_secs() % DAY_SECONDS);
-        let (known, mut date) = TODAY.get();
-        if known != day {
-            let days = Days::new(day);
-            date = DateTime::UNIX_EPOCH
-                .date_naive()
-                .checked_add_days(days)
-                .unwrap_or_default();
-            TODAY.set((day, date));
-        }
-        let second = u32::try_from(second).unwrap_or_default();
-        let time = NaiveTime::from_num_seconds_from_midnight_opt(second, since.subsec_nanos());
-        date.and_time(time.unwrap_or_default()).and_utc()
+        date_and_time(since_epoch())
     }
 
     fn id(&self) -> Uuid {
-        thread_local! {
-            // Asking the system for each id costs more than the rest of a short run's beginning.
-            static RANDOM: RefCell<StdRng> = RefCell::new(StdRng::from_seed(seed()));
-        }
-        let mut random = [0; 10];
-        RANDOM.with_borrow_mut(|rng| rng.fill_bytes(&mut random));
-        let (milliseconds, count) = tick(since_epoch());
-        let [high, low, ..] = &mut random;
-        [*high, *low] = count.to_be_bytes();
-        Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
+        id_at(since_epoch())
     }
+
+    fn id_and_now(&self) -> (Uuid, DateTime<Utc>) {
+        let since = since_epoch();
+        (id_at(since), date_and_time(since))
+    }
+}
+
+fn date_and_time(since: Duration) -> DateTime<Utc> {
+    thread_local! {
+        // A day is looked up in the calendar once.
+        static TODAY: Cell<(u64, NaiveDate)> = const { Cell::new((0, NaiveDate::MIN)) };
+    }
+    let (day, second) = (since.as_secs() / DAY_SECONDS, since.as_secs() % DAY_SECONDS);
+    let (known, mut date) = TODAY.get();
+    if known != day {
+        let days = Days::new(day);
+        date = DateTime::UNIX_EPOCH
+            .date_naive()
+            .checked_add_days(days)
+            .unwrap_or_default();
+        TODAY.set((day, date));
+    }
+    let second = u32::try_from(second).unwrap_or_default();
+    let time = NaiveTime::from_num_seconds_from_midnight_opt(second, since.subsec_nanos());
+    date.and_time(time.unwrap_or_default()).and_utc()
+}
+
+fn id_at(since: Duration) -> Uuid {
+    thread_local! {
+        // Asking the system for each id costs more than the rest of a short run's beginning.
+        static RANDOM: RefCell<StdRng> = RefCell::new(StdRng::from_seed(seed()));
+    }
+    let mut random = [0; 10];
+    RANDOM.with_borrow_mut(|rng| rng.fill_bytes(&mut random));
+    let (milliseconds, count) = tick(since);
+    let [high, low, ..] = &mut random;
+    [*high, *low] = count.to_be_bytes();
+    Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
 }
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
@@ -113,6 +130,17 @@ mod tests {
         ids.extend(std::thread::spawn(draw).join().unwrap());
         assert!(ids.iter().all(|id| id.get_version_num() == 7));
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 2000);
+    }
+
+    #[test]
+    fn an_id_and_the_time_that_were_read_at_once_are_of_the_same_millisecond() {
+        for _ in 0..100 {
+            let (id, now) = SystemClock.id_and_now();
+            let (seconds, nanoseconds) = id.get_timestamp().unwrap().to_unix();
+            let milliseconds = seconds * 1_000 + u64::from(nanoseconds / 1_000_000);
+            // Ids that are drawn faster than a millisecond has numbers are of those that follow.
+            assert!(milliseconds >= u64::try_from(now.timestamp_millis()).unwrap());
+        }
     }
 
     #[test]

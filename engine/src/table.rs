@@ -13,6 +13,11 @@ use crate::id::ThreadKey;
 /// How many parts: more than any machine's cores wait for at once.
 const PARTS: usize = 32;
 
+/// What lies in a table knows whose it is, so that a row of a large table is small.
+pub(crate) trait Keyed {
+    fn key(&self) -> &ThreadKey;
+}
+
 /// Values by thread. A thread with all its namespaces lies in one part.
 pub(crate) struct Table<T> {
     parts: [Mutex<Rows<T>>; PARTS],
@@ -28,8 +33,6 @@ struct Rows<T> {
 /// A key is hashed once, and a part that grows hashes none again.
 struct Row<T> {
     hash: u64,
-    number: u64,
-    key: ThreadKey,
     value: T,
 }
 
@@ -42,13 +45,6 @@ pub(crate) struct Place {
 
 /// A part of a table, locked.
 pub(crate) struct Part<'a, T>(MutexGuard<'a, Rows<T>>);
-
-/// A row, found again without its key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowId {
-    place: Place,
-    number: u64,
-}
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
@@ -93,11 +89,6 @@ impl<T> Table<T> {
         Part(part.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The part that a row lies in.
-    pub(crate) fn lock_row(&self, id: RowId) -> Part<'_, T> {
-        self.lock(id.place)
-    }
-
     /// Every part, one after another.
     pub(crate) fn all(&self) -> impl Iterator<Item = Part<'_, T>> {
         let parts = self.parts.iter();
@@ -105,52 +96,39 @@ impl<T> Table<T> {
     }
 }
 
-impl<T> Part<'_, T> {
+impl<T: Keyed> Part<'_, T> {
     pub(crate) fn get(&self, place: Place, key: &ThreadKey) -> Option<&T> {
         self.0
             .table
-            .find(place.hash, |row| row.key == *key)
+            .find(place.hash, |row| row.value.key() == key)
             .map(|row| &row.value)
     }
 
-    /// A number above all that were drawn in this part, for rows and others.
+    /// A number above all that were drawn in this part.
     pub(crate) fn draw(&mut self) -> u64 {
         self.0.count += 1;
         self.0.count
     }
 
-    /// Puts a value where none is, made with the number that is drawn for its row. Gives the row, and the value that lies
-    /// there otherwise.
-    pub(crate) fn insert_new(
-        &mut self,
-        place: Place,
-        key: &ThreadKey,
-        value: impl FnOnce(u64) -> T,
-    ) -> (RowId, Option<&mut T>) {
+    /// Puts a value where none is, made with a number that is drawn for it. Gives the value that lies there otherwise.
+    pub(crate) fn insert_new(&mut self, place: Place, key: &ThreadKey, value: impl FnOnce(u64) -> T) -> Option<&mut T> {
         let Rows { table, count } = &mut *self.0;
-        match table.entry(place.hash, |row| row.key == *key, |row| row.hash) {
-            Found::Occupied(found) => {
-                let row = found.into_mut();
-                let number = row.number;
-                (RowId { place, number }, Some(&mut row.value))
-            }
+        match table.entry(place.hash, |row| row.value.key() == key, |row| row.hash) {
+            Found::Occupied(found) => Some(&mut found.into_mut().value),
             Found::Vacant(room) => {
                 *count += 1;
-                let number = *count;
                 room.insert(Row {
                     hash: place.hash,
-                    number,
-                    key: key.clone(),
-                    value: value(number),
+                    value: value(*count),
                 });
-                (RowId { place, number }, None)
+                None
             }
         }
     }
 
-    /// Takes a row out, unless it is to stay.
-    pub(crate) fn remove_unless(&mut self, id: RowId, stays: impl FnOnce(&mut T) -> bool) {
-        let found = self.0.table.find_entry(id.place.hash, |row| row.number == id.number);
+    /// Takes out what `is` says of what lies in this place, unless it is to stay.
+    pub(crate) fn remove_unless(&mut self, place: Place, is: impl Fn(&T) -> bool, stays: impl FnOnce(&mut T) -> bool) {
+        let found = self.0.table.find_entry(place.hash, |row| is(&row.value));
         if let Ok(mut found) = found
             && !stays(&mut found.get_mut().value)
         {
@@ -160,11 +138,11 @@ impl<T> Part<'_, T> {
 
     /// Takes out what `goes` says.
     pub(crate) fn take(&mut self, goes: impl Fn(&ThreadKey) -> bool) -> Vec<T> {
-        let taken = self.0.table.extract_if(|row| goes(&row.key));
+        let taken = self.0.table.extract_if(|row| goes(row.value.key()));
         taken.map(|row| row.value).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ThreadKey, &T)> {
-        self.0.table.iter().map(|row| (&row.key, &row.value))
+        self.0.table.iter().map(|row| (row.value.key(), &row.value))
     }
 }

@@ -181,8 +181,8 @@ fn a_run_allocates_little() {
     let _turn = TURN.blocking_lock();
     let (alone, kept) = (allocations_a_run(false), allocations_a_run(true));
     println!("allocations a run of one step: {alone} without a store, {kept} with the one in memory");
-    assert!(alone <= 5, "{alone} allocations a run without a store");
-    assert!(kept <= 9, "{kept} allocations a run with the store in memory");
+    assert!(alone <= 3, "{alone} allocations a run without a store");
+    assert!(kept <= 7, "{kept} allocations a run with the store in memory");
 }
 
 #[test]

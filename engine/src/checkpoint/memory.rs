@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     id::{Namespace, RunId, TenantId, ThreadId, ThreadKey},
-    table::Table,
+    table::{Keyed, Table},
 };
 
 /// Keeps checkpoints in memory. For tests, and for runs that need not survive the process.
@@ -25,8 +25,17 @@ pub struct Memory {
 }
 
 /// A thread, locked alone.
-#[derive(Debug, Default)]
-struct Own(Mutex<Thread>);
+#[derive(Debug)]
+struct Own {
+    key: ThreadKey,
+    thread: Mutex<Thread>,
+}
+
+impl Keyed for Arc<Own> {
+    fn key(&self) -> &ThreadKey {
+        &self.key
+    }
+}
 
 #[derive(Debug, Default)]
 struct Thread {
@@ -232,8 +241,20 @@ impl Thread {
 }
 
 impl Own {
+    /// A thread under its first claim.
+    fn new(key: &ThreadKey, epoch: u64) -> Arc<Self> {
+        let thread = Mutex::new(Thread {
+            epoch,
+            ..Thread::default()
+        });
+        Arc::new(Self {
+            key: key.clone(),
+            thread,
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Thread> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -254,9 +275,11 @@ impl AtOnce for Memory {
     fn claim(&self, key: &ThreadKey) -> Result<Claim, CheckpointError> {
         let place = self.threads.place(key);
         let mut part = self.threads.lock(place);
-        let new = Arc::<Own>::default();
-        let (_, known) = part.insert_new(place, key, |_| Arc::clone(&new));
-        let own = known.map_or(new, |known| Arc::clone(known));
+        let new = Own::new(key, 0);
+        let known = part
+            .insert_new(place, key, |_| Arc::clone(&new))
+            .map(|known| Arc::clone(known));
+        let own = known.unwrap_or(new);
         // Under the part's lock, so that the later claim gets the higher number.
         let epoch = part.draw();
         own.lock().epoch = epoch;
@@ -267,10 +290,7 @@ impl AtOnce for Memory {
         let place = self.threads.place(key);
         let mut made = None;
         self.threads.lock(place).insert_new(place, key, |epoch| {
-            let own = Arc::new(Own(Mutex::new(Thread {
-                epoch,
-                ..Thread::default()
-            })));
+            let own = Own::new(key, epoch);
             made = Some((Epoch(epoch), Arc::clone(&own) as Arc<dyn Line>));
             own
         });

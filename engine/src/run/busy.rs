@@ -6,7 +6,7 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use crate::{
     id::ThreadKey,
-    table::{RowId, Table},
+    table::{Keyed, Place, Table},
 };
 
 /// What to do when a thread already has a run.
@@ -24,17 +24,27 @@ pub enum OnBusy {
 pub(crate) struct Busy(Table<Line>);
 
 /// Who has a thread and who waits for it. Most have nobody who waits, and need no queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
+    key: ThreadKey,
+    /// Tells it from others that its thread has had.
+    number: u64,
     queue: Option<Arc<Turn<()>>>,
     /// The turn of the run that had the thread before there was a queue.
     first: Option<OwnedMutexGuard<()>>,
 }
 
+/// A line, found again without its key.
+#[derive(Debug, Clone, Copy)]
+struct LineId {
+    place: Place,
+    number: u64,
+}
+
 /// A thread's turn; gives it on when dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    line: RowId,
+    line: LineId,
     busy: Arc<Busy>,
     has: Has,
 }
@@ -42,7 +52,7 @@ pub(crate) struct Hold {
 /// The turn of the first in a line, as long as it need not be kept apart from its [`Busy`].
 #[derive(Debug)]
 #[must_use = "the thread has a run until it is released"]
-pub(super) struct First(RowId);
+pub(super) struct First(LineId);
 
 impl First {
     /// The same as a hold that releases itself.
@@ -68,14 +78,14 @@ enum Has {
 impl Busy {
     /// The thread's turn, if nobody has it.
     pub(crate) fn hold_free(self: &Arc<Self>, key: &ThreadKey) -> Option<Hold> {
-        let place = self.0.place(key);
-        let (line, has) = match self.0.lock(place).insert_new(place, key, |_| Line::default()) {
-            (row, None) => (row, Has::First),
-            (row, Some(line)) => {
-                let queue = line.queue.as_ref()?;
-                (row, Has::Turn(Arc::clone(queue).try_lock_owned().ok()?))
+        let (line, has) = self.enter(key, |line| {
+            let queue = line.map(|line| line.queue.as_ref());
+            match queue {
+                None => Some(Has::First),
+                Some(queue) => Some(Has::Turn(Arc::clone(queue?).try_lock_owned().ok()?)),
             }
-        };
+        });
+        let has = has?;
         Some(Hold {
             line,
             busy: Arc::clone(self),
@@ -86,11 +96,26 @@ impl Busy {
     /// The thread's turn, if it has no line yet: whoever gets it is the first. It is given on by [`release`](Self::release)
     /// or as a [`Hold`].
     pub(super) fn hold_first(&self, key: &ThreadKey) -> Option<First> {
+        let (line, first) = self.enter(key, |line| line.is_none());
+        first.then_some(First(line))
+    }
+
+    /// Looks at a thread's line, which `look` is given if it was there; otherwise it is made.
+    fn enter<T>(&self, key: &ThreadKey, look: impl FnOnce(Option<&mut Line>) -> T) -> (LineId, T) {
         let place = self.0.place(key);
-        match self.0.lock(place).insert_new(place, key, |_| Line::default()) {
-            (row, None) => Some(First(row)),
-            (_, Some(_)) => None,
-        }
+        let mut made = 0;
+        let mut part = self.0.lock(place);
+        let found = part.insert_new(place, key, |number| {
+            made = number;
+            Line {
+                key: key.clone(),
+                number,
+                queue: None,
+                first: None,
+            }
+        });
+        let number = found.as_ref().map_or(made, |line| line.number);
+        (LineId { place, number }, look(found))
     }
 
     /// Gives on the turn of the first in a line.
@@ -98,8 +123,9 @@ impl Busy {
         self.let_go(line, Has::First);
     }
 
-    fn let_go(&self, line: RowId, has: Has) {
-        self.0.lock_row(line).remove_unless(line, |line| {
+    fn let_go(&self, LineId { place, number }: LineId, has: Has) {
+        let is = |line: &Line| line.number == number;
+        self.0.lock(place).remove_unless(place, is, |line| {
             match has {
                 Has::First => drop(line.first.take()),
                 Has::Place => {}
@@ -117,11 +143,7 @@ impl Busy {
     }
 
     async fn wait(self: &Arc<Self>, key: &ThreadKey) -> Hold {
-        let place = self.0.place(key);
-        let (line, queue) = match self.0.lock(place).insert_new(place, key, |_| Line::default()) {
-            (row, None) => (row, None),
-            (row, Some(line)) => (row, Some(line.join())),
-        };
+        let (line, queue) = self.enter(key, |line| line.map(Line::join));
         // Made before waiting, so that a dropped wait cleans up as well.
         let mut hold = Hold {
             line,
@@ -132,6 +154,12 @@ impl Busy {
             hold.has = Has::Turn(queue.lock_owned().await);
         }
         hold
+    }
+}
+
+impl Keyed for Line {
+    fn key(&self) -> &ThreadKey {
+        &self.key
     }
 }
 

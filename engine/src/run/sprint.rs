@@ -86,7 +86,7 @@ struct Kept {
     /// How many checkpoints it has named.
     saves: u32,
     sizes: Sizes,
-    /// Time and name of the newest checkpoint.
+    /// Time and name of the newest checkpoint; the time of the claim before there is one.
     newest: (DateTime<Utc>, Uuid),
     turn: First,
 }
@@ -216,14 +216,15 @@ impl<S: State> Sprint<S> {
             busy.release(turn);
             return claimed.map(|_| false).map_err(Into::into);
         };
+        let (run, now) = self.graph.setting.clock.id_and_now();
         self.kept = Some(Kept {
             line,
             epoch,
             head: None,
-            run: RunId::from(self.graph.setting.clock.id()),
+            run: RunId::from(run),
             saves: 0,
             sizes: Sizes::default(),
-            newest: (DateTime::UNIX_EPOCH, Uuid::nil()),
+            newest: (now, Uuid::nil()),
             turn,
         });
         Ok(true)
@@ -307,12 +308,18 @@ impl<S: State> Sprint<S> {
     fn keep(&mut self, state: &S, source: CheckpointSource, status: Option<RunStatus>) -> Result<(), RunError> {
         let Some(kept) = &mut self.kept else { return Ok(()) };
         let parts = &*self.graph.parts;
+        let first = kept.saves == 0;
+        let now = if first {
+            kept.newest.0
+        } else {
+            self.graph.setting.clock.now()
+        };
         kept.saves = kept.saves.wrapping_add(1);
         let mark = Mark {
             id: checkpoint_id(kept.run.as_uuid(), kept.epoch, kept.saves),
             step: self.step,
             source,
-            created_at: to_microseconds(self.graph.setting.clock.now()),
+            created_at: to_microseconds(now),
             account: Account::default(),
         };
         let next = Seed {

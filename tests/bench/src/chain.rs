@@ -66,21 +66,22 @@ fn circle(times: u64) -> Graph<Number> {
     g.build().unwrap()
 }
 
-async fn run(graph: &Graph<Number>, steps: u64) {
+async fn run(graph: &Graph<Number>, thread: &ThreadKey, steps: u64) {
     let limit = u32::try_from(steps + 1).unwrap();
-    let outcome = graph.run(&thread(), NumberInput { n: 0 }).step_limit(limit).await;
+    let outcome = graph.run(thread, NumberInput { n: 0 }).step_limit(limit).await;
     assert_eq!(outcome.unwrap().done().unwrap().n, steps);
 }
 
 async fn figures(settings: Settings, part: &str, graph: Graph<Number>, steps: u64, nodes: usize) -> Figures {
-    let engine = || settings.repeat(|| run(&graph, steps));
+    let thread = thread();
+    let engine = || settings.repeat(|| run(&graph, &thread, steps));
     let (time, floor) = settings.beside(engine, || floor::chain(settings, nodes, steps)).await;
     Figures {
         part: part.to_owned(),
         steps,
         time,
         floor,
-        counts: settings.count(|| ready(()), |()| run(&graph, steps)),
+        counts: settings.count(|| ready(()), |()| run(&graph, &thread, steps)),
         ..Figures::default()
     }
 }
