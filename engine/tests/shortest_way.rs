@@ -368,3 +368,16 @@ async fn a_node_that_keeps_the_state_it_was_given_sees_no_later_one() {
     assert_eq!(end.unwrap().done().unwrap().log, ["a", "b"]);
     assert_eq!(kept.lock().unwrap().first().unwrap().log, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_run_that_has_ended_keeps_its_thread_from_nobody_even_while_its_future_is_there() {
+    for (middle, ended) in [("plain", "Done"), ("is not encoded", "state::encode")] {
+        let graph = graph(middle).checkpointer(Memory::new());
+        let mut run = graph.run(&thread("t"), WorkInput { n: 1 }).into_future();
+        let end = words(&run.as_mut().await);
+        assert!(end.contains(ended), "{end}");
+        let next = words(&graph.resume(&thread("t")).await);
+        assert!(next.contains(ended), "{next}");
+        drop(run);
+    }
+}

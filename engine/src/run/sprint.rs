@@ -145,6 +145,30 @@ impl<S: State> Going<S> {
         }
     }
 
+    #[inline]
+    fn go_on(&mut self, cx: &mut Poller<'_>) -> Poll<Ended<S>> {
+        if let Some(input) = self.input.take() {
+            self.begin(input)?;
+        }
+        let Self {
+            state, sprint, long, ..
+        } = self;
+        let Some(under_way) = state else {
+            // One that is polled after its end waits for ever.
+            return long.as_mut().map_or(Poll::Pending, |long| long.as_mut().poll(cx));
+        };
+        let stop = ready!(sprint.go(under_way, cx));
+        let Some(state) = state.take() else {
+            return Poll::Pending;
+        };
+        let stop = stop?;
+        if let Stop::Done = stop {
+            return Poll::Ready(Ok(Outcome::Done(owned(state))));
+        }
+        let driver = sprint.driver(state, stop);
+        long.insert(Box::pin(driver)).as_mut().poll(cx)
+    }
+
     /// Begins with this input, or goes the long way if the thread is not new.
     fn begin(&mut self, input: S::Input) -> Result<(), RunError> {
         let Self {
@@ -179,25 +203,10 @@ impl<S: State> Future for Going<S> {
     type Output = Ended<S>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Ended<S>> {
-        if let Some(input) = self.input.take() {
-            self.begin(input)?;
-        }
-        let Self {
-            state, sprint, long, ..
-        } = &mut *self;
-        let Some(under_way) = state else {
-            // One that is polled after its end waits for ever.
-            return long.as_mut().map_or(Poll::Pending, |long| long.as_mut().poll(cx));
-        };
-        let stop = ready!(sprint.go(under_way, cx));
-        let (stop, state) = (stop?, state.take());
-        let Some(state) = state else { return Poll::Pending };
-        if let Stop::Done = stop {
-            sprint.release();
-            return Poll::Ready(Ok(Outcome::Done(owned(state))));
-        }
-        let driver = sprint.driver(state, stop);
-        long.insert(Box::pin(driver)).as_mut().poll(cx)
+        let ended = ready!(self.go_on(cx));
+        // Whoever keeps what has ended keeps no thread.
+        self.sprint.release();
+        Poll::Ready(ended)
     }
 }
 
