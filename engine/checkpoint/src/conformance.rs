@@ -27,7 +27,9 @@ mod report;
 mod retention;
 mod roundtrips;
 mod runs;
+mod sizes;
 mod tenants;
+mod values;
 
 use stepgraph::Checkpointer;
 
@@ -35,9 +37,10 @@ pub use self::report::{Report, Verdict};
 use self::{
     ground::Fact,
     kept::{KeptFact, Opener},
+    sizes::{Counted, SizeFact},
 };
 
-const GROUPS: [&[Fact]; 11] = [
+const GROUPS: [&[Fact]; 12] = [
     roundtrips::FACTS,
     lists::FACTS,
     records::FACTS,
@@ -49,6 +52,7 @@ const GROUPS: [&[Fact]; 11] = [
     runs::FACTS,
     outbox::FACTS,
     retention::FACTS,
+    values::FACTS,
 ];
 
 /// The names of all facts, in the order in which they are checked.
@@ -140,6 +144,57 @@ where
         report.add(name, verdict);
     }
     refuse_unknown(&mut report, left_out, kept_names);
+    report
+}
+
+/// The names of the facts about the bytes that a store takes, in the order in which they are checked.
+pub fn size_names() -> impl Iterator<Item = &'static str> {
+    sizes::FACTS.iter().map(|fact| fact.name)
+}
+
+/// Checks what holds of the bytes that a store takes: that a large value is kept once a thread, compressed where that helps,
+/// and goes with the last checkpoint that held it. `bytes` counts what a store takes now, without what it has made free;
+/// `make` gives fresh and empty stores.
+///
+/// A store of which nobody can tell, and one that keeps each state whole, such as the one in memory, has no such facts.
+///
+/// ```
+/// use sqlx::{Connection, SqliteConnection};
+/// use stepgraph_checkpoint::{Sqlite, conformance};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (folder, files) = (tempfile::tempdir()?, std::cell::Cell::new(0));
+/// // One fact after the other: the newest file is that of the store.
+/// let newest = || folder.path().join(files.get().to_string());
+/// let make = async || {
+///     files.set(files.get() + 1);
+///     Sqlite::open(newest()).await.expect("a file")
+/// };
+/// let bytes = async |_: &Sqlite| {
+///     let used = "SELECT (page_count - freelist_count) * page_size \
+///                 FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+///     let mut file = SqliteConnection::connect(&newest().display().to_string()).await.expect("the file");
+///     let bytes: i64 = sqlx::query_scalar(used).fetch_one(&mut file).await.expect("a number");
+///     bytes.unsigned_abs()
+/// };
+/// let report = conformance::check_sizes(make, bytes).await;
+/// assert!(report.passed(), "{report}");
+/// # Ok(()) }
+/// ```
+pub async fn check_sizes<F, S, B>(make: F, bytes: B) -> Report
+where
+    F: AsyncFn() -> S,
+    S: Checkpointer,
+    B: AsyncFn(&S) -> u64,
+{
+    let mut report = Report::default();
+    for SizeFact { name, holds } in sizes::FACTS {
+        let counted = Counted {
+            store: make().await,
+            bytes: &bytes,
+        };
+        report.add(name, verdict(holds(&counted).await));
+    }
     report
 }
 

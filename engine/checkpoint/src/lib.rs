@@ -25,6 +25,8 @@ mod row;
 pub mod seal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis", feature = "seal"))]
+mod value;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod waiting;
 
@@ -38,3 +40,5 @@ pub use postgres::{Postgres, PostgresOptions};
 pub use seal::Sealed;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Sqlite, SqliteOptions};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis", feature = "seal"))]
+pub use value::LARGE_VALUE_BYTES;

@@ -28,7 +28,10 @@ use uuid::Uuid;
 
 use self::group::{Lines, Told};
 pub use self::options::PostgresOptions;
-use crate::Durability;
+use crate::{
+    Durability, LARGE_VALUE_BYTES,
+    value::{Keeping, rows::KeptPayload},
+};
 
 /// Other parts of a program may keep tables and migrations of their own in the same database.
 const MIGRATION_TABLE: &str = "checkpoint_migrations";
@@ -54,6 +57,7 @@ pub struct Postgres {
     pool: PgPool,
     durability: Durability,
     lines: Lines,
+    keeping: Keeping,
 }
 
 impl Postgres {
@@ -76,7 +80,7 @@ impl Postgres {
         // By a connection beside the pool, which would go on trying where a server is down.
         let durability = prepare(connect.connect().await.map_err(failure::anywhere)?).await?;
         let pool = options.pool().connect_lazy_with(connect);
-        Ok(Self::of(pool, durability))
+        Ok(Self::of(pool, durability, options.values_from_bytes()))
     }
 
     /// Works on a pool that others use too, and makes the tables in the first schema of its search path. Refused if its
@@ -85,14 +89,15 @@ impl Postgres {
         // One of the pool's own: it may set up each of them in its own way.
         let connection = pool.acquire().await.map_err(failure::anywhere)?;
         let durability = prepare(connection.detach()).await?;
-        Ok(Self::of(pool, durability))
+        Ok(Self::of(pool, durability, LARGE_VALUE_BYTES))
     }
 
-    fn of(pool: PgPool, durability: Durability) -> Self {
+    fn of(pool: PgPool, durability: Durability, values_from: usize) -> Self {
         Self {
             pool,
             durability,
             lines: Lines::default(),
+            keeping: keeping(values_from),
         }
     }
 
@@ -139,6 +144,14 @@ macro_rules! steady {
     ($store:expr, $connection:ident => $call:expr) => { steady!($store, $connection, _attempt => $call) };
 }
 
+/// The server makes long values shorter itself, by more than LZ4 would.
+const fn keeping(from: usize) -> Keeping {
+    Keeping {
+        from,
+        packed_from: usize::MAX,
+    }
+}
+
 /// Whether a call may have been made before, with an outcome that nobody has heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Attempt {
@@ -152,12 +165,23 @@ impl Postgres {
         &self,
         key: &ThreadKey,
         (epoch, expected): (Epoch, Option<Seq>),
-        commit: &Commit,
+        what: (&Commit, Option<&KeptPayload>),
         earlier: Attempt,
     ) -> Result<Option<Seq>, CheckpointError> {
         let fence = write::Fence { key, epoch, expected };
-        steady!(self, connection, attempt => write::commit(connection, fence, commit, attempt.max(earlier)))
+        steady!(self, connection, attempt => write::commit(connection, fence, what, attempt.max(earlier)))
     }
+
+    /// The payload of a commit as its row keeps it.
+    fn kept(&self, commit: &Commit) -> Option<KeptPayload> {
+        let new = commit.checkpoint.as_ref()?;
+        Some(KeptPayload::of(new.payload.bytes(), self.keeping))
+    }
+}
+
+/// Whether a payload is kept as it is: only such a commit shares its statement with others.
+const fn is_whole(kept: Option<&KeptPayload>) -> bool {
+    matches!(kept, Some(KeptPayload { values: None, .. }))
 }
 
 async fn make_schema(connect: &PgConnectOptions, schema: &str) -> Result<(), CheckpointError> {
@@ -245,8 +269,8 @@ impl Checkpointer for Postgres {
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<(Epoch, Option<Seq>), CheckpointError> {
-        let mut earlier = Attempt::First;
-        if let Some(barrier) = Lines::beginning(key, expected, &commit) {
+        let (kept, mut earlier) = (self.kept(&commit), Attempt::First);
+        if let Some(barrier) = Lines::beginning(key, expected, &commit).filter(|_| is_whole(kept.as_ref())) {
             let id = barrier.new.id;
             match self.lines.commit(&self.pool, barrier).await? {
                 Told::Written(epoch, head) => return Ok((epoch, Some(head))),
@@ -260,7 +284,8 @@ impl Checkpointer for Postgres {
         }
         // The thread is there, or the commit says more than most.
         let epoch = self.claim(key).await?;
-        let head = self.alone(key, (epoch, expected), &commit, earlier).await?;
+        let what = (&commit, kept.as_ref());
+        let head = self.alone(key, (epoch, expected), what, earlier).await?;
         Ok((epoch, head))
     }
 
@@ -271,14 +296,16 @@ impl Checkpointer for Postgres {
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
-        let earlier = match Lines::going_on(key, epoch, expected, &commit) {
+        let kept = self.kept(&commit);
+        let earlier = match Lines::going_on(key, epoch, expected, &commit).filter(|_| is_whole(kept.as_ref())) {
             None => Attempt::First,
             Some(barrier) => match self.lines.commit(&self.pool, barrier).await? {
                 Told::Written(_, head) => return Ok(Some(head)),
                 Told::Alone(attempt) => attempt,
             },
         };
-        self.alone(key, (epoch, expected), &commit, earlier).await
+        self.alone(key, (epoch, expected), (&commit, kept.as_ref()), earlier)
+            .await
     }
 
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
@@ -335,6 +362,7 @@ impl Checkpointer for Postgres {
     }
 
     async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        let thinning = thinning::Cut::of(&thinning, self.keeping);
         steady!(self, connection => thinning::thin(connection, key, &thinning))
     }
 }

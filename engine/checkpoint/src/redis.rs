@@ -22,10 +22,16 @@ use uuid::Uuid;
 use self::deletion::Deletion;
 pub use self::options::RedisOptions;
 use self::script::{about, about_none, root};
-use crate::row::{corrupt, names, no_checkpoint, unavailable};
+use crate::{
+    row::{corrupt, names, no_checkpoint, unavailable},
+    value::{
+        Keeping,
+        rows::{Kept, KeptPayload, Shelf},
+    },
+};
 
 /// Of the layout of the keys. A server that holds a later one is refused.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How often a claim waits for the end of a deletion that others begin again.
 const CLAIMS_MAX: u32 = 16;
 /// How many messages of threads that are being deleted one look at an outbox passes over.
@@ -56,6 +62,7 @@ pub struct Redis {
     prefix: String,
     durability: StoreDurability,
     at_once_max: u32,
+    keeping: Keeping,
 }
 
 impl std::fmt::Debug for Redis {
@@ -110,6 +117,7 @@ impl Redis {
             prefix: options.prefix_text().to_owned(),
             durability,
             at_once_max: options.at_once_max_number(),
+            keeping: keeping(options.values_from_bytes()),
         };
         let mut call = about_none(&script::VERSION, &store.prefix);
         let found: u32 = store.call(call.arg(VERSION)).await?;
@@ -136,7 +144,7 @@ impl Redis {
         key: &ThreadKey,
         epoch: Epoch,
         expected: Option<Seq>,
-        commit: &Commit,
+        (commit, kept): (&Commit, Option<&KeptPayload>),
         again: bool,
     ) -> Result<ScriptInvocation<'s>, CheckpointError> {
         let new = commit.checkpoint.as_ref();
@@ -155,13 +163,14 @@ impl Redis {
             call.arg(u8::from(run.error.is_some()))
                 .arg(run.error.as_deref().unwrap_or_default());
         }
-        if let Some(new) = new {
+        if let (Some(new), Some(kept)) = (new, kept) {
             let kind = match new.payload {
                 Payload::Snapshot(_) => "S",
                 Payload::Delta(_) => "D",
             };
             call.arg(new.id.as_bytes().as_slice()).arg(kind);
-            call.arg(code::info_to_bytes(new)?).arg(&**new.payload.bytes());
+            call.arg(code::info_to_bytes(new)?).arg(&*kept.bytes);
+            with_values(&mut call, kept);
         }
         for record in &commit.records {
             call.arg(code::record_name(record)).arg(&*record.body);
@@ -172,6 +181,25 @@ impl Redis {
                 .arg(&message.body);
         }
         Ok(call)
+    }
+}
+
+const fn keeping(from: usize) -> Keeping {
+    Keeping {
+        from,
+        packed_from: from,
+    }
+}
+
+/// How many large values a payload names, or nothing where it is none of stubs; then each with its name.
+fn with_values<B>(call: &mut ScriptInvocation<'_>, kept: &Kept<B>) {
+    let Some(values) = &kept.values else {
+        call.arg("");
+        return;
+    };
+    call.arg(values.len());
+    for value in values {
+        call.arg(value.name.as_slice()).arg(&*value.body);
     }
 }
 
@@ -237,11 +265,14 @@ impl Checkpointer for Redis {
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
         let mut connection = self.connection.clone();
-        let call = self.commit_call(key, epoch, expected, &commit, false)?;
+        let new = commit.checkpoint.as_ref();
+        let kept = new.map(|new| KeptPayload::of(new.payload.bytes(), self.keeping));
+        let what = (&commit, kept.as_ref());
+        let call = self.commit_call(key, epoch, expected, what, false)?;
         let first = call.invoke_async(&mut connection).await.map_err(failure::anywhere);
         let said: Vec<String> = match first {
             Err(error) if failure::is_lost(&error) => {
-                let call = self.commit_call(key, epoch, expected, &commit, true)?;
+                let call = self.commit_call(key, epoch, expected, what, true)?;
                 call.invoke_async(&mut connection).await.map_err(failure::anywhere)?
             }
             first => first?,
@@ -269,12 +300,21 @@ impl Checkpointer for Redis {
         let (run, graph, status): (Vec<u8>, String, String) =
             (read(key, next())?, read(key, next())?, read(key, next())?);
         let (failed, error): (bool, String) = (read(key, next())?, read(key, next())?);
-        let mut parts: Vec<Vec<u8>> = read(key, next())?;
-        parts.reverse();
+        let parts: Vec<(u8, Vec<u8>)> = read(key, next())?;
         let named: Vec<(Vec<u8>, Vec<u8>)> = read(key, next())?;
         let records = named.iter().map(|(name, body)| code::record_of_name(key, name, body));
         let mut records: Vec<_> = records.collect::<Result<_, _>>()?;
         records.sort_unstable_by(|a, b| (&a.task, a.kind, &a.key).cmp(&(&b.task, b.kind, &b.key)));
+        let values: Vec<(Vec<u8>, Vec<u8>)> = read(key, next())?;
+        let mut large = Shelf::default();
+        for (name, body) in &values {
+            large.put(key, name, body)?;
+        }
+        let part = |(is_stub, bytes): (u8, Vec<u8>)| match is_stub {
+            0 => Ok(bytes.into()),
+            _ => large.joined(key, &bytes),
+        };
+        let parts = parts.into_iter().rev().map(part).collect::<Result<_, _>>()?;
         let mark = |run: Uuid| {
             Ok(RunMark {
                 run: run.into(),
@@ -286,7 +326,7 @@ impl Checkpointer for Redis {
         };
         Ok(Some(Checkpoint {
             info: code::info_of_member(key, &info)?,
-            parts: parts.into_iter().map(Into::into).collect(),
+            parts,
             records,
             run: code::id(&run).map(mark).transpose()?,
         }))

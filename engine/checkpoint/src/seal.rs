@@ -7,7 +7,8 @@
 //!
 //! What stays readable, because stores find and order things by it: names of tenants, threads and namespaces, of nodes (with
 //! the index of a send) and graphs, of topics, branches and tags; numbers, ids and times; kinds and states of runs; and how
-//! long things are, after compression. Who can choose part of a state and see how long the sealed whole grows can guess at
+//! long things are, after compression, each [large value](Sealed::values_from) of a state for itself, and which checkpoints of
+//! one thread hold the same large value. Who can choose part of a state and see how long the sealed whole grows can guess at
 //! the rest of it: do not give strangers sight of the store.
 //!
 //! With [`TenantKeys`] each tenant has a key of its own, and erasing the tenant destroys it: no copy of the store, of whatever
@@ -56,7 +57,7 @@ pub use self::store::PostgresKeys;
 #[cfg(feature = "sqlite")]
 pub use self::store::SqliteKeys;
 use self::{
-    envelope::Cipher,
+    envelope::{Cipher, Content},
     opened::Opener,
     place::{Facts, Place},
     standing::{Standing, Standings},
@@ -65,12 +66,14 @@ pub use self::{
     store::{KeptKey, KeyStore},
     tenants::{OWN_KEYS_FROM, REMEMBERED_FOR, TenantKeys},
 };
+use crate::value::{self, Keeping, LARGE_VALUE_BYTES, bundle};
 
 /// A store whose bodies are compressed and sealed before they reach the store within. See the [module](self).
 pub struct Sealed<S> {
     store: S,
     keys: Arc<dyn Keys>,
     standings: Standings,
+    values_from: usize,
 }
 
 impl<S: fmt::Debug> fmt::Debug for Sealed<S> {
@@ -89,7 +92,17 @@ impl<S: Checkpointer> Sealed<S> {
             store,
             keys: Arc::new(keys),
             standings: Standings::default(),
+            values_from: LARGE_VALUE_BYTES,
         }
+    }
+
+    /// From how many bytes on, encoded, a value of a state is sealed apart, so that a store that keeps large values once a
+    /// thread can do so. [`LARGE_VALUE_BYTES`] unless told; `usize::MAX` seals all states whole. What is there already opens
+    /// as it was sealed, whatever is told here.
+    #[must_use]
+    pub fn values_from(mut self, bytes: usize) -> Self {
+        self.values_from = bytes;
+        self
     }
 
     /// The store within.
@@ -151,10 +164,20 @@ impl<S: Checkpointer> Sealed<S> {
 struct Sealer<'a> {
     key: &'a ThreadKey,
     cipher: &'a Cipher,
+    values_from: usize,
 }
 
 impl Sealer<'_> {
-    fn seal(&self, place: &Place<'_>, clear: &[u8], plain: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+    fn seal(&self, place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+        self.seal_behind(&[], place, (Content::Whole, plain))
+    }
+
+    fn seal_behind(
+        &self,
+        clear: &[u8],
+        place: &Place<'_>,
+        plain: (Content, &[u8]),
+    ) -> Result<Vec<u8>, CheckpointError> {
         let sealed = self.cipher.seal(self.key, place, clear, plain);
         sealed.map_err(|_| CheckpointError::Unavailable {
             message: "the machine gives no random bytes to seal with".to_owned(),
@@ -162,14 +185,30 @@ impl Sealer<'_> {
         })
     }
 
-    /// A part of a state. In the clear before it: the checkpoint that wrote it, and the one it stands upon.
+    /// A part of a state. In the clear before it: the checkpoint that wrote it, and the one it stands upon. Its large values
+    /// are sealed apart, each under a name that the thread's key gives, and come behind it in a bundle.
     fn part(&self, of: Uuid, upon: Option<Uuid>, plain: &[u8]) -> Result<Arc<[u8]>, CheckpointError> {
         let place = match upon {
             None => Place::Snapshot { of },
             Some(upon) => Place::Delta { of, upon },
         };
         let clear = [*of.as_bytes(), *upon.unwrap_or_default().as_bytes()].concat();
-        self.seal(&place, &clear, plain).map(Into::into)
+        let keeping = Keeping {
+            from: self.values_from,
+            packed_from: usize::MAX,
+        };
+        let cut = value::pieces(plain, keeping, |value| self.cipher.value_name(value));
+        let Some(cut) = cut.filter(|cut| !cut.values.is_empty()) else {
+            return self
+                .seal_behind(&clear, &place, (Content::Whole, plain))
+                .map(Into::into);
+        };
+        let mut bundle = bundle::Writer::default();
+        bundle.head(&self.seal_behind(&clear, &place, (Content::Stub, &cut.stub))?);
+        for (name, plain) in &cut.values {
+            bundle.piece(name, &self.seal(&Place::Value { name }, plain)?);
+        }
+        Ok(bundle.done().into())
     }
 
     fn checkpoint(&self, new: NewCheckpoint, upon: Option<Uuid>) -> Result<NewCheckpoint, CheckpointError> {
@@ -179,9 +218,7 @@ impl Sealer<'_> {
             Payload::Snapshot(bytes) => Payload::Snapshot(self.part(new.id, None, bytes)?),
             Payload::Delta(bytes) => Payload::Delta(self.part(new.id, Some(upon.unwrap_or_default()), bytes)?),
         };
-        let frontier = self
-            .seal(&Place::Frontier(Facts::from(&new)), &[], &new.frontier)?
-            .into();
+        let frontier = self.seal(&Place::Frontier(Facts::from(&new)), &new.frontier)?.into();
         Ok(NewCheckpoint {
             payload,
             frontier,
@@ -200,7 +237,7 @@ impl Sealer<'_> {
         };
         let length = u32::try_from(record.key.len()).unwrap_or(u32::MAX).to_be_bytes();
         let plain = [&length, record.key.as_bytes(), &record.body].concat();
-        let body = self.seal(&place, &[], &plain)?.into();
+        let body = self.seal(&place, &plain)?.into();
         Ok(TaskRecord {
             key: name,
             body,
@@ -215,7 +252,7 @@ impl Sealer<'_> {
         };
         let error = match &run.error {
             None => None,
-            Some(error) => Some(URL_SAFE_NO_PAD.encode(self.seal(&place, &[], error.as_bytes())?)),
+            Some(error) => Some(URL_SAFE_NO_PAD.encode(self.seal(&place, error.as_bytes())?)),
         };
         Ok(RunMark { error, ..run })
     }
@@ -225,7 +262,7 @@ impl Sealer<'_> {
             id: message.id,
             topic: &message.topic,
         };
-        let body = self.seal(&place, &[], &message.body)?;
+        let body = self.seal(&place, &message.body)?;
         Ok(OutboxMessage { body, ..message })
     }
 }
@@ -263,6 +300,7 @@ impl<S: Checkpointer> AroundStore for Sealed<S> {
         let hand = Sealer {
             key,
             cipher: opener.cipher(current)?,
+            values_from: self.values_from,
         };
         let mut records = Vec::with_capacity(commit.records.len());
         if let Some(at) = at {
@@ -345,6 +383,7 @@ impl<S: Checkpointer> AroundStore for Sealed<S> {
             let hand = Sealer {
                 key,
                 cipher: opener.cipher(current)?,
+                values_from: self.values_from,
             };
             rebased.push((seq, anew(&hand, id, &parts)?));
         }

@@ -6,6 +6,7 @@ mod group;
 mod options;
 mod read;
 mod thin;
+mod values;
 mod write;
 mod writer;
 
@@ -27,7 +28,10 @@ use uuid::Uuid;
 
 pub use self::options::SqliteOptions;
 use self::{barrier::Barrier, writer::Writer};
-use crate::Durability;
+use crate::{
+    Durability,
+    value::{Keeping, LARGE_VALUE_BYTES, rows::KeptPayload},
+};
 
 /// Other parts of a program may keep tables and migrations of their own in the same file.
 const MIGRATION_TABLE: &str = "checkpoint_migrations";
@@ -46,6 +50,7 @@ pub struct Sqlite {
     readers: SqlitePool,
     writer: Writer,
     durability: Durability,
+    keeping: Keeping,
 }
 
 impl Sqlite {
@@ -70,7 +75,11 @@ impl Sqlite {
             .max_connections(options.readers())
             .test_before_acquire(false)
             .connect_lazy_with(options.connect(path));
-        Self::new(pool).await
+        let store = Self::new(pool).await?;
+        Ok(Self {
+            keeping: keeping(options.values_from_bytes()),
+            ..store
+        })
     }
 
     /// Works on the file of a pool that others use too, and makes the tables. The pool gives the reads their
@@ -85,6 +94,7 @@ impl Sqlite {
             readers: pool,
             writer: Writer::new(options, connection),
             durability,
+            keeping: keeping(LARGE_VALUE_BYTES),
         })
     }
 
@@ -92,6 +102,13 @@ impl Sqlite {
     #[must_use]
     pub const fn durability(&self) -> Durability {
         self.durability
+    }
+}
+
+const fn keeping(from: usize) -> Keeping {
+    Keeping {
+        from,
+        packed_from: from,
     }
 }
 
@@ -178,7 +195,8 @@ impl Checkpointer for Sqlite {
         commit: Commit,
     ) -> Result<(Epoch, Option<Seq>), CheckpointError> {
         if let (None, true, Some(new), Some(mark)) = (expected, Barrier::is(&commit), &commit.checkpoint, &commit.run) {
-            let barrier = Barrier::beginning(key, new.clone(), mark.clone());
+            let kept = KeptPayload::of(new.payload.bytes(), self.keeping);
+            let barrier = Barrier::beginning(key, (new.clone(), kept), mark.clone());
             let begun = self.writer.commit(barrier).await?;
             if begun.1.is_some() {
                 return Ok(begun);
@@ -204,13 +222,16 @@ impl Checkpointer for Sqlite {
                 run,
                 ..
             } if is_barrier => {
-                let barrier = Barrier::new(key, epoch, expected, new, run);
+                let kept = KeptPayload::of(new.payload.bytes(), self.keeping);
+                let barrier = Barrier::new(key, epoch, expected, (new, kept), run);
                 return self.writer.commit(barrier).await.map(|(_, head)| head);
             }
             other => other,
         };
+        let new = commit.checkpoint.as_ref();
+        let kept = new.map(|new| KeptPayload::of(new.payload.bytes(), self.keeping));
         let mut turn = self.writer.turn().await?;
-        let written = write::commit(turn.connection(), key, epoch, expected, commit).await;
+        let written = write::commit(turn.connection(), key, (epoch, expected), commit, kept).await;
         turn.close(written).await
     }
 
@@ -275,6 +296,7 @@ impl Checkpointer for Sqlite {
     }
 
     async fn thin(&self, key: &ThreadKey, thinning: Thinning) -> Result<(), CheckpointError> {
+        let thinning = thin::Cut::of(thinning, self.keeping);
         let mut turn = self.writer.turn().await?;
         let thinned = thin::thin(turn.connection(), key, thinning).await;
         turn.end(thinned).await

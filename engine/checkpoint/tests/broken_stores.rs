@@ -1,10 +1,12 @@
 //! The suite finds what is wrong with stores that are wrong on purpose.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 use stepgraph::{
     CheckpointError, Checkpointer, Memory, Namespace, TenantId, ThreadKey,
-    checkpoint::{At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq},
+    checkpoint::{AroundStore, At, Branch, Checkpoint, CheckpointInfo, Commit, Epoch, OutboxMessage, Page, Seq},
 };
 use stepgraph_checkpoint::conformance::{self, Verdict};
 use uuid::Uuid;
@@ -19,6 +21,7 @@ enum Fault {
     LosesRecords,
     LosesRuns,
     ReadsTheNewestPartOnly,
+    CutsLongStates,
     ListsOldestFirst,
     IgnoresLimits,
     IgnoresBranches,
@@ -30,7 +33,7 @@ enum Fault {
 }
 
 /// A fault, and one of the facts that it breaks.
-const FAULTS: [(Fault, &str); 16] = [
+const FAULTS: [(Fault, &str); 17] = [
     (Fault::MixesTenants, "a_tenant_cannot_get_anothers_checkpoint"),
     (Fault::MixesNamespaces, "graphs_of_a_nest_are_kept_apart"),
     (Fault::TakesAnyEpoch, "a_commit_under_an_old_epoch_is_fenced"),
@@ -42,6 +45,7 @@ const FAULTS: [(Fault, &str); 16] = [
         Fault::ReadsTheNewestPartOnly,
         "deltas_come_in_order_behind_their_snapshot",
     ),
+    (Fault::CutsLongStates, "a_large_value_reads_as_it_was_written"),
     (Fault::ListsOldestFirst, "a_history_is_listed_newest_first"),
     (Fault::IgnoresLimits, "the_unfinished_are_cut_at_the_limit"),
     (Fault::IgnoresBranches, "a_branch_makes_an_old_checkpoint_the_head"),
@@ -135,6 +139,13 @@ impl Checkpointer for Broken {
 
     async fn get(&self, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
         let mut found = self.inner.get(&self.key(key), at).await?;
+        if let Some(checkpoint) = &mut found
+            && self.has(Fault::CutsLongStates)
+        {
+            for part in checkpoint.parts.iter_mut().filter(|part| part.len() > 65_535) {
+                *part = part.get(..65_535).unwrap_or_default().into();
+            }
+        }
         if let Some(checkpoint) = &mut found
             && self.has(Fault::ReadsTheNewestPartOnly)
         {
@@ -270,4 +281,38 @@ async fn a_store_that_forgets_with_its_handle_is_seen() {
     assert!(!report.passed(), "nothing was checked");
     let report = conformance::check_kept_except(async |_: &str| Memory::new(), &[("misspelt", "not today")]).await;
     assert!(report.failed().any(|name| name == "misspelt"));
+}
+
+/// A store in memory, and the bytes of all states that it was given.
+#[derive(Default)]
+struct Whole(Memory, AtomicU64);
+
+#[async_trait]
+impl AroundStore for Whole {
+    fn within(&self) -> &dyn Checkpointer {
+        &self.0
+    }
+
+    async fn commit(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        let bytes = commit.checkpoint.as_ref().map_or(0, |new| new.payload.bytes().len());
+        self.1.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.commit(key, epoch, expected, commit).await
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_each_state_whole_is_seen() {
+    let make = async || Whole::default();
+    let report = conformance::check_sizes(make, async |store: &Whole| store.1.load(Ordering::Relaxed)).await;
+    assert_eq!(
+        report.failed().collect::<Vec<_>>(),
+        conformance::size_names().collect::<Vec<_>>(),
+        "{report}"
+    );
 }

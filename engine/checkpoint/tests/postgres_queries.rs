@@ -94,10 +94,17 @@ mod live {
             head = written.unwrap();
             assert_eq!(count, 1, "a commit of a checkpoint, two records, a run and a message");
         }
-        for at in [At::Head, At::Seq(head.unwrap()), At::Id(Uuid::from_u128(999))] {
+        let mut large = step(1000);
+        if let Some(new) = &mut large.checkpoint {
+            new.payload = Payload::Delta(vec![7; 100_000].into());
+        }
+        let (written, count) = statements(store.commit(&key, epoch, head, large)).await;
+        head = written.unwrap();
+        assert_eq!(count, 1, "a commit with a large value");
+        for at in [At::Head, At::Seq(head.unwrap()), At::Id(Uuid::from_u128(1000))] {
             let (found, count) = statements(store.get(&key, at)).await;
-            assert_eq!(found.unwrap().unwrap().parts.len(), 1000);
-            assert_eq!(count, 1, "a chain of a thousand with its records");
+            assert_eq!(found.unwrap().unwrap().parts.len(), 1001);
+            assert_eq!(count, 1, "a chain of a thousand with its records and a large value");
         }
         assert_eq!(statements(store.list(&key, Page::default())).await.1, 1, "a history");
         assert_eq!(statements(store.unfinished("graph", 10)).await.1, 1, "the unfinished");

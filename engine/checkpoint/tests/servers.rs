@@ -13,4 +13,5 @@ mod live {
     mod postgres;
     mod redis;
     mod thinning;
+    mod values;
 }

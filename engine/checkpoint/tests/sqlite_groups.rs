@@ -23,13 +23,24 @@ fn key(thread: usize) -> ThreadKey {
     ThreadKey::new(TenantId::authenticated("acme").unwrap(), thread)
 }
 
+/// Bytes that nothing makes shorter, so that they fill a disk.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 7_u32;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let [first, ..] = state.to_be_bytes();
+        first
+    };
+    (0..bytes).map(next).collect()
+}
+
 fn step(number: u64, bytes: usize) -> Commit {
     Commit {
         checkpoint: Some(NewCheckpoint {
             id: Uuid::from_u128(number.into()),
             step: i64::try_from(number).unwrap(),
             source: CheckpointSource::Step,
-            payload: Payload::Snapshot(vec![7; bytes].into()),
+            payload: Payload::Snapshot(noise(bytes).into()),
             frontier: b"next".as_slice().into(),
             fingerprint: Uuid::nil(),
             state_version: 1,

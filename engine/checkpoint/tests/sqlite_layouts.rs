@@ -35,13 +35,18 @@ async fn second_layout(file: &Path) {
         (1, 3, 1, x'03030303030303030303030303030303', 1, 'fork', NULL, 0,
          x'0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f', 2, 1763000000000003, x'6767', x'64656c746133');
         INSERT INTO checkpoint_records VALUES (1, 3, 'a', 'output', '', x'75');";
+    layout(file, 2, ROWS).await;
+}
+
+/// A file of so many migrations, with rows.
+async fn layout(file: &Path, migrations: usize, rows: &'static str) {
     let mut migrator = sqlx::migrate!("./migrations");
-    migrator.migrations = Cow::Owned(migrator.iter().take(2).cloned().collect());
+    migrator.migrations = Cow::Owned(migrator.iter().take(migrations).cloned().collect());
     let mut migrator = Migrator { ..migrator };
     migrator.dangerous_set_table_name("checkpoint_migrations");
     let mut connection = raw(file).await;
     migrator.run_direct(None, &mut connection, false).await.unwrap();
-    sqlx::raw_sql(ROWS).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
 }
 
 #[tokio::test]
@@ -120,4 +125,54 @@ async fn a_file_of_the_second_layout_reads_as_it_was_and_goes_on() {
         (after.info.run, after.info.frontier),
         (before.info.run, before.info.frontier)
     );
+}
+
+/// A thread of before large values were kept apart: a line of parts in one row, and a delta upon it.
+#[tokio::test]
+async fn a_file_of_the_third_layout_reads_as_it_was_and_takes_large_values_from_then_on() {
+    const ROWS: &str = "
+        INSERT INTO checkpoint_threads (number, tenant, thread, namespace, epoch, last, head, branch)
+        VALUES (1, 'acme', 't', '', 1, 2, 2, 'main');
+        UPDATE checkpoint_epochs SET last = 1;
+        INSERT INTO checkpoint_rows VALUES
+        (1, 1, 0, 0, 2, 1, -1, 1763000000000001, 1, NULL, x'0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f',
+         x'01010101010101010101010101010101', x'66', x'0500000077686f6c65040000006d6f7265'),
+        (1, 2, 1, 1, 0, 0, 1, 1, NULL, NULL, NULL, x'02020202020202020202020202020202', NULL, x'6368616e6765');";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.db");
+    layout(&file, 3, ROWS).await;
+    let key = ThreadKey::new(TenantId::authenticated("acme").unwrap(), ThreadId::new("t").unwrap());
+
+    let store = Sqlite::open(&file).await.unwrap();
+
+    let old = store.get(&key, At::Head).await.unwrap().unwrap();
+    let parts = [b"whole".as_slice(), b"more", b"change"].map(Into::into);
+    assert_eq!(old.parts, parts);
+    let epoch = store.claim(&key).await.unwrap();
+    let text = b"a long text of many words ".repeat(1_000);
+    let next = NewCheckpoint {
+        id: Uuid::from_bytes([4; 16]),
+        step: 2,
+        source: CheckpointSource::Step,
+        payload: Payload::Delta(text.clone().into()),
+        frontier: b"f".as_slice().into(),
+        fingerprint: Uuid::from_bytes([15; 16]),
+        state_version: 1,
+        created_at: chrono::DateTime::from_timestamp_micros(1_763_000_000_000_004).unwrap(),
+    };
+    let commit = Commit {
+        checkpoint: Some(next),
+        ..Commit::default()
+    };
+    store.commit(&key, epoch, Some(Seq(2)), commit).await.unwrap();
+    let values = "SELECT count(*) FROM checkpoint_values";
+    let values: i64 = sqlx::query_scalar(values)
+        .fetch_one(&mut raw(&file).await)
+        .await
+        .unwrap();
+    assert_eq!(values, 1);
+    let now = chrono::DateTime::from_timestamp_micros(1_763_000_000_000_005).unwrap();
+    checkpoint::thin(&store, &key, Keep::last(1), now).await.unwrap();
+    let new = store.get(&key, At::Head).await.unwrap().unwrap();
+    assert_eq!(new.parts, [&parts[..], &[text.into()]].concat());
 }

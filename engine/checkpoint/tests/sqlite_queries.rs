@@ -100,9 +100,39 @@ async fn a_commit_takes_one_call_and_a_read_one() {
         assert_eq!(count, 1, "a chain of a hundred with its records");
     }
     together(&store).await;
+    large(&store, &key.child("large")).await;
     assert_eq!(calls(store.list(&key, Page::default())).await.1, 1, "a history");
     assert_eq!(calls(store.unfinished("graph", 10)).await.1, 1, "the unfinished");
     assert_eq!(calls(store.delete(&key)).await.1, 2, "a deletion");
+}
+
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+/// Large values take a call for up to 64 of them and one for the commit; a read takes none more, and nor does a commit
+/// without such.
+async fn large(store: &Sqlite, key: &ThreadKey) {
+    let epoch = store.claim(key).await.unwrap();
+    let text = |number: u8| [&[0xdb, 0, 0, 0x10, 0][..], &[number; 4096]].concat();
+    let list = |values: u8| [&[0xdc, 0, values][..], &(0..values).flat_map(text).collect::<Vec<_>>()].concat();
+    let payload = |bytes: Vec<u8>| Payload::Delta(bytes.into());
+    let mut head = None;
+    for (payload, wanted) in [
+        (payload(text(1)), 3),
+        (payload(vec![0x01]), 1),
+        (payload(list(64)), 3),
+        // 64, 16 and 4.
+        (payload(list(84)), 2 + 3),
+    ] {
+        let new = NewCheckpoint { payload, ..delta(1) };
+        let commit = Commit {
+            checkpoint: Some(new),
+            ..Commit::default()
+        };
+        let (written, count) = calls(store.commit(key, epoch, head, commit)).await;
+        head = written.unwrap();
+        assert_eq!(count, wanted, "{head:?}");
+    }
+    let (found, count) = calls(store.get(key, At::Head)).await;
+    assert_eq!((found.unwrap().unwrap().parts.len(), count), (4, 1));
 }
 
 #[expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::Durability;
+use crate::{Durability, LARGE_VALUE_BYTES};
 
 /// Settings of a [`Postgres`](super::Postgres) store.
 ///
@@ -23,6 +23,7 @@ pub struct PostgresOptions {
     idle_timeout: Duration,
     lifetime_max: Duration,
     schema: Option<String>,
+    values_from: usize,
 }
 
 impl Default for PostgresOptions {
@@ -36,6 +37,7 @@ impl Default for PostgresOptions {
             idle_timeout: Duration::from_mins(10),
             lifetime_max: Duration::from_mins(30),
             schema: None,
+            values_from: LARGE_VALUE_BYTES,
         }
     }
 }
@@ -88,6 +90,18 @@ impl PostgresOptions {
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
+    }
+
+    /// From how many bytes on, encoded, a value of a state is kept apart from the rows: compressed, and once a thread,
+    /// however many of its checkpoints hold it. [`LARGE_VALUE_BYTES`](crate::LARGE_VALUE_BYTES) unless told; `usize::MAX`
+    /// keeps all states whole. What is there already reads as it was written, whatever is told here.
+    pub const fn values_from(mut self, bytes: usize) -> Self {
+        self.values_from = bytes;
+        self
+    }
+
+    pub(super) const fn values_from_bytes(&self) -> usize {
+        self.values_from
     }
 
     pub(super) fn schema_name(&self) -> Option<&str> {

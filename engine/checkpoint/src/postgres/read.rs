@@ -1,5 +1,7 @@
 //! The statements that only look. Each is one statement, and so sees one moment.
 
+use std::sync::Arc;
+
 use sqlx::{PgConnection, postgres::PgRow};
 use stepgraph::{
     CheckpointError, InvalidId, Namespace, TenantId, ThreadId, ThreadKey,
@@ -7,7 +9,10 @@ use stepgraph::{
 };
 
 use super::{about, failure, text};
-use crate::row::{decode::Columns, stored, stored_seq, unavailable};
+use crate::{
+    row::{decode::Columns, stored, stored_seq, unavailable},
+    value::rows::Shelf,
+};
 
 /// The columns of a checkpoint in the order in which they are decoded.
 macro_rules! facts {
@@ -16,41 +21,52 @@ macro_rules! facts {
     };
 }
 
-/// One checkpoint with its run, the payloads from it up to its nearest snapshot, and its records, told apart by which
-/// columns are set. The payloads go by parents, one after the other, and so never through another branch: `LIMIT` keeps
-/// the planner from looking for parents in any other way than by their number.
+/// One checkpoint with its run, the payloads from it up to its nearest snapshot, its records, and the large values that the
+/// payloads name. The payloads go by parents, one after the other, and so never through another branch: `LIMIT` keeps the
+/// planner from looking for parents in any other way than by their number.
 macro_rules! whole {
     ($at:literal) => {
         concat!(
             "WITH RECURSIVE this AS (SELECT t.number, t.run AS newest, t.graph, t.status, t.error, c.snapshot, c.payload, c.parts, ",
+            "c.value_names, ",
             facts!(),
             " FROM checkpoint_threads t JOIN checkpoints c ON c.thread = t.number ",
             "WHERE t.tenant = $1 AND t.thread = $2 AND t.namespace = $3 AND ",
             $at,
-            "), line (number, seq, parent, snapshot, payload, parts) AS (",
-            "SELECT number, seq, parent, snapshot, payload, parts FROM this UNION ALL ",
-            "SELECT line.number, c.seq, c.parent, c.snapshot, c.payload, c.parts FROM line CROSS JOIN LATERAL (",
+            "), line (number, seq, parent, snapshot, payload, parts, value_names) AS (",
+            "SELECT number, seq, parent, snapshot, payload, parts, value_names FROM this UNION ALL ",
+            "SELECT line.number, c.seq, c.parent, c.snapshot, c.payload, c.parts, c.value_names FROM line CROSS JOIN LATERAL (",
             "SELECT * FROM checkpoints p WHERE p.thread = line.number AND p.seq = line.parent LIMIT 1) c ",
             "WHERE NOT line.snapshot) ",
             "SELECT ",
             facts!(),
-            ", c.newest, c.graph, c.status, c.error, NULL::BYTEA, NULL, NULL, NULL FROM this c UNION ALL ",
-            "SELECT seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, payload, NULL, NULL, NULL ",
-            "FROM line WHERE parts IS NULL UNION ALL ",
-            "SELECT seq, p.place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, p.part, NULL, NULL, NULL ",
+            ", c.newest, c.graph, c.status, c.error, NULL::BYTEA, NULL, NULL, NULL, 0 FROM this c UNION ALL ",
+            "SELECT seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, payload, NULL, NULL, NULL, ",
+            "CASE WHEN value_names IS NULL THEN 1 ELSE 2 END FROM line WHERE parts IS NULL UNION ALL ",
+            "SELECT seq, p.place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, p.part, NULL, NULL, NULL, ",
+            "CASE WHEN value_names IS NULL THEN 1 ELSE 2 END ",
             "FROM line CROSS JOIN LATERAL unnest(line.parts) WITH ORDINALITY AS p (part, place) UNION ALL ",
             "SELECT r.seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ",
-            "r.body, r.task, r.kind, r.key ",
-            "FROM this JOIN checkpoint_records r ON r.thread = this.number AND r.seq = this.seq"
+            "r.body, r.task, r.kind, r.key, 3 ",
+            "FROM this JOIN checkpoint_records r ON r.thread = this.number AND r.seq = this.seq UNION ALL ",
+            // Where the frontier stands otherwise, the name of a value.
+            "SELECT NULL, NULL, NULL, NULL, NULL, NULL, n.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ",
+            "v.body, NULL, NULL, NULL, 4 ",
+            "FROM (SELECT DISTINCT line.number, u.name FROM line CROSS JOIN LATERAL unnest(line.value_names) AS u (name)) n ",
+            "CROSS JOIN LATERAL (SELECT body FROM checkpoint_values w WHERE w.thread = n.number AND w.name = n.name LIMIT 1) v"
         )
     };
 }
 
 /// Of a part: which one it is of those that its row holds.
 const PLACE: usize = 1;
+/// Of a large value.
+const NAME: usize = 6;
 const NEWEST_RUN: usize = 10;
 const BODY: usize = 14;
 const TASK: usize = 15;
+/// Which a row is: the facts, a payload, a stub, a record or a large value.
+const TURN: usize = 18;
 
 fn columns<'r>(key: &'r ThreadKey, row: &'r PgRow) -> Columns<'r, PgRow, impl Fn(sqlx::Error) -> CheckpointError> {
     Columns {
@@ -75,26 +91,33 @@ pub(super) async fn get(
     };
     let rows = query.fetch_all(connection).await.map_err(failure::on(key))?;
     let (mut facts, mut parts, mut records) = (None, Vec::new(), Vec::new());
+    let mut shelf = Shelf::default();
     for row in &rows {
         let columns = columns(key, row);
-        if columns.get::<Option<&[u8]>>(BODY)?.is_none() {
-            facts = Some((columns.info()?, columns.run_mark(NEWEST_RUN)?));
-        } else if columns.get::<Option<&str>>(TASK)?.is_none() {
-            let place = (columns.get::<i64>(0)?, columns.get::<Option<i64>>(PLACE)?);
-            parts.push((place, columns.bytes(BODY)?));
-        } else {
-            let mut record = columns.record(TASK, columns.bytes(BODY)?)?;
-            record.task = text::read(record.task);
-            record.key = text::read(record.key);
-            records.push(record);
+        let turn = columns.get::<i32>(TURN)?;
+        match turn {
+            0 => facts = Some((columns.info()?, columns.run_mark(NEWEST_RUN)?)),
+            1 | 2 => {
+                let place = (columns.get::<i64>(0)?, columns.get::<Option<i64>>(PLACE)?);
+                parts.push((place, turn == 2, columns.bytes(BODY)?));
+            }
+            3 => {
+                let mut record = columns.record(TASK, columns.bytes(BODY)?)?;
+                record.task = text::read(record.task);
+                record.key = text::read(record.key);
+                records.push(record);
+            }
+            _ => shelf.put(key, columns.get(NAME)?, columns.get(BODY)?)?,
         }
     }
     // A parent is always older than its child.
-    parts.sort_unstable_by_key(|(place, _)| *place);
+    parts.sort_unstable_by_key(|(place, _, _)| *place);
+    let part = |(_, is_stub, bytes): (_, bool, Arc<[u8]>)| if is_stub { shelf.joined(key, &bytes) } else { Ok(bytes) };
+    let parts = parts.into_iter().map(part).collect::<Result<_, _>>()?;
     records.sort_unstable_by(|a, b| (&a.task, a.kind, &a.key).cmp(&(&b.task, b.kind, &b.key)));
     Ok(facts.map(|(info, run)| Checkpoint {
         info,
-        parts: parts.into_iter().map(|(_, part)| part).collect(),
+        parts,
         records,
         run: run.map(|run| RunMark {
             graph: text::read(run.graph.into_owned()).into(),

@@ -12,12 +12,15 @@ use std::{
 use sqlx::{Acquire, PgConnection};
 use stepgraph::{
     CheckpointError, ThreadKey,
-    checkpoint::{Commit, Epoch, OutboxMessage, Payload, Seq, TaskRecord},
+    checkpoint::{Commit, Epoch, NewCheckpoint, OutboxMessage, Payload, Seq, TaskRecord},
 };
 use uuid::Uuid;
 
 use super::{Attempt, Statement, about, failure, text};
-use crate::row::{names, no_checkpoint, stored, stored_seq, unavailable};
+use crate::{
+    row::{names, no_checkpoint, stored, stored_seq, unavailable},
+    value::rows::{Kept, KeptPayload, Value},
+};
 
 /// The epoch is drawn while the thread's row is locked, so that the later claim gets the higher number. It waits for the
 /// disk even where commits do not: a number that a crash of the server takes back would be given to a second owner.
@@ -95,8 +98,8 @@ macro_rules! advance {
             "WHERE s.number = t.number AND s.thinnings = t.thinnings AND c.seq = $10)) ",
             "RETURNING t.number, t.head, t.run), ",
             "new AS (INSERT INTO checkpoints (thread, seq, run, parent, id, step, source, snapshot, fingerprint, ",
-            "state_version, created_at, frontier, payload) ",
-            "SELECT number, head, run, coalesce($10, $5), $11, $12, $13, $14, $15, $16, $17, $18, $19 FROM held)"
+            "state_version, created_at, frontier, payload, value_names) ",
+            "SELECT number, head, run, coalesce($10, $5), $11, $12, $13, $14, $15, $16, $17, $18, $19, $20 FROM held)"
         )
     };
 }
@@ -150,7 +153,16 @@ const MARK_MORE: &str = concat!(
 const ADVANCE: &str = concat!(advance!(), give_head!());
 const ADVANCE_MORE: &str = concat!(
     advance!(),
-    extras!("$20", "$21", "$22", "$23", "$24", "$25", "$26"),
+    extras!("$21", "$22", "$23", "$24", "$25", "$26", "$27"),
+    give_head!()
+);
+/// With large values: those that the thread has already stay as they are.
+const ADVANCE_ALL: &str = concat!(
+    advance!(),
+    extras!("$21", "$22", "$23", "$24", "$25", "$26", "$27"),
+    ", bodies AS (INSERT INTO checkpoint_values (thread, name, body) ",
+    "SELECT held.number, v.name, v.body FROM held, unnest($20::BYTEA[], $28::BYTEA[]) AS v (name, body) ",
+    "ON CONFLICT (thread, name) DO NOTHING)",
     give_head!()
 );
 
@@ -160,16 +172,16 @@ const THINNED_MEANWHILE_MAX: u32 = 4;
 pub(super) async fn commit(
     connection: &mut PgConnection,
     fence: Fence<'_>,
-    commit: &Commit,
+    what: (&Commit, Option<&KeptPayload>),
     attempt: Attempt,
 ) -> Result<Option<Seq>, CheckpointError> {
     for _ in 1..THINNED_MEANWHILE_MAX {
-        match once(connection, fence, commit, attempt).await? {
+        match once(connection, fence, what, attempt).await? {
             Outcome::Written(head) => return Ok(head),
             Outcome::ThinnedMeanwhile => {}
         }
     }
-    match once(connection, fence, commit, attempt).await? {
+    match once(connection, fence, what, attempt).await? {
         Outcome::Written(head) => Ok(head),
         Outcome::ThinnedMeanwhile => {
             let message = format!("thread {} is thinned again and again; try later", fence.key);
@@ -186,30 +198,37 @@ enum Outcome {
 async fn once(
     connection: &mut PgConnection,
     fence: Fence<'_>,
-    commit: &Commit,
+    (commit, kept): (&Commit, Option<&KeptPayload>),
     attempt: Attempt,
 ) -> Result<Outcome, CheckpointError> {
     let Fence { key, epoch, expected } = fence;
     // Records need a checkpoint to hang on; why the commit is refused without one is found below.
     let hangs = expected.is_some() || commit.records.is_empty();
     if hangs && parent_of_nothing_is_there(connection, key, commit).await? {
-        let more = !commit.records.is_empty() || !commit.outbox.is_empty();
+        let values = kept.map_or(&[][..], values);
+        let more = !commit.records.is_empty() || !commit.outbox.is_empty() || !values.is_empty();
         let sql = match (&commit.checkpoint, &commit.run, more) {
             (None, None, false) => LOOK,
             (None, None, true) => LOOK_MORE,
             (None, Some(_), false) => MARK,
             (None, Some(_), true) => MARK_MORE,
             (Some(_), _, false) => ADVANCE,
-            (Some(_), _, true) => ADVANCE_MORE,
+            (Some(_), _, true) if values.is_empty() => ADVANCE_MORE,
+            (Some(_), _, true) => ADVANCE_ALL,
         };
         let mut query = about(sql, key)
             .bind(stored(epoch.0))
             .bind(expected.map(|seq| stored(seq.0)));
         query = with_run(query, commit);
-        query = with_checkpoint(query, commit);
+        if let (Some(new), Some(kept)) = (&commit.checkpoint, kept) {
+            query = with_checkpoint(query, commit.parent, new, kept);
+        }
         if more {
             query = with_records(query, &commit.records);
             query = with_messages(query, &commit.outbox);
+        }
+        if !values.is_empty() {
+            query = query.bind(values.iter().map(|value| &*value.body).collect::<Vec<_>>());
         }
         let rows = query.fetch_all(&mut *connection).await.map_err(failure::on(key))?;
         if !rows.is_empty() {
@@ -237,12 +256,14 @@ fn with_run<'q>(query: Statement<'q>, commit: &'q Commit) -> Statement<'q> {
     }
 }
 
-fn with_checkpoint<'q>(query: Statement<'q>, commit: &'q Commit) -> Statement<'q> {
-    let Some(new) = &commit.checkpoint else {
-        return query;
-    };
+fn with_checkpoint<'q>(
+    query: Statement<'q>,
+    parent: Option<Seq>,
+    new: &'q NewCheckpoint,
+    kept: &'q KeptPayload,
+) -> Statement<'q> {
     query
-        .bind(commit.parent.map(|seq| stored(seq.0)))
+        .bind(parent.map(|seq| stored(seq.0)))
         .bind(new.id)
         .bind(new.step)
         .bind(names::source(new.source))
@@ -251,7 +272,18 @@ fn with_checkpoint<'q>(query: Statement<'q>, commit: &'q Commit) -> Statement<'q
         .bind(i64::from(new.state_version))
         .bind(new.created_at.timestamp_micros())
         .bind(&*new.frontier)
-        .bind(&**new.payload.bytes())
+        .bind(&*kept.bytes)
+        .bind(names_of(kept))
+}
+
+fn values(kept: &KeptPayload) -> &[Value] {
+    kept.values.as_deref().unwrap_or_default()
+}
+
+/// The large values that stubs name; `None` where there are no stubs.
+pub(super) fn names_of<B>(kept: &Kept<B>) -> Option<Vec<&[u8]>> {
+    let values = kept.values.as_ref()?;
+    Some(values.iter().map(|value| value.name.as_slice()).collect())
 }
 
 /// One statement may write a row once: of records with one name the last stays.

@@ -121,9 +121,10 @@ pub(super) fn record_of_name(key: &ThreadKey, name: &[u8], body: &[u8]) -> Resul
     })
 }
 
-/// The payload of a checkpoint that stands on none: how long its parts are, then the parts.
+/// What stands behind the first line in the payload of a checkpoint that stands on none: how long its parts are, then the
+/// parts.
 pub(super) fn whole(parts: &[Arc<[u8]>]) -> Vec<u8> {
-    let mut payload = b"W\n".to_vec();
+    let mut payload = Vec::new();
     for part in parts {
         payload.extend(format!("{},", part.len()).into_bytes());
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use redis::aio::ConnectionManagerConfig;
 
+use crate::LARGE_VALUE_BYTES;
+
 /// Settings of a [`Redis`](super::Redis) store.
 ///
 /// ```
@@ -18,6 +20,7 @@ pub struct RedisOptions {
     answer_timeout: Duration,
     reconnects_max: usize,
     at_once_max: u32,
+    values_from: usize,
 }
 
 impl Default for RedisOptions {
@@ -28,6 +31,7 @@ impl Default for RedisOptions {
             answer_timeout: Duration::from_secs(30),
             reconnects_max: 6,
             at_once_max: 500,
+            values_from: LARGE_VALUE_BYTES,
         }
     }
 }
@@ -67,6 +71,18 @@ impl RedisOptions {
     pub const fn at_once_max(mut self, at_once_max: u32) -> Self {
         self.at_once_max = if at_once_max == 0 { 1 } else { at_once_max };
         self
+    }
+
+    /// From how many bytes on, encoded, a value of a state is kept apart from the rows: compressed, and once a thread,
+    /// however many of its checkpoints hold it. [`LARGE_VALUE_BYTES`](crate::LARGE_VALUE_BYTES) unless told; `usize::MAX`
+    /// keeps all states whole. What is there already reads as it was written, whatever is told here.
+    pub const fn values_from(mut self, bytes: usize) -> Self {
+        self.values_from = bytes;
+        self
+    }
+
+    pub(super) const fn values_from_bytes(&self) -> usize {
+        self.values_from
     }
 
     pub(super) const fn at_once_max_number(&self) -> u32 {

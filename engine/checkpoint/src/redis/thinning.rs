@@ -16,8 +16,9 @@ use stepgraph::{
 use super::{
     Redis, code, outcome,
     script::{self, about},
+    with_values,
 };
-use crate::row::unavailable;
+use crate::{row::unavailable, value::rows::KeptParts};
 
 /// How often the looking begins anew because the thread was claimed meanwhile.
 const BEGINNINGS_MAX: u32 = 64;
@@ -64,10 +65,13 @@ impl Redis {
             }
             for (seq, parts) in rebased {
                 call.arg(seq.0);
-                match thin {
-                    Thin::Look => call.arg(""),
-                    Thin::Take => call.arg(code::whole(parts)),
-                };
+                if thin == Thin::Look {
+                    call.arg("").arg("");
+                    continue;
+                }
+                let kept = KeptParts::of_parts(parts, self.keeping);
+                call.arg(code::whole(&kept.bytes));
+                with_values(&mut call, &kept);
             }
             let said: Vec<String> = self.call(&call).await?;
             thin = match said.first().map(String::as_str) {

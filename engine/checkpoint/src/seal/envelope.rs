@@ -13,14 +13,17 @@ use super::{
     keys::{KeyId, TenantKey},
     place::Place,
 };
+use crate::value::{
+    GIVEN, Name,
+    pack::{NO_VALUE, pack, unpack},
+};
 
 /// The first byte of what is sealed. No value of `MessagePack` begins so, and it is no text: what is plain shows.
-const MARK: u8 = 0xc1;
+const MARK: u8 = NO_VALUE;
 const VERSION: u8 = 1;
-/// What is shorter is sealed as it is: little would be won.
-const COMPRESSED_OVER: usize = 256;
-/// What is longer is sealed as it is, and what says that it unpacks to more is refused before anything is allocated.
-const UNPACKED_MAX: usize = 256 << 20;
+/// Bits of the third byte: what is sealed was compressed; it is a stub, put together with large values that are sealed apart.
+const IS_PACKED: u8 = 1;
+const IS_STUB: u8 = 2;
 /// Bytes of a digest that are kept: two of one thread are the same by chance once in 2^64 keys.
 const NAME_BYTES: usize = 16;
 /// Mark, version, packing, and the key's number.
@@ -52,6 +55,23 @@ pub(super) fn key_id(sealed: &[u8]) -> Result<KeyId, Broken> {
     }
 }
 
+/// What is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Everything.
+    Whole,
+    /// A stub, which names large values.
+    Stub,
+}
+
+/// Which of both it says to be. It is bound to the rest: what opens has said the truth.
+pub(super) fn content(sealed: &[u8]) -> Content {
+    match sealed.get(2) {
+        Some(bits) if bits & IS_STUB != 0 => Content::Stub,
+        _ => Content::Whole,
+    }
+}
+
 /// Seals and opens for one thread, with one key.
 ///
 /// AES-256-GCM with a random nonce of 96 bits, under a key of the thread's own (and of its namespace's): no more than 2^32
@@ -61,19 +81,23 @@ pub(super) struct Cipher {
     pub(super) id: KeyId,
     body: LessSafeKey,
     names: hmac::Key,
+    values: hmac::Key,
 }
 
 impl Cipher {
     pub(super) fn of(thread: &ThreadKey, id: KeyId, key: &TenantKey) -> Result<Self, Broken> {
         // Neither a tenant nor a thread has a slash in its name, so no two threads say the same.
         let whose = format!("{}/{}/{}", thread.tenant, thread.thread, thread.namespace);
-        let (body, names) = ([b"body/", whose.as_bytes()], [b"name/", whose.as_bytes()]);
+        let of = |what: &'static [u8]| [what, whose.as_bytes()];
+        let (body, names, values) = (of(b"body/"), of(b"name/"), of(b"value/"));
         let body = key.0.expand(&body, &AES_256_GCM)?;
         let names = key.0.expand(&names, hmac::HMAC_SHA256)?;
+        let values = key.0.expand(&values, hmac::HMAC_SHA256)?;
         Ok(Self {
             id,
             body: LessSafeKey::new(UnboundKey::from(body)),
             names: hmac::Key::from(names),
+            values: hmac::Key::from(values),
         })
     }
 
@@ -91,18 +115,33 @@ impl Cipher {
         URL_SAFE_NO_PAD.encode(tag.as_ref().get(..NAME_BYTES).unwrap_or_default())
     }
 
+    /// What a large value is called: the same for the same value in this thread, and telling nothing else.
+    pub(super) fn value_name(&self, value: &[u8]) -> Name {
+        let mut name = Name::default();
+        let tag = hmac::sign(&self.values, value);
+        for (to, from) in name.iter_mut().zip(tag.as_ref()) {
+            *to = *from;
+        }
+        if let Some(first) = name.first_mut() {
+            *first |= GIVEN;
+        }
+        name
+    }
+
     /// Compresses where that helps, then seals. `clear` goes before the rest, readable and bound to it.
     pub(super) fn seal(
         &self,
         thread: &ThreadKey,
         place: &Place<'_>,
         clear: &[u8],
-        plain: &[u8],
+        (content, plain): (Content, &[u8]),
     ) -> Result<Vec<u8>, Unspecified> {
         let packed = pack(plain);
         let [a, b, c, d] = self.id.0.to_be_bytes();
         let mut sealed = Vec::with_capacity(HEAD_LEN + clear.len() + NONCE_LEN + plain.len() + 16);
-        sealed.extend_from_slice(&[MARK, VERSION, u8::from(packed.is_some()), a, b, c, d]);
+        let packing = if packed.is_some() { IS_PACKED } else { 0 };
+        let stub = if content == Content::Stub { IS_STUB } else { 0 };
+        sealed.extend_from_slice(&[MARK, VERSION, packing | stub, a, b, c, d]);
         sealed.extend_from_slice(clear);
         let aad = Aad::from(place.bytes(thread, &sealed));
         let mut nonce = [0; NONCE_LEN];
@@ -136,28 +175,10 @@ impl Cipher {
             .open_in_place(nonce, Aad::from(place.bytes(thread, head)), &mut body)?
             .len();
         body.truncate(length);
-        match head.get(2) {
+        match head.get(2).map(|bits| bits & !IS_STUB) {
             Some(0) => Ok(body),
-            Some(1) => unpack(&body),
+            Some(IS_PACKED) => unpack(&body).ok_or(Broken::Cut),
             _ => Err(Broken::Cut),
         }
     }
-}
-
-/// Refuses what says that it is longer than anything that was ever packed.
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, Broken> {
-    let (length, body) = packed.split_first_chunk::<4>().ok_or(Broken::Cut)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Broken::Cut)?;
-    if length > UNPACKED_MAX {
-        return Err(Broken::Cut);
-    }
-    lz4_flex::block::decompress(body, length).map_err(|_| Broken::Cut)
-}
-
-fn pack(plain: &[u8]) -> Option<Vec<u8>> {
-    if !(COMPRESSED_OVER..=UNPACKED_MAX).contains(&plain.len()) {
-        return None;
-    }
-    let packed = lz4_flex::block::compress_prepend_size(plain);
-    (packed.len() < plain.len()).then_some(packed)
 }

@@ -1,6 +1,6 @@
 //! Opening what a store gives back.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use stepgraph::{
@@ -10,10 +10,11 @@ use stepgraph::{
 use uuid::Uuid;
 
 use super::{
-    envelope::{self, Broken, Cipher},
+    envelope::{self, Broken, Cipher, Content},
     keys::{KeyError, KeyId, Keys},
     place::{Facts, Place},
 };
+use crate::value::{self, Name, bundle::Bundle};
 
 /// Length of what stands in the clear before a part of a state: two ids.
 const LINK_LEN: usize = 32;
@@ -107,30 +108,66 @@ impl<'a> Opener<'a> {
     /// Opens the line of parts that ends at a checkpoint: each stands upon the one before it.
     pub(super) async fn parts(&mut self, end: Uuid, parts: &[Arc<[u8]>]) -> Result<Vec<Arc<[u8]>>, CheckpointError> {
         let mut opened = Vec::with_capacity(parts.len());
-        let mut before = None;
+        let (mut before, mut values) = (None, BTreeMap::new());
         for part in parts {
-            let (of, upon) = link(part).map_err(broken(self.thread, "a state"))?;
+            let Bundle { head, pieces } = Bundle::read(part).unwrap_or(Bundle {
+                head: part,
+                pieces: Vec::new(),
+            });
+            let (of, upon) = link(head).map_err(broken(self.thread, "a state"))?;
             // Opened first: what a link says counts only if the key says so too.
             let snapshot = Place::Snapshot { of };
             let plain = match before {
-                None if upon.is_nil() => match self.open(&snapshot, LINK_LEN, part).await {
+                None if upon.is_nil() => match self.open(&snapshot, LINK_LEN, head).await {
                     Ok(plain) => plain,
                     // The first of a thread may be a step's effects upon nothing.
                     Err(CheckpointError::Forged { .. }) => {
-                        self.open(&Place::Delta { of, upon }, LINK_LEN, part).await?
+                        self.open(&Place::Delta { of, upon }, LINK_LEN, head).await?
                     }
                     Err(error) => return Err(error),
                 },
-                Some(before) if upon == before => self.open(&Place::Delta { of, upon }, LINK_LEN, part).await?,
+                Some(before) if upon == before => self.open(&Place::Delta { of, upon }, LINK_LEN, head).await?,
                 _ => return Err(self.forged("a state")),
             };
-            opened.push(plain.into());
+            opened.push(match envelope::content(head) {
+                Content::Whole => plain.into(),
+                Content::Stub => {
+                    self.values(&pieces, &mut values).await?;
+                    self.joined(&plain, &values)?
+                }
+            });
             before = Some(of);
         }
         if before.is_some_and(|last| last != end) {
             return Err(self.forged("a state"));
         }
         Ok(opened)
+    }
+
+    /// Opens the large values that are not known yet.
+    async fn values(
+        &mut self,
+        pieces: &[(Name, &[u8])],
+        known: &mut BTreeMap<Name, Vec<u8>>,
+    ) -> Result<(), CheckpointError> {
+        for (name, sealed) in pieces {
+            if !known.contains_key(name) {
+                let value = self.open(&Place::Value { name }, 0, sealed).await?;
+                known.insert(*name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn joined(&self, stub: &[u8], values: &BTreeMap<Name, Vec<u8>>) -> Result<Arc<[u8]>, CheckpointError> {
+        let whole = value::joined(stub, |name| values.get(name).map(Vec::as_slice));
+        let what = match whole {
+            Ok(whole) => return Ok(whole.into()),
+            Err(value::Broken::Cut) => Broken::Cut,
+            // Somebody has taken it out.
+            Err(value::Broken::Missing) => Broken::Forged,
+        };
+        Err(broken(self.thread, "a state")(what))
     }
 
     fn forged(&self, what: &'static str) -> CheckpointError {

@@ -6,6 +6,8 @@ use stepgraph::{
 };
 use uuid::Uuid;
 
+use crate::value::Name;
+
 /// Which cell of a thread. Only what never changes while the cell's content stays: a part of a state may move to a child
 /// of its checkpoint when that one is taken out, so it is bound to the checkpoint that wrote it and to the one before, not
 /// to the row it lies in.
@@ -15,6 +17,8 @@ pub(super) enum Place<'a> {
     Snapshot { of: Uuid },
     /// A step's effects, upon the state of another checkpoint.
     Delta { of: Uuid, upon: Uuid },
+    /// A large value of states of the thread, under what it is called.
+    Value { name: &'a Name },
     /// What runs next, with the facts beside it.
     Frontier(Facts),
     /// A fact about a task.
@@ -72,6 +76,7 @@ impl Place<'_> {
     pub(super) const fn what(&self) -> &'static str {
         match self {
             Self::Snapshot { .. } | Self::Delta { .. } => "a state",
+            Self::Value { .. } => "a large value of a state",
             Self::Frontier(_) => "what runs next in a checkpoint",
             Self::Record { .. } => "a task's record",
             Self::Error { .. } => "a run's error",
@@ -89,6 +94,7 @@ impl Place<'_> {
         match self {
             Self::Snapshot { of } => parts.put(b"snapshot").put(of.as_bytes()),
             Self::Delta { of, upon } => parts.put(b"delta").put(of.as_bytes()).put(upon.as_bytes()),
+            Self::Value { name } => parts.put(b"value").put(&name[..]),
             Self::Frontier(facts) => parts
                 .put(b"frontier")
                 .put(facts.id.as_bytes())

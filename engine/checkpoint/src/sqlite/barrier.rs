@@ -7,7 +7,10 @@
 //! Whatever goes wrong in any of them is heard, since all rows are read. Values are named `$1`: of numbered ones (`?1`) sqlx
 //! takes those that a statement leaves out for values too, and runs out of them.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, LazyLock},
+};
 
 use sqlx::{Row, SqliteConnection};
 use stepgraph::{
@@ -16,7 +19,10 @@ use stepgraph::{
 };
 
 use super::{Statement, failure};
-use crate::row::{names, stored};
+use crate::{
+    row::{names, stored},
+    value::rows::{Kept, KeptPayload, Value},
+};
 
 /// Values of a commit without a run mark.
 const VALUES: usize = 14;
@@ -44,6 +50,7 @@ pub(super) struct Barrier {
     pub(super) epoch: Epoch,
     pub(super) expected: Option<Seq>,
     new: NewCheckpoint,
+    kept: KeptPayload,
     mark: Option<RunMark>,
     begins: bool,
 }
@@ -58,7 +65,7 @@ impl Barrier {
         key: &ThreadKey,
         epoch: Epoch,
         expected: Option<Seq>,
-        new: NewCheckpoint,
+        (new, kept): (NewCheckpoint, KeptPayload),
         mark: Option<RunMark>,
     ) -> Self {
         Self {
@@ -66,13 +73,14 @@ impl Barrier {
             epoch,
             expected,
             new,
+            kept,
             mark,
             begins: false,
         }
     }
 
     /// The first commit of a thread, which makes and claims it.
-    pub(super) fn beginning(key: &ThreadKey, new: NewCheckpoint, mark: RunMark) -> Self {
+    pub(super) fn beginning(key: &ThreadKey, new: (NewCheckpoint, KeptPayload), mark: RunMark) -> Self {
         Self {
             begins: true,
             ..Self::new(key, Epoch(0), None, new, Some(mark))
@@ -90,6 +98,11 @@ impl Barrier {
     /// The name of the new checkpoint.
     pub(super) const fn id(&self) -> uuid::Uuid {
         self.new.id
+    }
+
+    /// The large values of the new checkpoint, which are written once it is.
+    pub(super) fn values(&self) -> &[Value] {
+        self.kept.values.as_deref().unwrap_or_default()
     }
 }
 
@@ -227,7 +240,7 @@ fn bound(query: Statement, barrier: &Barrier) -> Statement {
         .bind(barrier.key.namespace.as_str().to_owned())
         .bind(stored(barrier.epoch.0))
         .bind(barrier.expected.map(|seq| stored(seq.0)));
-    let query = with_checkpoint(query, &barrier.new);
+    let query = with_checkpoint(query, &barrier.new, &barrier.kept);
     match &barrier.mark {
         Some(mark) => query
             .bind(mark.run.as_uuid())
@@ -239,7 +252,7 @@ fn bound(query: Statement, barrier: &Barrier) -> Statement {
 }
 
 /// The values of a checkpoint, in the order of [`insert`].
-pub(super) fn with_checkpoint(query: Statement, new: &NewCheckpoint) -> Statement {
+pub(super) fn with_checkpoint(query: Statement, new: &NewCheckpoint, kept: &KeptPayload) -> Statement {
     let source: i64 = match new.source {
         CheckpointSource::Step => 0,
         CheckpointSource::Input => 1,
@@ -250,10 +263,17 @@ pub(super) fn with_checkpoint(query: Statement, new: &NewCheckpoint) -> Statemen
         .bind(new.id)
         .bind(new.step)
         .bind(source)
-        .bind(i64::from(matches!(new.payload, Payload::Snapshot(_))))
+        .bind(i64::from(matches!(new.payload, Payload::Snapshot(_))) + apart(kept))
         .bind(new.fingerprint)
         .bind(new.state_version)
         .bind(new.created_at.timestamp_micros())
         .bind(new.frontier.to_vec())
-        .bind(new.payload.bytes().clone())
+        .bind(Arc::clone(&kept.bytes))
+}
+
+/// What is added to the kind of a row whose payload is stubs.
+pub(super) const APART: i64 = 4;
+
+pub(super) const fn apart<B>(kept: &Kept<B>) -> i64 {
+    if kept.values.is_some() { APART } else { 0 }
 }

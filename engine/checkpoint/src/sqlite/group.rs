@@ -10,7 +10,7 @@ use stepgraph::{
 
 use super::{
     barrier::{self, Barrier, SIZES, Shape},
-    failure, write,
+    failure, values, write,
     writer::{Turn, Writer},
 };
 use crate::{
@@ -90,15 +90,23 @@ async fn written(connection: &mut SqliteConnection, group: &[Arc<Job>]) -> Resul
     let alike = order.chunk_by(|a, b| shape(a) == shape(b));
     let calls: Vec<&[usize]> = alike.flat_map(sized).collect();
     let mut heads = vec![None; group.len()];
+    let has_values = group.iter().any(|job| !job.barrier.values().is_empty());
     for (number, call) in calls.iter().enumerate() {
         let barriers: Vec<&Barrier> = call.iter().filter_map(job).map(|job| &job.barrier).collect();
-        let ends = (number == 0, number + 1 == calls.len());
+        let ends = (number == 0, number + 1 == calls.len() && !has_values);
         let new = barrier::write(connection, &barriers, ends).await?;
         for (at, head) in call.iter().zip(new) {
             if let Some(place) = heads.get_mut(*at) {
                 *place = head;
             }
         }
+    }
+    if has_values {
+        for (job, _) in group.iter().zip(&heads).filter(|(_, head)| head.is_some()) {
+            values::write(connection, &job.barrier.key, None, job.barrier.values()).await?;
+        }
+        let commit = sqlx::query("COMMIT").execute(connection).await;
+        commit.map_err(failure::anywhere)?;
     }
     Ok(heads)
 }

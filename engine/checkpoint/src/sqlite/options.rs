@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
-use crate::Durability;
+use crate::{Durability, LARGE_VALUE_BYTES};
 
 pub(super) const fn synchronous(durability: Durability) -> SqliteSynchronous {
     match durability {
@@ -34,6 +34,7 @@ pub struct SqliteOptions {
     durability: Durability,
     busy_timeout: Duration,
     readers_max: u32,
+    values_from: usize,
 }
 
 impl Default for SqliteOptions {
@@ -42,6 +43,7 @@ impl Default for SqliteOptions {
             durability: Durability::Full,
             busy_timeout: Duration::from_secs(5),
             readers_max: 4,
+            values_from: LARGE_VALUE_BYTES,
         }
     }
 }
@@ -63,6 +65,18 @@ impl SqliteOptions {
     pub const fn readers_max(mut self, readers_max: u32) -> Self {
         self.readers_max = if readers_max == 0 { 1 } else { readers_max };
         self
+    }
+
+    /// From how many bytes on, encoded, a value of a state is kept apart from the rows: compressed, and once a thread,
+    /// however many of its checkpoints hold it. [`LARGE_VALUE_BYTES`](crate::LARGE_VALUE_BYTES) unless told; `usize::MAX`
+    /// keeps all states whole. What is there already reads as it was written, whatever is told here.
+    pub const fn values_from(mut self, bytes: usize) -> Self {
+        self.values_from = bytes;
+        self
+    }
+
+    pub(super) const fn values_from_bytes(&self) -> usize {
+        self.values_from
     }
 
     pub(super) const fn readers(&self) -> u32 {

@@ -6,8 +6,11 @@ use stepgraph::{
     checkpoint::{At, Branch, Checkpoint, CheckpointInfo, OutboxMessage, Page},
 };
 
-use super::{about, failure};
-use crate::row::{decode::Columns, parts, stored, stored_seq};
+use super::{about, barrier::APART, failure};
+use crate::{
+    row::{decode::Columns, parts, stored, stored_seq},
+    value::rows::Shelf,
+};
 
 macro_rules! facts {
     ($rest:literal) => {
@@ -25,7 +28,8 @@ const NEWEST: &str = facts!("?4 IS NULL ORDER BY c.seq DESC LIMIT ?5");
 const BEFORE: &str = facts!("c.seq < ?4 ORDER BY c.seq DESC LIMIT ?5");
 
 /// A checkpoint in one query, and so at one moment: first its facts, then the payloads from it up to its nearest snapshot,
-/// by parents and so never through another branch, then its records. The columns are those of `facts!`, and three more.
+/// by parents and so never through another branch, then its records, then the large values that the payloads name. The
+/// columns are those of `facts!`, and three more.
 macro_rules! whole {
     ($place:literal) => {
         concat!(
@@ -38,7 +42,7 @@ macro_rules! whole {
             "UNION ALL ",
             "SELECT c.thread, c.seq, c.parent, c.kind ",
             "FROM line JOIN checkpoint_rows c ON c.thread = line.thread AND c.seq = line.seq - line.parent ",
-            "WHERE line.kind = 0 AND line.parent > 0) ",
+            "WHERE line.kind IN (0, 4) AND line.parent > 0) ",
             "SELECT c.seq, c.parent, c.id, c.step, c.source, c.run, c.frontier, c.fingerprint, c.state_version, c.created_at, ",
             "t.run, t.graph, t.status, t.error, 0, NULL, NULL ",
             "FROM this t CROSS JOIN place p JOIN checkpoints c ON c.thread = p.thread AND c.seq = p.seq ",
@@ -47,7 +51,12 @@ macro_rules! whole {
             "FROM line CROSS JOIN checkpoint_rows c ON c.thread = line.thread AND c.seq = line.seq ",
             "UNION ALL ",
             "SELECT r.task, r.kind, r.key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, r.body, NULL ",
-            "FROM place p CROSS JOIN checkpoint_records r ON r.thread = p.thread AND r.seq = p.seq"
+            "FROM place p CROSS JOIN checkpoint_records r ON r.thread = p.thread AND r.seq = p.seq ",
+            "UNION ALL ",
+            "SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 3, v.body, v.name ",
+            "FROM (SELECT DISTINCT u.thread, u.name FROM line CROSS JOIN checkpoint_value_uses u ",
+            "ON u.thread = line.thread AND u.seq = line.seq WHERE line.kind >= 4) n ",
+            "CROSS JOIN checkpoint_values v ON v.thread = n.thread AND v.name = n.name"
         )
     };
 }
@@ -58,9 +67,10 @@ const WHOLE_AT_ID: &str = whole!(
     "SELECT c.thread, c.seq FROM this t JOIN checkpoints c ON c.thread = t.number WHERE c.id = ?4 ORDER BY c.seq LIMIT 1"
 );
 
-/// Which of the three a row is.
+/// Which of the four a row is.
 const TURN: usize = 14;
 const BODY: usize = 15;
+/// Of a payload its kind, of a large value its name.
 const KIND: usize = 16;
 
 pub(super) async fn get(pool: &SqlitePool, key: &ThreadKey, at: At) -> Result<Option<Checkpoint>, CheckpointError> {
@@ -71,12 +81,14 @@ pub(super) async fn get(pool: &SqlitePool, key: &ThreadKey, at: At) -> Result<Op
     };
     let rows = query.fetch_all(pool).await.map_err(failure::on(key))?;
     let (mut facts, mut parts, mut records) = (None, Vec::new(), Vec::new());
+    let mut shelf = Shelf::default();
     for row in &rows {
         let columns = columns(key, row);
         match columns.get::<i64>(TURN)? {
             0 => facts = Some((columns.info()?, columns.run_mark(10)?)),
             1 => parts.push((columns.get::<i64>(0)?, columns.get::<i64>(KIND)?, columns.bytes(BODY)?)),
-            _ => records.push(columns.record(0, columns.bytes(BODY)?)?),
+            2 => records.push(columns.record(0, columns.bytes(BODY)?)?),
+            _ => shelf.put(key, columns.get(KIND)?, columns.get(BODY)?)?,
         }
     }
     let Some((info, run)) = facts else { return Ok(None) };
@@ -84,9 +96,16 @@ pub(super) async fn get(pool: &SqlitePool, key: &ThreadKey, at: At) -> Result<Op
     parts.sort_unstable_by_key(|(seq, _, _)| *seq);
     let mut whole = Vec::with_capacity(parts.len());
     for (_, kind, body) in parts {
-        match kind {
-            parts::KIND => whole.extend(parts::read(key, &body)?),
-            _ => whole.push(body),
+        let own = match kind % APART {
+            parts::KIND => parts::read(key, &body)?,
+            _ => vec![body],
+        };
+        if kind < APART {
+            whole.extend(own);
+        } else {
+            for stub in own {
+                whole.push(shelf.joined(key, &stub)?);
+            }
         }
     }
     records.sort_unstable_by(|a, b| (&a.task, a.kind, &a.key).cmp(&(&b.task, b.kind, &b.key)));

@@ -7,8 +7,11 @@ use stepgraph::{
     checkpoint::{Seq, Tag, Thinning},
 };
 
-use super::{about, failure, writer::opening};
-use crate::row::{no_checkpoint, parts, stored, stored_seq};
+use super::{about, barrier, failure, values, writer::opening};
+use crate::{
+    row::{no_checkpoint, parts, stored, stored_seq},
+    value::{Keeping, rows::KeptParts},
+};
 
 pub(super) async fn tag(
     connection: &mut SqliteConnection,
@@ -70,11 +73,28 @@ pub(super) async fn threads(
     rows.iter().map(name).collect()
 }
 
+/// A thinning whose parts are cut as rows keep them.
+pub(super) struct Cut {
+    rebased: Vec<(Seq, KeptParts)>,
+    removed: Vec<Seq>,
+}
+
+impl Cut {
+    pub(super) fn of(thinning: Thinning, keeping: Keeping) -> Self {
+        let Thinning { rebased, removed } = thinning;
+        let kept = |(seq, parts): (Seq, Vec<_>)| (seq, KeptParts::of_parts(&parts, keeping));
+        Self {
+            rebased: rebased.into_iter().map(kept).collect(),
+            removed,
+        }
+    }
+}
+
 /// Takes checkpoints out. What other rows have of an origin that goes, they say themselves first.
 pub(super) async fn thin(
     connection: &mut SqliteConnection,
     key: &ThreadKey,
-    thinning: Thinning,
+    thinning: Cut,
 ) -> Result<(), CheckpointError> {
     const LOOK: &str =
         opening!("SELECT number FROM checkpoint_threads WHERE tenant = ?1 AND thread = ?2 AND namespace = ?3");
@@ -89,8 +109,6 @@ pub(super) async fn thin(
             AND c.seq - c.parent IN (SELECT seq FROM gone) AND c.seq NOT IN (SELECT seq FROM gone) \
             AND c.seq NOT IN (SELECT value FROM json_each(?3)) \
         LIMIT 1";
-    const REBASE: &str =
-        "UPDATE checkpoint_rows SET parent = 0, kind = ?3, payload = ?4 WHERE thread = ?1 AND seq = ?2";
     const STAND_ALONE: &str = "UPDATE checkpoint_rows AS c SET origin = 0, id = whole.id, run = whole.run, \
             fingerprint = whole.fingerprint, state_version = whole.state_version, created_at = whole.created_at, \
             frontier = whole.frontier \
@@ -101,7 +119,7 @@ pub(super) async fn thin(
     const REMOVE: &str = "DELETE FROM checkpoint_rows WHERE thread = ?1 AND seq IN (SELECT value FROM json_each(?2))";
     const FORGET: &str =
         "DELETE FROM checkpoint_records WHERE thread = ?1 AND seq IN (SELECT value FROM json_each(?2))";
-    let Thinning { rebased, removed } = thinning;
+    let Cut { rebased, removed } = thinning;
     let looked = about(LOOK, key).fetch_optional(&mut *connection).await;
     let Some(row) = looked.map_err(failure::on(key))? else {
         return Ok(());
@@ -119,20 +137,36 @@ pub(super) async fn thin(
         return Err(CheckpointError::InUse { key: key.clone(), seq });
     }
     for (seq, own) in rebased {
-        let (kind, body) = match own.as_slice() {
-            [whole] => (1, whole.to_vec()),
-            several => (parts::KIND, parts::write(several)),
-        };
-        let rebase = sqlx::query(REBASE)
-            .bind(thread)
-            .bind(stored(seq.0))
-            .bind(kind)
-            .bind(body);
-        rebase.execute(&mut *connection).await.map_err(failure::on(key))?;
+        rebase(connection, key, thread, seq, &own).await?;
     }
-    for sql in [STAND_ALONE, REMOVE, FORGET] {
+    for sql in [STAND_ALONE, REMOVE, FORGET, values::FORGET, values::SWEEP] {
         let query = sqlx::query(sql).bind(thread).bind(gone.clone());
         query.execute(&mut *connection).await.map_err(failure::on(key))?;
     }
     Ok(())
+}
+
+/// Lets a checkpoint stand on its own. One that is not there is passed over.
+async fn rebase(
+    connection: &mut SqliteConnection,
+    key: &ThreadKey,
+    thread: i64,
+    seq: Seq,
+    own: &KeptParts,
+) -> Result<(), CheckpointError> {
+    const REBASE: &str =
+        "UPDATE checkpoint_rows SET parent = 0, kind = ?3, payload = ?4 WHERE thread = ?1 AND seq = ?2";
+    let (kind, body) = match own.bytes.as_slice() {
+        [whole] => (1, whole.to_vec()),
+        several => (parts::KIND, parts::write(several)),
+    };
+    let query = sqlx::query(REBASE).bind(thread).bind(stored(seq.0));
+    let query = query.bind(kind + barrier::apart(own)).bind(body);
+    let done = query.execute(&mut *connection).await.map_err(failure::on(key))?;
+    if done.rows_affected() == 0 {
+        return Ok(());
+    }
+    let query = sqlx::query(values::LET_GO).bind(thread).bind(stored(seq.0));
+    query.execute(&mut *connection).await.map_err(failure::on(key))?;
+    values::write(connection, key, Some(seq), own.values.as_deref().unwrap_or_default()).await
 }

@@ -7,12 +7,15 @@
 use sqlx::{Row, SqliteConnection};
 use stepgraph::{
     CheckpointError, ThreadKey,
-    checkpoint::{Commit, Epoch, NewCheckpoint, OutboxMessage, Seq, TaskRecord},
+    checkpoint::{Commit, Epoch, OutboxMessage, Seq, TaskRecord},
 };
 use uuid::Uuid;
 
-use super::{Statement, about, barrier, failure, writer::opening};
-use crate::row::{names, no_checkpoint, stored, stored_seq};
+use super::{Statement, about, barrier, failure, values, writer::opening};
+use crate::{
+    row::{names, no_checkpoint, stored, stored_seq},
+    value::rows::KeptPayload,
+};
 
 pub(super) async fn claim(connection: &mut SqliteConnection, key: &ThreadKey) -> Result<Epoch, CheckpointError> {
     // The number that is drawn is the newest epoch of all, so the row can read it back.
@@ -34,9 +37,9 @@ pub(super) async fn claim(connection: &mut SqliteConnection, key: &ThreadKey) ->
 pub(super) async fn commit(
     connection: &mut SqliteConnection,
     key: &ThreadKey,
-    epoch: Epoch,
-    expected: Option<Seq>,
+    (epoch, expected): (Epoch, Option<Seq>),
     commit: Commit,
+    kept: Option<KeptPayload>,
 ) -> Result<(Option<Seq>, Statement), CheckpointError> {
     let Some(held) = hold(connection, key, epoch, expected, &commit).await? else {
         return Err(refusal(connection, key, epoch, expected).await?);
@@ -53,9 +56,14 @@ pub(super) async fn commit(
     if let Some(parent) = commit.parent {
         find(connection, key, held.thread, parent).await?;
     }
-    let last = match commit.checkpoint {
-        Some(new) => checkpoint(key, commit.parent.or(expected), &new),
-        None => sqlx::query("COMMIT"),
+    let last = match (commit.checkpoint, kept) {
+        (Some(new), Some(kept)) => {
+            values::write(connection, key, None, kept.values.as_deref().unwrap_or_default()).await?;
+            let insertion = about(barrier::insertion(), key);
+            let parent = commit.parent.or(expected).map(|seq| stored(seq.0));
+            barrier::with_checkpoint(insertion.bind(parent), &new, &kept)
+        }
+        _ => sqlx::query("COMMIT"),
     };
     let newest = held.head.map(|seq| stored_seq(key, seq)).transpose()?;
     Ok((newest, last))
@@ -185,12 +193,6 @@ pub(super) async fn begun(
     let epoch = row.map_err(failure::on(key))?.map(|row| row.try_get::<i64, _>(0));
     let epoch = epoch.transpose().map_err(failure::on(key))?;
     Ok(epoch.map(|epoch| Epoch(epoch.unsigned_abs())))
-}
-
-/// The statement that writes a checkpoint as the new head, and commits.
-fn checkpoint(key: &ThreadKey, parent: Option<Seq>, new: &NewCheckpoint) -> Statement {
-    let query = about(barrier::insertion(), key).bind(parent.map(|seq| stored(seq.0)));
-    barrier::with_checkpoint(query, new)
 }
 
 async fn write_record(

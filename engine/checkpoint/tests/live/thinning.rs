@@ -109,7 +109,15 @@ async fn a_tenant_with_everything(store: &dyn Checkpointer, tenant: &str) -> Ten
         for key in [root.clone(), root.child("host")] {
             let epoch = begun(store, &key).await;
             store.commit(&key, epoch, Some(Seq(1)), everything(2)).await.unwrap();
-            store.commit(&key, epoch, Some(Seq(2)), everything(3)).await.unwrap();
+            let large = NewCheckpoint {
+                payload: Payload::Snapshot(vec![7; 20_000].into()),
+                ..snapshot(3)
+            };
+            let last = Commit {
+                checkpoint: Some(large),
+                ..everything(3)
+            };
+            store.commit(&key, epoch, Some(Seq(2)), last).await.unwrap();
             store.tag(&key, "release", Some(Seq(2))).await.unwrap();
             checkpoint::thin(store, &key, Keep::heads(), chrono::DateTime::UNIX_EPOCH)
                 .await
@@ -221,7 +229,7 @@ async fn an_erased_tenant_leaves_no_row_in_any_table_of_postgres() {
     let tables = "SELECT table_name::TEXT FROM information_schema.tables \
                   WHERE table_schema = 'public' AND table_name <> 'checkpoint_migrations' ORDER BY 1";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await.unwrap();
-    assert_eq!(tables.len(), 6, "{tables:?}");
+    assert_eq!(tables.len(), 7, "{tables:?}");
     let mut rows = async || {
         let mut rows = Vec::new();
         for table in &tables {

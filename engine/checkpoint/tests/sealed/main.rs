@@ -503,4 +503,7 @@ fn no_key_is_ever_printed() {
 #[cfg(feature = "sqlite")]
 mod anew;
 mod erased;
+#[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqlite")]
+mod values;

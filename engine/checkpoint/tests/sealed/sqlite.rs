@@ -9,7 +9,7 @@ use stepgraph_checkpoint::{Durability, Sqlite, SqliteOptions};
 
 use super::*;
 
-async fn open(file: &Path) -> Sqlite {
+pub(super) async fn open(file: &Path) -> Sqlite {
     let options = SqliteOptions::default().durability(Durability::Normal);
     Sqlite::open_with(file, options).await.unwrap()
 }

@@ -35,7 +35,9 @@ if has_checkpoint then
     local grows_from = parent ~= '' and parent or expected
     head = string.format('%.0f', redis.call('HINCRBY', thread, 'last', 1))
     redis.call('HSET', thread, 'head', head)
-    redis.call('HSET', payloads, head, kind .. grows_from .. '\n' .. payload)
+    local names
+    names, at = keep_values(at)
+    redis.call('HSET', payloads, head, kind .. grows_from .. names .. payload)
     redis.call('ZADD', infos, head, head .. ',' .. grows_from .. ',' .. #run .. ',' .. run .. info)
     redis.call('HSETNX', ids, id, head)
 end

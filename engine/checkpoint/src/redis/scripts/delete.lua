@@ -37,7 +37,7 @@ while room > 0 do
         room = room - math.max(#found[2] / 2, 1)
         -- A call that was made again may have begun with the cursor of another namespace: what counts is that none is left.
         if cursor == '0' and redis.call('HLEN', P .. 'outbox:' .. of) == 0 then
-            for _, kind in ipairs({'thread', 'infos', 'payloads', 'ids', 'branches', 'tags', 'outbox'}) do
+            for _, kind in ipairs({'thread', 'infos', 'payloads', 'values', 'uses', 'ids', 'branches', 'tags', 'outbox'}) do
                 redis.call('UNLINK', P .. kind .. ':' .. of)
             end
             redis.call('ZREM', buried, namespace)

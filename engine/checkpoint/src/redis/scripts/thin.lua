@@ -1,6 +1,6 @@
 -- Takes checkpoints out, in calls of bounded work: 4 whether this one takes them out (`take`) or only looks, 5 how many
 -- checkpoints it looks through at most, 6 how far the last has looked or nothing, 7 how many checkpoints go, then their numbers;
--- for each that is rebased its number and its payload, which is wanted only of a call that takes out.
+-- for each that is rebased its number, its payload and its large values, which are wanted only of a call that takes out.
 if gone() then return {'ok', ''} end
 local page, count = tonumber(ARGV[5]), tonumber(ARGV[7])
 local goes, rebased, oldest = {}, {}, nil
@@ -8,7 +8,11 @@ for at = 8, 7 + count do
     goes[ARGV[at]] = true
     if not oldest or tonumber(ARGV[at]) < oldest then oldest = tonumber(ARGV[at]) end
 end
-for at = 8 + count, #ARGV, 2 do rebased[ARGV[at]] = ARGV[at + 1] end
+local at = 8 + count
+while at <= #ARGV do
+    rebased[ARGV[at]] = at + 1
+    at = at + 3 + (tonumber(ARGV[at + 2]) or 0) * 2
+end
 
 -- The branch that the thread is on may stand among the others too, where it was left once.
 local now = redis.call('HMGET', thread, 'head', 'branch', 'epoch')
@@ -37,10 +41,12 @@ if oldest then
 end
 
 -- All is decided. What needs room is written first: a server without memory refuses that, and nothing is gone then.
-for seq, payload in pairs(rebased) do
+for seq, place in pairs(rebased) do
     local member = redis.call('ZRANGEBYSCORE', infos, seq, seq)[1]
     if member and not goes[seq] then
-        redis.call('HSET', payloads, seq, payload)
+        local before = redis.call('HGET', payloads, seq)
+        redis.call('HSET', payloads, seq, 'W' .. keep_values(place + 1) .. ARGV[place])
+        let_go(before)
         redis.call('ZREM', infos, member)
         redis.call('ZADD', infos, seq, (string.gsub(member, '^(%d+),%d*,', '%1,,', 1)))
     end
@@ -55,6 +61,7 @@ for seq in pairs(goes) do
         if id and redis.call('HGET', ids, id) == seq then redis.call('HDEL', ids, id) end
         redis.call('ZREM', infos, member)
     end
+    let_go(redis.call('HGET', payloads, seq))
     redis.call('HDEL', payloads, seq)
     redis.call('DEL', records(seq))
 end
