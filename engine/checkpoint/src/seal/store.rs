@@ -106,6 +106,104 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn destroy(&self, tenant: &TenantId) -> Result<u64, KeyError>;
 }
 
+/// The verbs over a table of a tenant, a number and the wrapped key, in either database: `$1` names a value in both.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+macro_rules! kept_in_table {
+    ($keys:ty, $table:literal) => {
+        use stepgraph::TenantId;
+
+        use super::{KeptKey, KeyStore, number};
+        use crate::seal::keys::KeyId;
+
+        #[async_trait::async_trait]
+        impl KeyStore for $keys {
+            async fn newest(&self, tenant: &TenantId) -> Result<Option<KeptKey>, KeyError> {
+                const NEWEST: &str = concat!(
+                    "SELECT number, wrapped FROM ",
+                    $table,
+                    " WHERE tenant = $1 ORDER BY number DESC LIMIT 1"
+                );
+                let row: Option<(i64, Option<Vec<u8>>)> = sqlx::query_as(NEWEST)
+                    .bind(tenant.as_str())
+                    .fetch_optional(&self.0)
+                    .await
+                    .map_err(failed)?;
+                let kept = row.map(|(id, wrapped)| {
+                    Ok(KeptKey {
+                        id: number(id)?,
+                        wrapped,
+                    })
+                });
+                kept.transpose()
+            }
+
+            async fn get(&self, tenant: &TenantId, id: KeyId) -> Result<Option<KeptKey>, KeyError> {
+                const ONE: &str = concat!(
+                    "SELECT wrapped FROM ",
+                    $table,
+                    " WHERE tenant = $1 AND number = $2"
+                );
+                let row: Option<(Option<Vec<u8>>,)> = sqlx::query_as(ONE)
+                    .bind(tenant.as_str())
+                    .bind(i64::from(id.0))
+                    .fetch_optional(&self.0)
+                    .await
+                    .map_err(failed)?;
+                Ok(row.map(|(wrapped,)| KeptKey { id, wrapped }))
+            }
+
+            async fn keep(&self, tenant: &TenantId, id: KeyId, wrapped: &[u8]) -> Result<bool, KeyError> {
+                const KEEP: &str = concat!(
+                    "INSERT INTO ",
+                    $table,
+                    " (tenant, number, wrapped) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+                );
+                let kept = sqlx::query(KEEP)
+                    .bind(tenant.as_str())
+                    .bind(i64::from(id.0))
+                    .bind(wrapped)
+                    .execute(&self.0)
+                    .await
+                    .map_err(failed)?;
+                Ok(kept.rows_affected() == 1)
+            }
+
+            async fn rewrap(&self, tenant: &TenantId, id: KeyId, from: &[u8], to: &[u8]) -> Result<(), KeyError> {
+                const REWRAP: &str = concat!(
+                    "UPDATE ",
+                    $table,
+                    " SET wrapped = $1 WHERE tenant = $2 AND number = $3 AND wrapped = $4"
+                );
+                sqlx::query(REWRAP)
+                    .bind(to)
+                    .bind(tenant.as_str())
+                    .bind(i64::from(id.0))
+                    .bind(from)
+                    .execute(&self.0)
+                    .await
+                    .map_err(failed)?;
+                Ok(())
+            }
+
+            async fn destroy(&self, tenant: &TenantId) -> Result<u64, KeyError> {
+                const DESTROY: &str = concat!(
+                    "UPDATE ",
+                    $table,
+                    " SET wrapped = NULL WHERE tenant = $1 AND wrapped IS NOT NULL"
+                );
+                let destroyed = sqlx::query(DESTROY)
+                    .bind(tenant.as_str())
+                    .execute(&self.0)
+                    .await
+                    .map_err(failed)?;
+                Ok(destroyed.rows_affected())
+            }
+        }
+    };
+}
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use kept_in_table;
+
 /// What a database says, without any value.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn failed(error: impl fmt::Display) -> KeyError {

@@ -1,28 +1,15 @@
 //! A thread in Redis is deleted in calls of bounded work, and is gone from the first of them on.
 
-use redis::Client;
 use stepgraph::{
     Checkpointer, Namespace, ThreadKey,
     checkpoint::{At, Epoch, Page, Seq},
 };
-use stepgraph_checkpoint::{Redis, RedisOptions};
+use stepgraph_checkpoint::Redis;
 use stepgraph_live::{Fsync, Redis as Server, Tools};
 
-use super::ground::{begun, checkpoint, everything, key, only};
+use super::ground::{begun, checkpoint, everything, key, only, opened, scripts, tell};
 
 const LENGTH: u64 = 200;
-
-async fn tell<T: redis::FromRedisValue>(server: &Server, command: &[&str]) -> T {
-    let client = Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let (name, values) = command.split_first().unwrap();
-    redis::cmd(name).arg(values).query_async(&mut connection).await.unwrap()
-}
-
-async fn opened(server: &Server, at_once: u32) -> Redis {
-    let options = RedisOptions::default().at_once_max(at_once);
-    Redis::open_with(&server.url(), &options).await.unwrap()
-}
 
 /// A thread of so many checkpoints with a record and a message each, a branch, a tag, and a graph inside.
 async fn filled(store: &Redis, key: &ThreadKey) -> Epoch {
@@ -147,24 +134,13 @@ async fn the_next_opening_ends_a_deletion_that_was_cut_off_and_so_does_the_erasu
 #[tokio::test]
 async fn a_call_takes_out_no_more_than_it_was_told() {
     let server = Server::start(Fsync::Never).unwrap();
-    let calls = async || {
-        let stats: String = tell(&server, &["INFO", "commandstats"]).await;
-        let calls = stats.lines().find_map(|line| {
-            line.strip_prefix("cmdstat_evalsha:calls=")?
-                .split(',')
-                .next()?
-                .parse::<u64>()
-                .ok()
-        });
-        calls.unwrap()
-    };
     let mut taken = Vec::new();
     for at_once in [1, 50, 5_000] {
         let store = opened(&server, at_once).await;
         filled(&store, &key("t")).await;
-        let before = calls().await;
+        let before = scripts(&server).await;
         store.delete(&key("t")).await.unwrap();
-        taken.push(calls().await - before);
+        taken.push(scripts(&server).await - before);
     }
     // The checkpoints, and the messages: of so few and small ones the server gives all that are in a hash at a time.
     assert!(taken[0] > LENGTH && taken[1] > LENGTH / 50, "{taken:?}");

@@ -7,6 +7,7 @@ use stepgraph::{
         TaskRecord,
     },
 };
+use stepgraph_checkpoint::{Redis, RedisOptions};
 use uuid::Uuid;
 
 pub(crate) fn key(thread: &str) -> ThreadKey {
@@ -62,4 +63,27 @@ pub(crate) async fn begun(store: &dyn Checkpointer, key: &ThreadKey) -> Epoch {
     let epoch = store.claim(key).await.unwrap();
     store.commit(key, epoch, None, only(checkpoint(1))).await.unwrap();
     epoch
+}
+
+/// Says something to a Redis by a connection of its own.
+pub(crate) async fn tell<T: redis::FromRedisValue>(server: &stepgraph_live::Redis, command: &[&str]) -> T {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let (name, values) = command.split_first().unwrap();
+    redis::cmd(name).arg(values).query_async(&mut connection).await.unwrap()
+}
+
+/// How many scripts it has run.
+pub(crate) async fn scripts(server: &stepgraph_live::Redis) -> u64 {
+    let stats: String = tell(server, &["INFO", "commandstats"]).await;
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap()
+}
+
+/// A store there whose calls look through so many checkpoints, or take out so many, at a time.
+pub(crate) async fn opened(server: &stepgraph_live::Redis, at_once: u32) -> Redis {
+    let options = RedisOptions::default().at_once_max(at_once);
+    Redis::open_with(&server.url(), &options).await.unwrap()
 }

@@ -1,37 +1,16 @@
 //! A thread in Redis is thinned in calls of bounded work, however long it is.
 
-use redis::Client;
 use stepgraph::{
     Checkpointer, ThreadKey,
     checkpoint::{At, Commit, Epoch, NewCheckpoint, Page, Payload, Seq, Thinning},
 };
-use stepgraph_checkpoint::{Redis, RedisOptions};
+use stepgraph_checkpoint::Redis;
 use stepgraph_live::{Fsync, Redis as Server};
 
-use super::ground::{begun, checkpoint, key, only};
+use super::ground::{begun, checkpoint, key, only, opened, scripts, tell};
 
 const LENGTH: u64 = 300;
 const AT_ONCE: u32 = 10;
-
-async fn tell<T: redis::FromRedisValue>(server: &Server, command: &[&str]) -> T {
-    let client = Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let (name, values) = command.split_first().unwrap();
-    redis::cmd(name).arg(values).query_async(&mut connection).await.unwrap()
-}
-
-async fn opened(server: &Server, at_once: u32) -> Redis {
-    let options = RedisOptions::default().at_once_max(at_once);
-    Redis::open_with(&server.url(), &options).await.unwrap()
-}
-
-async fn scripts(server: &Server) -> u64 {
-    let stats: String = tell(server, &["INFO", "commandstats"]).await;
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap()
-}
 
 fn delta(number: u64) -> NewCheckpoint {
     NewCheckpoint {

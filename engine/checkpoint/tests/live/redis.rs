@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use redis::Client;
 use stepgraph::{
     Checkpointer,
     checkpoint::{At, Page, Seq, StoreDurability},
@@ -10,19 +9,10 @@ use stepgraph::{
 use stepgraph_checkpoint::{Redis, RedisOptions};
 use stepgraph_live::{Fsync, Redis as Server, Tools};
 
-use super::ground::{begun, checkpoint, everything, key, only};
+use super::ground::{begun, checkpoint, everything, key, only, tell};
 
 fn server_with(fsync: Fsync, more: &[&str]) -> Server {
     Server::start_with(&Tools::of("redis-server").unwrap(), fsync, more).unwrap()
-}
-
-async fn tell<T: redis::FromRedisValue>(server: &Server, command: &[&str]) -> T {
-    let client = Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let (name, values) = command.split_first().unwrap();
-    let mut call = redis::cmd(name);
-    call.arg(values);
-    call.query_async(&mut connection).await.unwrap()
 }
 
 #[tokio::test]
