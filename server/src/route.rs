@@ -1,6 +1,6 @@
 //! One file per resource.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -12,6 +12,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -263,18 +264,24 @@ fn operator_routes() -> Vec<Route<Arc<App>>> {
     ]
 }
 
-/// A JSON body within the route's limit. What is wrong with it is told in the envelope.
+/// How long a caller may take to send its body: the existing client gives the whole call 30 seconds.
+const BODY_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// A JSON body within the route's limits of size and time. What is wrong with it is told in the envelope.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let unreadable = |message| ApiError::invalid("body_unreadable", message);
+        let read = timeout(BODY_TIME_MAX, Bytes::from_request(request, state)).await;
+        let read = read.map_err(|_| unreadable("the request body took too long to come"))?;
+        let bytes = read.map_err(|rejection| {
             if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::invalid("body_too_large", "the request body is too large")
             } else {
-                ApiError::invalid("body_unreadable", "the request body could not be read")
+                unreadable("the request body could not be read")
             }
         })?;
         parsed(&bytes).map(Self)
@@ -292,5 +299,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             Ok(Query(params)) => Ok(Self(params)),
             Err(rejection) => Err(ApiError::invalid("query", rejection.body_text())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use futures_util::stream;
+
+    use super::*;
+    use crate::wire::ChatBody;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_waited_for_no_longer_than_its_time() {
+        let never = stream::pending::<Result<Bytes, std::io::Error>>();
+        let began = tokio::time::Instant::now();
+
+        let read = Json::<ChatBody>::from_request(Request::new(Body::from_stream(never)), &()).await;
+
+        assert!(read.is_err_and(|error| error.is_for("body_unreadable")));
+        assert_eq!(began.elapsed().as_secs(), BODY_TIME_MAX.as_secs());
     }
 }

@@ -83,7 +83,11 @@ impl<'a> Draft<'a> {
             match delta {
                 None => break,
                 // What was read cannot be taken back, so nothing is tried again once there was text.
-                Some(Err(error)) if !self.text.is_empty() => return Err(NodeError::terminal(error)),
+                Some(Err(error)) if !self.text.is_empty() => {
+                    let rest = self.screen.finish();
+                    self.say(rest, ctx).await;
+                    return Err(NodeError::terminal(error));
+                }
                 Some(Err(error)) => return Err(error.into_node_error()),
                 Some(Ok(delta)) => self.take(delta, ctx).await,
             }

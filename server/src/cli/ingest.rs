@@ -46,7 +46,7 @@ pub(super) struct IngestArgs {
     /// Name of the document, for a single file [default: the file's stem]
     #[arg(long)]
     id: Option<String>,
-    /// Language of the knowledge base, as en or pt; fixed at the first ingest [default: told from the text]
+    /// Language of the knowledge base, as en or pt; fixed at the first ingest [default: the tenant's, else told from the text]
     #[arg(long, value_name = "CODE", value_parser = Language::parse)]
     language: Option<Language>,
 }
@@ -59,7 +59,7 @@ pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Ending, C
     let tenant = tenant::known(&args.tenant, &installation).await?;
     match args.language {
         Some(language) => language::fix(&installation, &tenant, language).await?,
-        None => language::tell(&installation, &tenant, &inputs.files).await?,
+        None => language::choose(&installation, &tenant, &inputs.files).await?,
     }
     let stop = Stop::on_signal()?;
     let mut tally = Tally::new(inputs.left_out);

@@ -1,4 +1,5 @@
-//! The language of a knowledge base: told by the user, or by the first documents with sentences in them.
+//! The language of a knowledge base: told by the user, set by the tenant, or told by the first documents with sentences in
+//! them.
 
 use std::path::Path;
 
@@ -31,9 +32,18 @@ pub(super) async fn fix(installation: &Installation, tenant: &TenantId, language
     })
 }
 
+/// Takes the language that the tenant has set, else tells it from the text, unless it is fixed already.
+pub(super) async fn choose(installation: &Installation, tenant: &TenantId, inputs: &[Input]) -> Result<(), CliError> {
+    let client = installation.records.clients.by_id(tenant.as_str()).await?;
+    match client.and_then(|client| client.settings.language) {
+        Some(language) => prepare(installation, tenant, language).await.map(drop),
+        None => tell(installation, tenant, inputs).await,
+    }
+}
+
 /// Tells the language by what most of a few documents are written in, unless it is fixed already. Left to the ingestion
 /// itself, whichever document comes through first would decide, and that may be a table of numbers.
-pub(super) async fn tell(installation: &Installation, tenant: &TenantId, inputs: &[Input]) -> Result<(), CliError> {
+async fn tell(installation: &Installation, tenant: &TenantId, inputs: &[Input]) -> Result<(), CliError> {
     if installation.vectors.knowledge_base(tenant).await?.is_some() {
         return Ok(());
     }
