@@ -11,7 +11,7 @@ use crate::error::ApiError;
 
 /// What stands in the place of half a pair of surrogates.
 const REPLACEMENT: &[u8] = br"\ufffd";
-/// Bytes of an escaped code unit, `\uXXXX`.
+/// Bytes of an escaped code unit, as `\u0041` is one.
 const UNIT_BYTES: usize = 6;
 
 /// Reads an object.
