@@ -49,11 +49,11 @@ pub use error::ServiceError;
 pub use fallback::FallbackCache;
 pub use provider::ProviderOptions;
 pub use records::{
-    ALERT_THRESHOLD_PERCENT, Alert, AlertLevel, Alerts, BillingEvent, Cache, CacheState, ChatLog, ChatTurn, Claim,
-    Client, ClientSettings, ClientStatus, Clients, Cost, Counted, Delivery, Document, DocumentId, DocumentPage,
-    DocumentStatus, Documents, Erased, ExportedRow, Feedback, Feedbacks, FileType, NamedRequest, NamedRequests,
-    NamedState, Rating, Records, RequestName, Source, Staged, TenantData, Tier, Unfinished, UsageBook, UsageDay,
-    UsageHour,
+    ALERT_THRESHOLD_PERCENT, Alert, AlertLevel, Alerts, BillingEvent, COUNTERS, Cache, CacheState, ChatLog, ChatTurn,
+    Claim, Client, ClientSettings, ClientStatus, Clients, Cost, Counted, Delivery, Document, DocumentId, DocumentPage,
+    DocumentStatus, Documents, Erased, ExportedRow, Feedback, Feedbacks, FileType, MESSAGES, NamedRequest,
+    NamedRequests, NamedState, Rating, Records, RequestName, Source, Staged, TenantData, Tier, Unfinished, UsageBook,
+    UsageDay, UsageHour,
 };
 pub use secret::Secret;
 pub use threads::{ThreadChange, ThreadRecord, Threads};

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat, Utc};
 use stepgraph::TenantId;
 use stepgraph_nodes::service::{
-    ALERT_THRESHOLD_PERCENT, Alert, AlertLevel, Alerts, Cache, Client, Counted, Tier, embedded::MokaCache,
+    ALERT_THRESHOLD_PERCENT, Alert, AlertLevel, Alerts, Cache, Client, Counted, MESSAGES, Tier, embedded::MokaCache,
 };
 
 use crate::{
@@ -136,7 +136,7 @@ impl Limiter {
     }
 
     async fn count(&self, tenant: &TenantId, window: Window, cap: Option<u64>) -> Result<Counted, ApiError> {
-        let key = format!("rate_limit:{}", window.number);
+        let key = format!("{MESSAGES}:{}", window.number);
         let counted = match self.cache.count(tenant, &key, self.limits.window, cap).await {
             Ok(counted) => counted,
             Err(error) => {
@@ -284,6 +284,10 @@ mod tests {
         }
 
         async fn renew(&self, _: &TenantId) -> Result<(), ServiceError> {
+            Err(away())
+        }
+
+        async fn erase(&self, _: &TenantId) -> Result<(), ServiceError> {
             Err(away())
         }
 

@@ -136,6 +136,14 @@ impl FallbackCache {
     }
 }
 
+fn away(message: &str) -> ServiceError {
+    ServiceError::Unavailable {
+        service: "cache",
+        message: message.to_owned(),
+        source: None,
+    }
+}
+
 #[async_trait]
 impl Cache for FallbackCache {
     async fn get(&self, tenant: &TenantId, key: &str) -> Result<Option<Vec<u8>>, ServiceError> {
@@ -170,11 +178,7 @@ impl Cache for FallbackCache {
 
     async fn generation(&self, tenant: &TenantId) -> Result<Uuid, ServiceError> {
         let known = self.far(self.far.generation(tenant)).await;
-        known.ok_or_else(|| ServiceError::Unavailable {
-            service: "cache",
-            message: "nobody can tell what other processes have changed while it is away".to_owned(),
-            source: None,
-        })
+        known.ok_or_else(|| away("nobody can tell what other processes have changed while it is away"))
     }
 
     async fn renew(&self, tenant: &TenantId) -> Result<(), ServiceError> {
@@ -189,14 +193,16 @@ impl Cache for FallbackCache {
         Ok(())
     }
 
+    async fn erase(&self, tenant: &TenantId) -> Result<(), ServiceError> {
+        self.near.erase(tenant).await?;
+        let erased = self.far(self.far.erase(tenant)).await;
+        erased.ok_or_else(|| away("it holds values of a tenant that is erased: do it again once it answers"))
+    }
+
     async fn state(&self) -> CacheState {
         let ask = async {
             match self.far.state().await {
-                CacheState::Away => Err(ServiceError::Unavailable {
-                    service: "cache",
-                    message: "it does not answer".to_owned(),
-                    source: None,
-                }),
+                CacheState::Away => Err(away("it does not answer")),
                 there @ (CacheState::Answering | CacheState::Embedded) => Ok(there),
             }
         };

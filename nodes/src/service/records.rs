@@ -12,7 +12,7 @@ mod usage;
 use std::{fmt, sync::Arc};
 
 pub use alerts::{ALERT_THRESHOLD_PERCENT, Alert, AlertLevel, Alerts, Delivery};
-pub use cache::{Cache, CacheState, Counted};
+pub use cache::{COUNTERS, Cache, CacheState, Counted, MESSAGES};
 pub use chat_log::{ChatLog, ChatTurn, Feedback, Feedbacks, Rating, Source};
 pub use clients::{Client, ClientSettings, ClientStatus, Clients, Tier};
 pub(crate) use clients::{is_key, new_key};

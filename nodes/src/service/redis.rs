@@ -13,7 +13,7 @@ use redis::{
 use stepgraph::TenantId;
 use uuid::Uuid;
 
-use super::{Cache, CacheState, Counted, Secret, ServiceError};
+use super::{COUNTERS, Cache, CacheState, Counted, Secret, ServiceError};
 
 const SERVICE: &str = "redis";
 
@@ -27,6 +27,10 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 const RECONNECTS_MAX: usize = 2;
 /// How long a generation is remembered without being renewed; after that there is a new one, and nothing old is found.
 const GENERATION_TTL: Duration = Duration::from_hours(24);
+
+/// Keys that one call of an erasure looks at, about; and calls of one erasure at most.
+const SCAN_COUNT: u32 = 1_000;
+const SCANS_MAX: u32 = 1_000_000;
 
 /// Counts unless the cap is reached, in one step; a counter that was left without its end gets one. A cap below 0 is none.
 const COUNT: &str = r"
@@ -161,6 +165,36 @@ impl Cache for RedisCache {
         self.limited(set.query_async(&mut connection)).await
     }
 
+    /// Looks through all keys there are, without holding the server up.
+    async fn erase(&self, tenant: &TenantId) -> Result<(), ServiceError> {
+        let pattern = format!("*:{}*", literal(&escaped(tenant)));
+        let mut cursor = 0_u64;
+        for _ in 0..SCANS_MAX {
+            let mut connection = self.connection.clone();
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT);
+            let (next, keys): (u64, Vec<Vec<u8>>) = self.limited(scan.query_async(&mut connection)).await?;
+            let of_tenant = |key: &Vec<u8>| std::str::from_utf8(key).is_ok_and(|key| is_of(tenant, key));
+            let keys: Vec<Vec<u8>> = keys.into_iter().filter(of_tenant).collect();
+            if !keys.is_empty() {
+                let mut unlink = redis::cmd("UNLINK");
+                unlink.arg(keys);
+                self.limited(unlink.query_async::<()>(&mut connection)).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+        Err(ServiceError::Refused {
+            service: SERVICE,
+            message: format!(
+                "{SCANS_MAX} times {SCAN_COUNT} keys were looked through, and there are more: give this program a \
+                 database of its own by REDIS_URL"
+            ),
+        })
+    }
+
     async fn state(&self) -> CacheState {
         let mut connection = self.connection.clone();
         match self
@@ -215,6 +249,27 @@ fn counter_key(tenant: &TenantId, key: &str) -> String {
         Some((name, rest)) => format!("{name}:{}:{rest}", escaped(tenant)),
         None => format!("{key}:{}", escaped(tenant)),
     }
+}
+
+/// Whether a key is one of ours and of this tenant.
+fn is_of(tenant: &TenantId, key: &str) -> bool {
+    key == generation_key(tenant)
+        || key.starts_with(&value_key(tenant, ""))
+        || COUNTERS
+            .iter()
+            .any(|name| key.starts_with(&counter_key(tenant, &format!("{name}:"))))
+}
+
+/// A text inside a pattern, where it stands for itself.
+fn literal(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len());
+    for sign in text.chars() {
+        if matches!(sign, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(sign);
+    }
+    literal
 }
 
 /// Redis takes no 0.

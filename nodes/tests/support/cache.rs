@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stepgraph::TenantId;
-use stepgraph_nodes::service::{Cache, CacheState};
+use stepgraph_nodes::service::{Cache, CacheState, MESSAGES};
 
 pub(crate) const LONG: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +16,7 @@ pub(crate) async fn check(cache: Arc<dyn Cache>, state: CacheState) {
     a_counter_lives_from_its_first_increment(&*cache).await;
     a_counter_stops_at_its_cap(&*cache).await;
     a_generation_holds_until_it_is_renewed(&*cache).await;
+    what_is_erased_is_all_of_the_tenant_and_nothing_of_another(&*cache).await;
     no_more_than_the_cap_are_accepted_however_many_ask_at_once(cache).await;
 }
 
@@ -116,6 +117,47 @@ async fn a_generation_holds_until_it_is_renewed(cache: &dyn Cache) {
         other,
         "a tenant renews its own"
     );
+}
+
+async fn what_is_erased_is_all_of_the_tenant_and_nothing_of_another(cache: &dyn Cache) {
+    // Names that hold what keys and patterns are made of, and beginnings of each other.
+    let names = [
+        "erased",
+        "erased:a",
+        "erased*",
+        "erase?",
+        "[erased]",
+        "erased\\",
+        "e%3Arased",
+    ];
+    let tenants = names.map(tenant);
+    let many = 40;
+    let mut generations = Vec::new();
+    for tenant in &tenants {
+        for number in 0..many {
+            let key = format!("hits:{number}");
+            cache.put(tenant, &key, b"found".to_vec(), LONG).await.unwrap();
+        }
+        cache.count(tenant, &format!("{MESSAGES}:7"), LONG, None).await.unwrap();
+        generations.push(cache.generation(tenant).await.unwrap());
+    }
+    for (erased, tenant) in tenants.iter().enumerate() {
+        cache.erase(tenant).await.unwrap();
+        for (other, tenant) in tenants.iter().enumerate().skip(erased) {
+            let is_there = other > erased;
+            for number in [0, many - 1] {
+                let found = cache.get(tenant, &format!("hits:{number}")).await.unwrap();
+                assert_eq!(found.is_some(), is_there, "{tenant}");
+            }
+            let standing = cache
+                .count(tenant, &format!("{MESSAGES}:7"), LONG, Some(0))
+                .await
+                .unwrap();
+            assert_eq!(standing.count, u64::from(is_there), "{tenant}");
+            let is_same = cache.generation(tenant).await.unwrap() == generations[other];
+            assert_eq!(is_same, is_there, "{tenant}");
+        }
+    }
 }
 
 async fn no_more_than_the_cap_are_accepted_however_many_ask_at_once(cache: Arc<dyn Cache>) {

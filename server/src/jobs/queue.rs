@@ -98,6 +98,35 @@ impl SqliteDispatch {
         Ok(())
     }
 
+    /// How many jobs of the tenant wait or are worked on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn of_tenant(&self, tenant: &TenantId) -> Result<u64, ServiceError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM Jobs WHERE job_type = ? AND instr(idempotency_key, ?) = 1")
+                .bind(QUEUE)
+                .bind(of(tenant))
+                .fetch_one(&self.pool)
+                .await
+                .map_err(|error| failed(error.into()))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Drops the tenant's jobs. No worker may be at them: the server that uses the file is stopped.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn erase(&self, tenant: &TenantId) -> Result<(), ServiceError> {
+        sqlx::query("DELETE FROM Jobs WHERE job_type = ? AND instr(idempotency_key, ?) = 1")
+            .bind(QUEUE)
+            .bind(of(tenant))
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(|error| failed(error.into()))
+    }
+
     /// Hands out jobs until `stop`. The jobs run on tasks of their own, so that they outlive the worker.
     async fn work(
         &self,
@@ -266,6 +295,11 @@ impl Dispatch for SqliteDispatch {
         tasks.wait().await;
         Ok(())
     }
+}
+
+/// What the keys of a tenant's jobs begin with, as [`IngestJob`] is written; no tenant's name holds a `/`.
+fn of(tenant: &TenantId) -> String {
+    format!("{tenant}/")
 }
 
 fn failed(error: BoxDynError) -> ServiceError {

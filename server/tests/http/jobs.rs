@@ -236,3 +236,26 @@ async fn progress_is_told_in_both_spellings_and_tried_three_times() {
     );
     listening.abort();
 }
+
+#[tokio::test]
+async fn the_jobs_of_an_erased_tenant_are_gone_and_those_of_one_whose_name_begins_alike_stay() {
+    let folder = TempDir::new().unwrap();
+    let dispatch = SqliteDispatch::open(pool(&folder).await).await.unwrap();
+    let tenants = ["acme", "acme2", "ac%", "%"].map(|name| TenantId::authenticated(name).unwrap());
+    for tenant in &tenants {
+        for document in ["a", "b"] {
+            let job = IngestJob::new(tenant.clone(), DocumentId::new(document), 1);
+            dispatch.enqueue(&job).await.unwrap();
+        }
+    }
+
+    for (erased, tenant) in tenants.iter().enumerate() {
+        dispatch.erase(tenant).await.unwrap();
+
+        for (other, tenant) in tenants.iter().enumerate() {
+            let left = if other <= erased { 0 } else { 2 };
+            assert_eq!(dispatch.of_tenant(tenant).await.unwrap(), left, "{tenant}");
+        }
+    }
+    assert_eq!(dispatch.waiting().await.unwrap(), 0);
+}

@@ -114,6 +114,10 @@ impl Cache for Watched {
         self.inner.renew(tenant).await
     }
 
+    async fn erase(&self, tenant: &TenantId) -> Result<(), ServiceError> {
+        self.inner.erase(tenant).await
+    }
+
     async fn state(&self) -> CacheState {
         self.inner.state().await
     }

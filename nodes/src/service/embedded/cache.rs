@@ -141,6 +141,21 @@ impl Cache for MokaCache {
         Ok(())
     }
 
+    async fn erase(&self, tenant: &TenantId) -> Result<(), ServiceError> {
+        for (key, _) in &self.values {
+            if key.0 == *tenant {
+                self.values.invalidate(&*key).await;
+            }
+        }
+        for (key, _) in &self.counters {
+            if key.0 == *tenant {
+                self.counters.invalidate(&*key).await;
+            }
+        }
+        self.generations.invalidate(tenant).await;
+        Ok(())
+    }
+
     async fn state(&self) -> CacheState {
         CacheState::Embedded
     }

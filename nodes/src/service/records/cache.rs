@@ -32,6 +32,13 @@ pub enum CacheState {
     Away,
 }
 
+/// Every counter's key begins with one of these names and a `:`. A tenant is erased by them: a cache may be shared with
+/// programs that count other things.
+pub const COUNTERS: [&str; 1] = [MESSAGES];
+
+/// Counts a tenant's messages of a window.
+pub const MESSAGES: &str = "rate_limit";
+
 /// Short-lived values by key, always inside one tenant.
 #[async_trait]
 pub trait Cache: Send + Sync + 'static {
@@ -63,6 +70,12 @@ pub trait Cache: Send + Sync + 'static {
 
     /// Begins a new generation: nothing that was kept under the old one is found any more.
     async fn renew(&self, tenant: &TenantId) -> Result<(), ServiceError>;
+
+    /// Forgets all of the tenant: its values, its counters (of the names [`COUNTERS`]), its generation.
+    ///
+    /// # Errors
+    /// It cannot be told that nothing is left. The same can be done again.
+    async fn erase(&self, tenant: &TenantId) -> Result<(), ServiceError>;
 
     /// Where the values are, and whether they can be reached.
     async fn state(&self) -> CacheState;

@@ -9,6 +9,7 @@ use crate::{
     app::{DataFolder, Graphs, Installation},
     cli::{CliError, Ending, Session, log::Verbosity, output::Style},
     config::Flags,
+    jobs::SqliteDispatch,
 };
 
 /// What `tenant erase` takes.
@@ -18,7 +19,8 @@ Examples:
   stepgraph tenant erase acme          says what would be deleted
   stepgraph tenant erase acme --yes    deletes it
 
-Stop the server first: what it has under way for the tenant would come back. Take an export before, if you want one.")]
+Stop the server first: what it has under way for the tenant would come back. Where several share a database, stop them all, and
+erase in the data folder of each: jobs lie there. Take an export before, if you want one.")]
 pub(in crate::cli) struct EraseArgs {
     /// Name of the tenant
     id: String,
@@ -38,18 +40,22 @@ pub(super) async fn run(args: EraseArgs, session: &Session) -> Result<Ending, Cl
     let tenant = client.ok_or_else(|| unknown(&args.id, &settings))?.tenant;
     let mut tables = installation.records.data.rows(&tenant).await?;
     let chunks = installation.vectors.count(&tenant).await?;
+    let queue = SqliteDispatch::open(installation.database.clone()).await?;
+    let jobs = queue.of_tenant(&tenant).await?;
     if args.yes {
         // The tenant's own record goes last: what fails on the way can be done again.
         let graphs = Graphs::open(&installation).await?;
         graphs.erase_threads(&tenant).await?;
+        queue.erase(&tenant).await?;
         installation.vectors.erase(&tenant).await?;
+        // Behind the chunks, whose deletion begins a new generation.
+        installation.cache.erase(&tenant).await?;
         tables = installation.records.data.erase(&tenant).await?;
         installation.folder.write_back().await?;
     }
-    tables.push(Erased {
-        table: "chunks",
-        rows: chunks,
-    });
+    for (table, rows) in [("jobs", jobs), ("chunks", chunks)] {
+        tables.push(Erased { table, rows });
+    }
     tell(&tables, &args, session)?;
     if args.yes {
         return Ok(Ending::Done);
