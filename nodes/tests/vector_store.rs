@@ -26,7 +26,7 @@ async fn what_was_stored_is_there_when_the_file_is_opened_again() {
 }
 
 mod live {
-    use std::time::Duration;
+    use std::{collections::BTreeSet, time::Duration};
 
     use stepgraph::TenantId;
     use stepgraph_live::Qdrant;
@@ -147,13 +147,20 @@ mod live {
 
         let calls = server.calls().unwrap();
         let (last, calls) = calls[opening..].split_last().unwrap();
-        assert_eq!(last, "HealthCheck");
-        for digit in ['a', 'b'] {
-            for call in ["Upsert", "Get", "QueryBatch", "Count", "Delete"] {
-                assert!(calls.contains(&format!("{call} {}", text(digit))), "{call}: {calls:#?}");
+        assert_eq!((last.name.as_str(), &last.trace), ("HealthCheck", &None));
+        for (digit, name) in [('a', "of-a"), ('b', "of-b")] {
+            let of_trace = calls.iter().filter(|call| call.trace == Some(text(digit)));
+            let (mut named, mut called) = (BTreeSet::new(), BTreeSet::new());
+            for call in of_trace {
+                called.insert(call.name.as_str());
+                named.extend(&call.tenants);
             }
+            for call in ["Upsert", "Get", "QueryBatch", "Count", "Delete"] {
+                assert!(called.contains(call), "{call}: {calls:#?}");
+            }
+            assert!(named.into_iter().map(String::as_str).eq([name]), "{calls:#?}");
         }
-        assert!(calls.iter().all(|call| call.contains(" 00-")), "{calls:#?}");
+        assert!(calls.iter().all(|call| call.trace.is_some()), "{calls:#?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -310,21 +310,37 @@ class Engine:
 # --- services
 
 
-# Where the trace of each call is written down, for tests of what is sent beside a request.
-TRACES = None
+# Where each call is written down, for tests of what is sent beside a request: its name, its trace, whose it is.
+CALLS = None
+# Payload keys that hold the name of a tenant.
+OWNERS = ("client_id", "knowledge_base_of")
 
 
-def note_trace(call, context):
+def owners(message):
+    """The tenants that a request names, in its filters and in the points that it writes."""
+    if isinstance(message, wire.FieldCondition):
+        return {message.match.keyword, *message.match.keywords.strings} - {""} if message.key in OWNERS else set()
+    if isinstance(message, wire.PointStruct):
+        return {message.payload[key].string_value for key in OWNERS if key in message.payload}
+    named = set()
+    for field, value in message.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for one in [value] if hasattr(value, "ListFields") else value:
+                named |= owners(one)
+    return named
+
+
+def note(call, request, context):
     sent = [value for key, value in context.invocation_metadata() if key == "traceparent"]
-    with TRACES.open("a") as file:
-        file.write(" ".join([call.__name__, *sent]) + "\n")
+    with CALLS.open("a") as file:
+        file.write("\t".join([call.__name__, " ".join(sent), " ".join(sorted(owners(request)))]) + "\n")
 
 
 def translated(call):
     """Says what went wrong as a server does."""
 
     def answer(self, request, context):
-        note_trace(call, context)
+        note(call, request, context)
         try:
             return call(self, request, context)
         except Unknown as error:
@@ -351,6 +367,12 @@ class Collections(wire.CollectionsServicer):
     def CollectionExists(self, request, context):
         exists = only(request, "collection_name").collection_name in self.engine.shards
         return wire.CollectionExistsResponse(result=wire.CollectionExists(exists=exists))
+
+    @translated
+    def List(self, request, context):
+        only(request)
+        names = sorted(self.engine.shards)
+        return wire.ListCollectionsResponse(collections=[wire.CollectionDescription(name=name) for name in names])
 
     @translated
     def Create(self, request, context):
@@ -492,8 +514,8 @@ def main():
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args()
-    global TRACES
-    TRACES = args.folder / "traces"
+    global CALLS
+    CALLS = args.folder / "calls"
     engine = Engine(args.folder)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     wire.add_QdrantServicer_to_server(Qdrant(), server)

@@ -1,5 +1,5 @@
-//! A provider of models that speaks the protocol of `OpenAI`, says what the passages it is shown say, and remembers every
-//! request.
+//! A provider of models that speaks the protocol of `OpenAI`, says what the passages it is shown say, puts a follow-up
+//! question as it was put, and remembers every request.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -113,7 +113,13 @@ fn answer(last: &str) -> Vec<String> {
         }
     }
     if words.is_empty() {
-        words.push("I do not know.".to_owned());
+        let question = last.lines().last().unwrap_or_default().to_owned();
+        let is_asked = last.starts_with("There are no passages");
+        words.push(if is_asked {
+            "I do not know.".to_owned()
+        } else {
+            question
+        });
     }
     words
 }

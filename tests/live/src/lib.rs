@@ -20,7 +20,7 @@ mod tools;
 
 pub use self::{
     postgres::Postgres,
-    qdrant::Qdrant,
+    qdrant::{Call, Qdrant},
     redis::{Fsync, Redis},
     tools::{Origin, Tools},
 };

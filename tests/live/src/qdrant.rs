@@ -25,6 +25,17 @@ pub struct Qdrant {
     own: Option<Own>,
 }
 
+/// A call as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Its name.
+    pub name: String,
+    /// The `traceparent` beside it.
+    pub trace: Option<String>,
+    /// The tenants that it names, in filters and in points.
+    pub tenants: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Own {
     folder: PathBuf,
@@ -71,15 +82,25 @@ impl Qdrant {
         &self.url
     }
 
-    /// The calls it was sent so far, each the name of the call and, behind a space, the `traceparent` it came with.
+    /// The calls it was sent so far.
     ///
     /// # Errors
     /// It is not ours, or has not told.
-    pub fn calls(&self) -> Result<Vec<String>, LiveError> {
+    pub fn calls(&self) -> Result<Vec<Call>, LiveError> {
         let own = self.own.as_ref();
         let own = own.ok_or_else(|| LiveError::new("the server is not ours"))?;
-        let told = std::fs::read_to_string(own.folder.join("traces"))?;
-        Ok(told.lines().map(ToOwned::to_owned).collect())
+        let told = std::fs::read_to_string(own.folder.join("calls"))?;
+        let call = |line: &str| {
+            let mut parts = line.split('\t');
+            let name = parts.next()?.to_owned();
+            let trace = parts.next()?;
+            Some(Call {
+                name,
+                trace: (!trace.is_empty()).then(|| trace.to_owned()),
+                tenants: parts.next()?.split_whitespace().map(ToOwned::to_owned).collect(),
+            })
+        };
+        Ok(told.lines().filter_map(call).collect())
     }
 
     /// Kills it.

@@ -2,20 +2,34 @@
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use stepgraph::TenantId;
-use stepgraph_nodes::service::SearchQuery;
 use uuid::Uuid;
 
-use super::{CALLERS, NAMES, WORDS, World, assert_apart};
+use super::{
+    NAMES, WORDS, assert_apart,
+    world::{Call, World},
+};
 use crate::house::upload_body;
 
 /// Documents of each caller.
 const DOCUMENTS: usize = 3;
+/// Names of each caller's requests: few, so that most are given again.
+const REQUEST_NAMES: u64 = 20;
+
+/// A checkpoint that no thread has.
+const NO_CHECKPOINT: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Pseudorandom numbers from a seed that a failure can be repeated with.
 struct Dice(u64);
 
 impl Dice {
+    /// One of its own for each caller.
+    fn of(seed: u64, of: usize, number: usize) -> Self {
+        let caller = u64::try_from(2 * number + of).unwrap() + 1;
+        let mixed = (seed << 8 | caller).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Zero would stay zero for ever.
+        Self(mixed.max(1))
+    }
+
     fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -40,13 +54,12 @@ pub(super) struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// The caller of this number for the tenant of that one.
-    pub(super) fn new(world: &'a World, of: usize, number: usize) -> Self {
-        let seed = u64::try_from(of * CALLERS + number).unwrap() + 1;
+    pub(super) fn new(world: &'a World, of: usize, number: usize, seed: u64) -> Self {
         Self {
             world,
             of,
             number,
-            dice: Dice(0x9e37_79b9_7f4a_7c15 ^ (seed << 20)),
+            dice: Dice::of(seed, of, number),
             facts: Default::default(),
             next_fact: 0,
             gone: Vec::new(),
@@ -68,10 +81,13 @@ impl<'a> Caller<'a> {
         format!("manual-{}-{number}", self.number)
     }
 
+    fn session(&self) -> String {
+        format!("00000000-0000-4000-8000-00000000000{}", self.number)
+    }
+
     async fn operation(&mut self) {
         let (name, number) = (NAMES[self.of], self.dice.below(u64::try_from(DOCUMENTS).unwrap()));
         let document = self.document(number);
-        let of_tenant = format!("clientId={name}");
         match self.dice.below(100) {
             0..2 => self.upload(number).await,
             2..3 => self.delete(number).await,
@@ -79,13 +95,13 @@ impl<'a> Caller<'a> {
             6..8 => self.chat("/chat/stream").await,
             8..11 => self.feedback().await,
             11..12 => self.thread().await,
-            12..30 => self.search().await,
-            30..42 => {
-                self.with_secret("get /documents", &format!("/documents?{of_tenant}"), Value::Null)
-                    .await;
-            }
+            12..14 => self.named().await,
+            14..15 => self.returning().await,
+            15..16 => self.thread_of_both().await,
+            16..30 => self.search().await,
+            30..42 => self.list().await,
             42..56 => {
-                let path = format!("/documents/{document}/status?{of_tenant}");
+                let path = format!("/documents/{document}/status?clientId={name}");
                 self.with_secret("get /documents/{id}/status", &path, Value::Null).await;
             }
             56..66 => {
@@ -94,7 +110,7 @@ impl<'a> Caller<'a> {
                     .await;
             }
             66..76 => {
-                let body = json!({ "apiKey": self.world.keys[self.of] });
+                let body = json!({ "apiKey": self.world.key(self.of) });
                 self.with_secret("post /internal/validate-client", "/internal/validate-client", body)
                     .await;
             }
@@ -107,8 +123,26 @@ impl<'a> Caller<'a> {
         }
     }
 
-    async fn with_secret(&self, operation: &str, path: &str, body: Value) {
-        self.world.call(self.of, operation, path, true, &body).await;
+    async fn with_secret(&self, operation: &str, path: &str, body: Value) -> (StatusCode, String) {
+        let call = Call {
+            operation,
+            path,
+            secret: true,
+            body,
+            ..Call::default()
+        };
+        self.world.call(self.of, call).await
+    }
+
+    /// With the key of this tenant.
+    async fn with_key(&self, of: usize, operation: &str, path: &str, body: Value) -> (StatusCode, String) {
+        let call = Call {
+            operation,
+            path,
+            body,
+            ..Call::default()
+        };
+        self.world.call(of, call).await
     }
 
     async fn upload(&mut self, number: u64) {
@@ -117,8 +151,7 @@ impl<'a> Caller<'a> {
         let text = format!("The {word} device of {} is repaired within two days.", self.fact(fact));
         let body = upload_body(NAMES[self.of], &self.document(number), &text);
         let (status, told) = self
-            .world
-            .call(self.of, "post /process-document", "/process-document", true, &body)
+            .with_secret("post /process-document", "/process-document", body)
             .await;
         assert!(status == StatusCode::OK && told.contains("\"success\":true"), "{told}");
         let place = usize::try_from(number).unwrap();
@@ -133,10 +166,7 @@ impl<'a> Caller<'a> {
         // Asked before, so that an answer is kept in every cache there is.
         self.is_found(fact, true).await;
         let path = format!("/documents/{}?clientId={}", self.document(number), NAMES[self.of]);
-        let (status, told) = self
-            .world
-            .call(self.of, "delete /documents/{id}", &path, true, &Value::Null)
-            .await;
+        let (status, told) = self.with_secret("delete /documents/{id}", &path, Value::Null).await;
         assert_eq!(status, StatusCode::OK, "{told}");
         self.facts[place] = None;
         self.gone.push(fact);
@@ -145,13 +175,10 @@ impl<'a> Caller<'a> {
     }
 
     async fn found(&self, fact: u64) -> String {
-        let tenant = TenantId::authenticated(NAMES[self.of]).unwrap();
-        let query = SearchQuery {
-            text: format!("device of {}", self.fact(fact)),
-            dense: None,
-            limit: 10,
-        };
-        let hits = self.world.vectors.search(&tenant, &query).await.unwrap();
+        let hits = self
+            .world
+            .search(self.of, &format!("device of {}", self.fact(fact)))
+            .await;
         let text = serde_json::to_string(&hits).unwrap();
         assert_apart("a search", self.of, &text, &self.world.marks);
         text
@@ -167,7 +194,7 @@ impl<'a> Caller<'a> {
         let Some(fact) = self.gone.last().copied() else { return };
         let words = format!("{} is repaired", self.fact(fact));
         let told = self
-            .say("/chat", &format!("is the device of {} repaired?", self.fact(fact)))
+            .say("/chat", &format!("is the device of {} repaired?", self.fact(fact)), &[])
             .await;
         assert!(!told.contains(&words), "`{words}` is told although it is gone: {told}");
     }
@@ -177,15 +204,43 @@ impl<'a> Caller<'a> {
         self.found(fact).await;
     }
 
-    async fn say(&mut self, path: &str, message: &str) -> String {
+    /// Page by page; the place to go on that one is told is no place of the other's.
+    async fn list(&mut self) {
+        let path = format!("/documents?limit=1&clientId={}", NAMES[self.of]);
+        let (_, told) = self.with_secret("get /documents", &path, Value::Null).await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let Some(cursor) = told["nextCursor"].as_str() else {
+            return;
+        };
+        for (of, name) in NAMES.iter().enumerate() {
+            let path = format!("/documents?clientId={name}&cursor={cursor}");
+            let call = Call {
+                operation: "get /documents",
+                path: &path,
+                secret: true,
+                ..Call::default()
+            };
+            self.world.call(of, call).await;
+        }
+    }
+
+    async fn send(&self, of: usize, path: &str, message: &str, headers: &[(&str, &str)]) -> (StatusCode, String) {
         let body = json!({
-            "message": message, "sessionId": format!("00000000-0000-4000-8000-00000000000{}", self.number),
-            "metadata": { "customFields": { "note": WORDS[self.of] } },
+            "message": message, "sessionId": self.session(), "metadata": { "customFields": { "note": WORDS[of] } },
         });
-        let (status, told) = self
-            .world
-            .call(self.of, &format!("post {path}"), path, false, &body)
-            .await;
+        let (route, _) = path.split_once('?').unwrap_or((path, ""));
+        let call = Call {
+            operation: &format!("post {route}"),
+            path,
+            headers,
+            body,
+            ..Call::default()
+        };
+        self.world.call(of, call).await
+    }
+
+    async fn say(&self, path: &str, message: &str, headers: &[(&str, &str)]) -> String {
+        let (status, told) = self.send(self.of, path, message, headers).await;
         assert_eq!(status, StatusCode::OK, "{told}");
         told
     }
@@ -199,83 +254,102 @@ impl<'a> Caller<'a> {
             2 => format!("when is the {word} device repaired? {number}"),
             _ => "when is the device repaired within two days?".to_owned(),
         };
-        let told = self.say(path, &message).await;
+        let told = self.say(path, &message, &[]).await;
         if path == "/chat" {
             let told: Value = serde_json::from_str(&told).unwrap();
             self.answer = told["traceId"].as_str().map(ToOwned::to_owned);
         }
     }
 
+    /// Requests of the same names, in the same sessions: each tenant is answered its own.
+    async fn named(&mut self) {
+        let name = format!("request-{}", self.dice.below(REQUEST_NAMES));
+        let message = format!("say:\"{} {}\"", WORDS[self.of], self.dice.below(1_000));
+        let header = [("idempotency-key", name.as_str())];
+        let first = self.say("/chat", &message, &header).await;
+        let again = self.say("/chat", "say:\"something else\"", &header).await;
+        let run = |told: &str| serde_json::from_str::<Value>(told).unwrap()["traceId"].clone();
+        assert_eq!(run(&first), run(&again));
+    }
+
+    /// One who comes back reads on; another tenant, in the same session with the same message, does not.
+    async fn returning(&mut self) {
+        let (path, message) = (
+            "/chat/stream?dialect=json",
+            format!("when is the device repaired? {}", self.dice.below(1_000_000)),
+        );
+        let told = self.say(path, &message, &[]).await;
+        let id = told.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+        let header = [("last-event-id", id)];
+        let again = self.say(path, &message, &header).await;
+        assert!(again.contains("event: done"), "{again}");
+        let (status, told) = self.send(1 - self.of, path, &message, &header).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{told}");
+    }
+
     async fn feedback(&mut self) {
         let Some(trace) = self.answer.clone() else { return };
-        let body = json!({ "traceId": trace, "rating": "up", "comment": WORDS[self.of] });
+        let body = |rating, of: usize| json!({ "traceId": trace, "rating": rating, "comment": WORDS[of] });
         let (status, told) = self
-            .world
-            .call(self.of, "post /feedback", "/feedback", false, &body)
+            .with_key(self.of, "post /feedback", "/feedback", body("up", self.of))
             .await;
         assert_eq!(status, StatusCode::OK, "{told}");
         // The other one knows no such answer, whoever calls for it.
-        let body = json!({ "traceId": trace, "rating": "down", "comment": WORDS[1 - self.of] });
+        let other = 1 - self.of;
         let (status, _) = self
-            .world
-            .call(1 - self.of, "post /feedback", "/feedback", false, &body)
+            .with_key(other, "post /feedback", "/feedback", body("down", other))
             .await;
         assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+
+    fn run(&self) -> Value {
+        let input = json!({
+            "question": format!("when is the {} device repaired?", WORDS[self.of]), "session": "s",
+            "asked_at": "2026-01-01T00:00:00Z",
+        });
+        json!({ "assistant_id": "widget_chat", "input": input })
     }
 
     /// A thread of the chat graph: every route sees it for its tenant, and none for the other.
     async fn thread(&mut self) {
         let made = json!({ "metadata": { "of": WORDS[self.of] } });
-        let (status, told) = self
-            .world
-            .call(self.of, "post /threads", "/threads", false, &made)
-            .await;
+        let (status, told) = self.with_key(self.of, "post /threads", "/threads", made).await;
         assert!(status.is_success(), "{told}");
         let thread: Value = serde_json::from_str(&told).unwrap();
         let path = format!("/threads/{}", thread["thread_id"].as_str().unwrap());
-        let input = json!({
-            "question": format!("when is the {} device repaired?", WORDS[self.of]), "session": "s",
-            "asked_at": "2026-01-01T00:00:00Z",
-        });
-        let run = json!({ "assistant_id": "widget_chat", "input": input });
         for way in ["wait", "stream"] {
             let (operation, path) = (format!("post /threads/{{id}}/runs/{way}"), format!("{path}/runs/{way}"));
-            self.world.call(self.of, &operation, &path, false, &run).await;
+            let (status, told) = self.with_key(1 - self.of, &operation, &path, self.run()).await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{told}");
+            self.with_key(self.of, &operation, &path, self.run()).await;
         }
+        let state = format!("{path}/state");
         let (_, state) = self
-            .world
-            .call(
-                self.of,
-                "get /threads/{id}/state",
-                &format!("{path}/state"),
-                false,
-                &Value::Null,
-            )
+            .with_key(self.of, "get /threads/{id}/state", &state, Value::Null)
             .await;
         let state: Value = serde_json::from_str(&state).unwrap_or_default();
-        let checkpoint = state["checkpoint_id"].as_str().unwrap_or("none");
-        for (operation, more, body) in [
-            ("get /threads/{id}", String::new(), Value::Null),
-            ("get /threads/{id}/state", "/state".to_owned(), Value::Null),
-            ("post /threads/{id}/state", "/state".to_owned(), json!({ "values": {} })),
-            (
-                "post /threads/{id}/state/checkpoint",
-                "/state/checkpoint".to_owned(),
-                json!({ "checkpoint": { "checkpoint_id": checkpoint } }),
-            ),
-            (
-                "get /threads/{id}/state/{checkpoint}",
-                format!("/state/{checkpoint}"),
-                Value::Null,
-            ),
-            ("get /threads/{id}/history", "/history".to_owned(), Value::Null),
-            ("post /threads/{id}/history", "/history".to_owned(), json!({})),
-        ] {
+        // Above its limit a tenant gets no run, and its thread has none.
+        let checkpoint = state["checkpoint_id"].as_str().unwrap_or(NO_CHECKPOINT);
+        for (operation, more, body) in reads(checkpoint) {
             let path = format!("{path}{more}");
-            self.world.call(self.of, operation, &path, false, &body).await;
-            let (status, told) = self.world.call(1 - self.of, operation, &path, false, &body).await;
+            self.with_key(self.of, operation, &path, body.clone()).await;
+            let (status, told) = self.with_key(1 - self.of, operation, &path, body).await;
             assert_eq!(status, StatusCode::NOT_FOUND, "{operation}: {told}");
         }
+    }
+
+    /// A thread of a name that the other's has, too: each is its own.
+    async fn thread_of_both(&mut self) {
+        let id = Uuid::from_u128(u128::from(self.dice.below(8)) + 1);
+        let made = json!({ "thread_id": id, "if_exists": "do_nothing", "metadata": { "of": WORDS[self.of] } });
+        let (status, told) = self.with_key(self.of, "post /threads", "/threads", made).await;
+        assert!(status.is_success() && told.contains(WORDS[self.of]), "{told}");
+        let path = format!("/threads/{id}/runs/wait");
+        self.with_key(self.of, "post /threads/{id}/runs/wait", &path, self.run())
+            .await;
+        let path = format!("/threads/{id}/history");
+        self.with_key(self.of, "get /threads/{id}/history", &path, Value::Null)
+            .await;
     }
 
     async fn graphs(&mut self) {
@@ -291,20 +365,41 @@ impl<'a> Caller<'a> {
         } else {
             Value::Null
         };
-        self.world.call(self.of, operation, path, false, &body).await;
+        self.with_key(self.of, operation, path, body).await;
     }
 
     /// A call with the own key that names the other tenant is refused.
     async fn foreign(&mut self, number: u64) {
         let other = NAMES[1 - self.of];
         let body = json!({ "clientId": other, "message": "hello?", "sessionId": Uuid::from_u128(7) });
-        let (status, _) = self.world.call(self.of, "post /chat", "/chat", false, &body).await;
+        let (status, _) = self.with_key(self.of, "post /chat", "/chat", body).await;
         assert_eq!(status, StatusCode::FORBIDDEN);
         let path = format!("/documents/{}/status?clientId={other}", self.document(number));
         let (status, _) = self
-            .world
-            .call(self.of, "get /documents/{id}/status", &path, false, &Value::Null)
+            .with_key(self.of, "get /documents/{id}/status", &path, Value::Null)
             .await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "no public key opens documents");
     }
+}
+
+/// Every way to look at a thread, and one to write it.
+fn reads(checkpoint: &str) -> [(&'static str, String, Value); 7] {
+    let at = json!({ "checkpoint": { "checkpoint_id": checkpoint } });
+    [
+        ("get /threads/{id}", String::new(), Value::Null),
+        ("get /threads/{id}/state", "/state".to_owned(), Value::Null),
+        ("post /threads/{id}/state", "/state".to_owned(), json!({ "values": {} })),
+        (
+            "post /threads/{id}/state/checkpoint",
+            "/state/checkpoint".to_owned(),
+            at,
+        ),
+        (
+            "get /threads/{id}/state/{checkpoint}",
+            format!("/state/{checkpoint}"),
+            Value::Null,
+        ),
+        ("get /threads/{id}/history", "/history".to_owned(), Value::Null),
+        ("post /threads/{id}/history", "/history".to_owned(), json!({})),
+    ]
 }
