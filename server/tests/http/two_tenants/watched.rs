@@ -90,15 +90,20 @@ impl Cache for Watched {
     }
 }
 
-/// Log lines, as they are written.
-#[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+type Written = Arc<Mutex<Vec<u8>>>;
+
+/// Log lines, as they are written. Of a test that fails the warnings are shown.
+pub(super) struct Lines(Written);
+
+/// Where they are written.
+#[derive(Clone)]
+struct Writer(Written);
 
 impl Lines {
     /// All that this process logs from now on, debugging included.
     pub(super) fn collected() -> Self {
-        let lines = Self::default();
-        let writer = lines.clone();
+        let written = Written::default();
+        let writer = Writer(Arc::clone(&written));
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter("info,stepgraph=debug,stepgraph_server=debug,stepgraph_nodes=debug")
             .with_ansi(false)
@@ -106,7 +111,7 @@ impl Lines {
             .finish();
         // Of a process of its own under nextest; elsewhere the lines of other tests are among them, and harmless.
         let _ = tracing::subscriber::set_global_default(subscriber);
-        lines
+        Self(written)
     }
 
     pub(super) fn text(&self) -> String {
@@ -114,7 +119,19 @@ impl Lines {
     }
 }
 
-impl io::Write for Lines {
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = self.text();
+            let warnings = text
+                .lines()
+                .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+            println!("{}", warnings.collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
