@@ -1,4 +1,5 @@
-//! The graph that is killed: tasks side by side, effects of two classes, a loop, a question.
+//! The graph that is killed: tasks side by side, effects of two classes, a loop, a question; and in its state a long text, and
+//! another that is written anew in each round, so that checkpoints hold large values, new ones and ones from before.
 
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ const SIBLING_PAUSES: u32 = 20_000;
 pub(super) struct Errand {
     #[state(input)]
     goods: u64,
+    #[state(input)]
+    terms: String,
+    label: Option<String>,
     #[state(reducer = Append)]
     lines: Vec<String>,
     #[state(reducer = Sum)]
@@ -26,7 +30,16 @@ pub(super) struct Errand {
 }
 
 pub(super) fn input() -> ErrandInput {
-    ErrandInput { goods: 3 }
+    ErrandInput {
+        goods: 3,
+        terms: long("terms"),
+    }
+}
+
+/// A text that stores take for a large value.
+fn long(about: &str) -> String {
+    let line = |at: u32| format!("{about} {:08x}", at.wrapping_mul(0x9e37_79b9));
+    (0..1_000).map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[derive(Serialize, Ask)]
@@ -125,9 +138,11 @@ pub(super) fn errand(world: &World) -> Result<Graph<Errand>, BuildErrors> {
     let send = g.node("send", move |_: Arc<Errand>, ctx: Context<()>| {
         send(sending.clone(), ctx)
     });
-    let round = g.node("round", move |_: Arc<Errand>, ctx: Context<()>| {
+    let round = g.node("round", move |errand: Arc<Errand>, ctx: Context<()>| {
         rounding.enter(&ctx);
-        async { Ok(line("round").rounds(1_u64)) }
+        // What was there two rounds ago is there again.
+        let label = long(if errand.rounds.is_multiple_of(2) { "even" } else { "odd" });
+        async { Ok(line("round").rounds(1_u64).label(label)) }
     });
     let ask = g.node("ask", move |_: Arc<Errand>, ctx: Context<()>| {
         asking.enter(&ctx);
