@@ -4,7 +4,7 @@
 //! not written its caller finds out by itself why. So a statement of many either does what it says or does nothing, and is
 //! never asked for reasons.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use stepgraph::{
@@ -24,6 +24,10 @@ use crate::{
 
 /// How many statements of commits are under way at a time: one travels while the server works on another.
 const LINES: usize = 2;
+
+/// How long a commit waits for the others before it goes by itself. Whoever has the turn may have been left lying by its own
+/// caller, who waits for this commit perhaps.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is longer goes to the server by itself, so that a statement of many stays of a size.
 const SHARED_BYTES_MAX: usize = 64 << 10;
@@ -95,11 +99,14 @@ impl Lines {
     pub(super) async fn commit(&self, pool: &PgPool, barrier: Barrier) -> Outcome {
         let line = self.line(&barrier);
         let mut place = line.waiting.enter(barrier);
+        let mut patience = pin!(tokio::time::sleep(PATIENCE));
         loop {
             tokio::select! {
                 biased;
                 outcome = &mut place.outcome => return outcome.unwrap_or_else(|_| Ok(Told::Alone(Attempt::Second))),
                 _turn = line.turn.lock() => line.write(pool).await,
+                // Another may be writing it just now: then this finds it written.
+                () = &mut patience => return Ok(Told::Alone(Attempt::Second)),
             }
         }
     }

@@ -160,6 +160,20 @@ async fn a_caller_who_goes_away_takes_nothing_of_the_others_along() {
     }
 }
 
+/// As the futures of a buffered stream whose consumer is busy.
+#[tokio::test]
+async fn a_caller_who_lets_its_commit_lie_holds_nobody_up_for_ever() {
+    let (_, store) = opened().await;
+    let epochs = begun(&store).await;
+    let mut commits = second(&store, &epochs, |_| only(checkpoint(2)));
+    let mut left_lying = Box::pin(commits.next().unwrap());
+    assert!(poll!(&mut left_lying).is_pending());
+    for written in join_all(commits).await {
+        assert_eq!(written.unwrap(), Some(Seq(2)));
+    }
+    assert_eq!(left_lying.await.unwrap(), Some(Seq(2)));
+}
+
 #[tokio::test]
 async fn commits_whose_connections_are_dead_are_made_on_others_and_once() {
     let (mut raw, store) = opened().await;
