@@ -100,7 +100,7 @@ impl<T: Keyed> Part<'_, T> {
     pub(crate) fn get(&self, place: Place, key: &ThreadKey) -> Option<&T> {
         self.0
             .table
-            .find(place.hash, |row| row.value.key() == key)
+            .find(place.hash, |row| row.hash == place.hash && row.value.key() == key)
             .map(|row| &row.value)
     }
 
@@ -113,7 +113,9 @@ impl<T: Keyed> Part<'_, T> {
     /// Puts a value where none is, made with a number that is drawn for it. Gives the value that lies there otherwise.
     pub(crate) fn insert_new(&mut self, place: Place, key: &ThreadKey, value: impl FnOnce(u64) -> T) -> Option<&mut T> {
         let Rows { table, count } = &mut *self.0;
-        match table.entry(place.hash, |row| row.value.key() == key, |row| row.hash) {
+        // Another row's key is looked at only where its hash is the same: it may lie far away.
+        let same = |row: &Row<T>| row.hash == place.hash && row.value.key() == key;
+        match table.entry(place.hash, same, |row| row.hash) {
             Found::Occupied(found) => Some(&mut found.into_mut().value),
             Found::Vacant(room) => {
                 *count += 1;

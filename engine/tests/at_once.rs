@@ -17,8 +17,11 @@ use chrono::{DateTime, Utc};
 
 use serde::{Deserialize, Serialize};
 use stepgraph::{
-    Clock, Context, END, Graph, Memory, OnBusy, RunError, START, State, Sum,
-    checkpoint::{At, CheckpointError, Checkpointer, Commit, Epoch, OutboxMessage},
+    Clock, Context, END, Graph, Memory, OnBusy, RunError, RunId, START, State, Sum, ThreadKey,
+    checkpoint::{
+        At, CheckpointError, CheckpointSource, Checkpointer, Commit, Epoch, Line, NewCheckpoint, OutboxMessage,
+        Payload, RunMark, RunStatus, Seq,
+    },
 };
 use support::threads::thread;
 
@@ -45,6 +48,79 @@ fn message() -> Commit {
         }],
         ..Commit::default()
     }
+}
+
+/// A line of another's making, which says no more than it must.
+struct OnlyCommits(Arc<dyn Line>);
+
+impl Line for OnlyCommits {
+    fn commit(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        self.0.commit(key, epoch, expected, commit)
+    }
+}
+
+fn checkpoint(step: i64) -> NewCheckpoint {
+    NewCheckpoint {
+        id: uuid::Uuid::from_u128(step.unsigned_abs().into()),
+        step,
+        source: CheckpointSource::Step,
+        payload: Payload::Snapshot(vec![1, 2, 3].into()),
+        frontier: vec![4].into(),
+        fingerprint: uuid::Uuid::from_u128(7),
+        state_version: 1,
+        created_at: DateTime::UNIX_EPOCH,
+    }
+}
+
+#[tokio::test]
+async fn a_line_is_extended_as_by_a_commit_of_the_same() {
+    let run = |status| RunMark {
+        run: RunId::from(uuid::Uuid::from_u128(9)),
+        graph: "count".into(),
+        status,
+        error: None,
+    };
+    let key = thread("t");
+    let mut threads = Vec::new();
+    for way in 0..3 {
+        let store = Memory::new();
+        let (epoch, line) = store.at_once().unwrap().claim(&key).unwrap();
+        let only_commits = OnlyCommits(Arc::clone(&line));
+        let write = |epoch, expected, step, run| match way {
+            0 => line.extend(&key, epoch, expected, checkpoint(step), run),
+            1 => only_commits.extend(&key, epoch, expected, checkpoint(step), run),
+            _ => {
+                let checkpoint = Some(checkpoint(step));
+                let commit = Commit {
+                    checkpoint,
+                    run,
+                    ..Commit::default()
+                };
+                line.commit(&key, epoch, expected, commit)
+            }
+        };
+        let first = write(epoch, None, 1, Some(run(RunStatus::Running))).unwrap();
+        let fenced = write(Epoch(epoch.0 + 1), first, 2, None);
+        assert!(matches!(fenced, Err(CheckpointError::Fenced { .. })), "{way}");
+        let behind = write(epoch, None, 2, None);
+        assert!(matches!(behind, Err(CheckpointError::Conflict { .. })), "{way}");
+        let second = write(epoch, first, 2, None).unwrap();
+        let third = write(epoch, second, 3, Some(run(RunStatus::Done))).unwrap();
+        let mut found = Vec::new();
+        for seq in [first, second, third] {
+            found.push(store.get(&key, At::Seq(seq.unwrap())).await.unwrap().unwrap());
+        }
+        threads.push(found);
+    }
+    assert_eq!(threads.first(), threads.get(1));
+    assert_eq!(threads.first(), threads.get(2));
+    assert_eq!(threads.first().unwrap().len(), 3);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CheckpointError, Commit, Epoch, Seq};
+use super::{CheckpointError, Commit, Epoch, NewCheckpoint, RunMark, Seq};
 use crate::id::ThreadKey;
 
 /// A store that never waits: it answers at once, out of this process. A [`Checkpointer`](super::Checkpointer) that is
@@ -47,4 +47,21 @@ pub trait Line: Send + Sync {
         expected: Option<Seq>,
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError>;
+
+    /// The same of what most commits are: a checkpoint upon the head, and how far the run has come if that changes.
+    fn extend(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        checkpoint: NewCheckpoint,
+        run: Option<RunMark>,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        let commit = Commit {
+            checkpoint: Some(checkpoint),
+            run,
+            ..Commit::default()
+        };
+        self.commit(key, epoch, expected, commit)
+    }
 }

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{
     At, AtOnce, Branch, Checkpoint, CheckpointError, CheckpointInfo, Checkpointer, Claim, Commit, Epoch, Line, MAIN,
-    OutboxMessage, Page, Payload, RecordKind, RunMark, RunStatus, Seq, StoreDurability, Tag, TaskRecord, Thinning,
+    NewCheckpoint, OutboxMessage, Page, Payload, RecordKind, RunMark, RunStatus, Seq, StoreDurability, Tag, TaskRecord,
+    Thinning,
 };
 use crate::{
     id::{Namespace, RunId, TenantId, ThreadId, ThreadKey},
@@ -131,13 +132,8 @@ impl Thread {
         parts
     }
 
-    fn write(
-        &mut self,
-        key: &ThreadKey,
-        epoch: Epoch,
-        expected: Option<Seq>,
-        commit: Commit,
-    ) -> Result<Option<Seq>, CheckpointError> {
+    /// Whether a claim may write upon this head.
+    fn allow(&self, key: &ThreadKey, epoch: Epoch, expected: Option<Seq>) -> Result<(), CheckpointError> {
         if self.deleted || self.epoch != epoch.0 {
             return Err(CheckpointError::Fenced { key: key.clone() });
         }
@@ -148,6 +144,41 @@ impl Thread {
                 found: self.head,
             });
         }
+        Ok(())
+    }
+
+    /// Puts a checkpoint behind the others, as the head.
+    #[inline]
+    fn push(&mut self, parent: Option<Seq>, new: NewCheckpoint) {
+        self.last += 1;
+        let seq = Seq(self.last);
+        self.rows.push(Row {
+            info: CheckpointInfo {
+                seq,
+                parent,
+                id: new.id,
+                step: new.step,
+                source: new.source,
+                run: self.run.as_ref().map(|run| run.run),
+                frontier: new.frontier,
+                fingerprint: new.fingerprint,
+                state_version: new.state_version,
+                created_at: new.created_at,
+            },
+            state: Stored::Payload(new.payload),
+            records: None,
+        });
+        self.head = Some(seq);
+    }
+
+    fn write(
+        &mut self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        commit: Commit,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        self.allow(key, epoch, expected)?;
         if let Some(seq) = commit.parent.filter(|parent| self.row(*parent).is_none()) {
             return Err(CheckpointError::NoCheckpoint { key: key.clone(), seq });
         }
@@ -166,28 +197,8 @@ impl Thread {
         if let Some(run) = commit.run {
             self.run = Some(run);
         }
-        let parent = commit.parent.or(expected);
         if let Some(new) = commit.checkpoint {
-            self.last += 1;
-            let seq = Seq(self.last);
-            let info = CheckpointInfo {
-                seq,
-                parent,
-                id: new.id,
-                step: new.step,
-                source: new.source,
-                run: self.run.as_ref().map(|run| run.run),
-                frontier: new.frontier,
-                fingerprint: new.fingerprint,
-                state_version: new.state_version,
-                created_at: new.created_at,
-            };
-            self.rows.push(Row {
-                info,
-                state: Stored::Payload(new.payload),
-                records: None,
-            });
-            self.head = Some(seq);
+            self.push(commit.parent.or(expected), new);
         }
         if !commit.outbox.is_empty() {
             let outbox = &mut self.rare.get_or_insert_default().outbox;
@@ -307,6 +318,23 @@ impl Line for Own {
         commit: Commit,
     ) -> Result<Option<Seq>, CheckpointError> {
         self.lock().write(key, epoch, expected, commit)
+    }
+
+    fn extend(
+        &self,
+        key: &ThreadKey,
+        epoch: Epoch,
+        expected: Option<Seq>,
+        checkpoint: NewCheckpoint,
+        run: Option<RunMark>,
+    ) -> Result<Option<Seq>, CheckpointError> {
+        let mut thread = self.lock();
+        thread.allow(key, epoch, expected)?;
+        if run.is_some() {
+            thread.run = run;
+        }
+        thread.push(expected, checkpoint);
+        Ok(thread.head)
     }
 }
 

@@ -151,17 +151,26 @@ impl Frontier {
         waiting: &Waiting,
         account: Account,
     ) -> Result<Arc<[u8]>, StateError> {
-        let plain = match tasks {
-            _ if !waiting.is_plain() || !account.is_empty() => None,
-            [] => parts.frontiers.slot(&parts.topology, None),
-            [Seed { node, send: None }] => parts.frontiers.slot(&parts.topology, Some(*node)),
-            _ => None,
-        };
-        if let Some(known) = plain.and_then(OnceLock::get) {
+        match tasks {
+            _ if !waiting.is_plain() || !account.is_empty() => {}
+            [] => return Self::store_plain(parts, None),
+            [Seed { node, send: None }] => return Self::store_plain(parts, Some(*node)),
+            _ => {}
+        }
+        Self::encode(&parts.topology, &parts.nodes, tasks, waiting, account)
+    }
+
+    /// The same of one node or none, where nothing waits and nothing was spent.
+    #[inline]
+    pub(crate) fn store_plain<S: State>(parts: &Parts<S>, node: Option<usize>) -> Result<Arc<[u8]>, StateError> {
+        let slot = parts.frontiers.slot(&parts.topology, node);
+        if let Some(known) = slot.and_then(OnceLock::get) {
             return Ok(Arc::clone(known));
         }
-        let stored = Self::encode(&parts.topology, &parts.nodes, tasks, waiting, account)?;
-        Ok(match plain {
+        let task = node.map(|node| Seed { node, send: None });
+        let (waiting, account) = (Waiting::default(), Account::default());
+        let stored = Self::encode(&parts.topology, &parts.nodes, task.as_slice(), &waiting, account)?;
+        Ok(match slot {
             Some(slot) => Arc::clone(slot.get_or_init(|| stored)),
             None => stored,
         })

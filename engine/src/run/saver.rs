@@ -95,28 +95,35 @@ pub(super) fn new_checkpoint<S: State>(
     waiting: &Waiting,
     mark: Mark,
 ) -> Result<NewCheckpoint, RunError> {
-    let payload = if sizes.snapshot_due() {
-        let bytes = encoded(|bytes| state.encode_to(bytes))?;
-        *sizes = Sizes {
-            snapshot: bytes.len().max(1),
-            deltas: 0,
-        };
-        StoredState::Snapshot(bytes)
-    } else {
-        let bytes = encoded(|bytes| state.encode_changes_to(changes, bytes))?;
-        sizes.deltas += bytes.len();
-        StoredState::Delta(bytes)
-    };
     Ok(NewCheckpoint {
         id: mark.id,
         step: mark.step,
         source: mark.source,
-        payload,
+        payload: stored_state(state, changes, sizes)?,
         frontier: Frontier::store(parts, tasks, waiting, mark.account)?,
         fingerprint: parts.topology.fingerprint,
         state_version: S::version(&parts.shape),
         created_at: mark.created_at,
     })
+}
+
+/// The state as a snapshot, if one is due, or as what has changed.
+pub(super) fn stored_state<S: State>(
+    state: &S,
+    changes: &Changes,
+    sizes: &mut Sizes,
+) -> Result<StoredState, StateError> {
+    if sizes.snapshot_due() {
+        let bytes = encoded(|bytes| state.encode_to(bytes))?;
+        *sizes = Sizes {
+            snapshot: bytes.len().max(1),
+            deltas: 0,
+        };
+        return Ok(StoredState::Snapshot(bytes));
+    }
+    let bytes = encoded(|bytes| state.encode_changes_to(changes, bytes))?;
+    sizes.deltas += bytes.len();
+    Ok(StoredState::Delta(bytes))
 }
 
 /// So much memory is kept between one encoding and the next.

@@ -24,23 +24,23 @@ use super::{
     Beginning, Options, Outcome, Run, STEP_LIMIT_DEFAULT,
     barrier::Sizes,
     behind::{Durability, StoreHandle},
-    budget::Account,
     busy::First,
     driver::Driver,
     error::{NodePanic, RunError},
     event::Sink,
+    frontier::Frontier,
     guard::{Doing, guarded},
     open::{context_of, driver_in},
     owned,
-    plan::{Seed, Tasks, Waiting},
+    plan::Tasks,
     quick::started,
     recording::Recording,
-    saver::{Mark, checkpoint_id, new_checkpoint, to_microseconds},
+    saver::{checkpoint_id, stored_state, to_microseconds},
     step::panic_message,
     straight::{Begun, Way},
 };
 use crate::{
-    checkpoint::{CheckpointSource, Commit, Epoch, Line, RunMark, RunStatus, Seq},
+    checkpoint::{CheckpointSource, Epoch, Line, NewCheckpoint, RunMark, RunStatus, Seq},
     graph::{Graph, Payload, Running},
     id::{RunId, ThreadKey},
     node::{Context, LazyContext, NodeError, RunContext, TaskContext},
@@ -324,36 +324,27 @@ impl<S: State> Sprint<S> {
             self.graph.setting.clock.now()
         };
         kept.saves = kept.saves.wrapping_add(1);
-        let mark = Mark {
-            id: checkpoint_id(kept.run.as_uuid(), kept.epoch, kept.saves),
+        let id = checkpoint_id(kept.run.as_uuid(), kept.epoch, kept.saves);
+        let next = (status != Some(RunStatus::Done)).then_some(self.node);
+        let created_at = to_microseconds(now);
+        let checkpoint = NewCheckpoint {
+            id,
             step: self.step,
             source,
-            created_at: to_microseconds(now),
-            account: Account::default(),
+            payload: stored_state(state, &self.changes, &mut kept.sizes)?,
+            frontier: Frontier::store_plain(parts, next)?,
+            fingerprint: parts.topology.fingerprint,
+            state_version: S::version(&parts.shape),
+            created_at,
         };
-        let next = Seed {
-            node: self.node,
-            send: None,
-        };
-        let tasks = if status == Some(RunStatus::Done) {
-            &[]
-        } else {
-            std::slice::from_ref(&next)
-        };
-        let waiting = Waiting::default();
-        let checkpoint = new_checkpoint(parts, state, &self.changes, &mut kept.sizes, tasks, &waiting, mark)?;
-        let commit = Commit {
-            checkpoint: Some(checkpoint),
-            run: status.map(|status| RunMark {
-                run: kept.run,
-                graph: parts.topology.graph.clone(),
-                status,
-                error: None,
-            }),
-            ..Commit::default()
-        };
-        kept.head = kept.line.commit(&self.key, kept.epoch, kept.head, commit)?;
-        kept.newest = (mark.created_at, mark.id);
+        let run = status.map(|status| RunMark {
+            run: kept.run,
+            graph: parts.topology.graph.clone(),
+            status,
+            error: None,
+        });
+        kept.head = kept.line.extend(&self.key, kept.epoch, kept.head, checkpoint, run)?;
+        kept.newest = (created_at, id);
         self.changes.clear();
         Ok(())
     }
