@@ -309,6 +309,7 @@ impl<S: State> Graph<S> {
     ///
     /// # Errors
     /// [`RunError`]: what failed, where, and what to do. What had finished is kept.
+    #[inline]
     pub fn run(&self, thread: &ThreadKey, input: S::Input) -> Run<S> {
         Run {
             graph: self.clone(),
@@ -377,6 +378,7 @@ impl<S: State> Run<S> {
     }
 
     /// How many steps it may take, [`STEP_LIMIT_DEFAULT`] otherwise.
+    #[inline]
     pub fn step_limit(mut self, steps: u32) -> Self {
         self.step_limit = Some(steps);
         self
@@ -550,6 +552,7 @@ impl<S: State> IntoFuture for Run<S> {
     type Output = Result<Outcome<S>, RunError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
+    #[inline]
     fn into_future(self) -> Self::IntoFuture {
         let first = sprint::Going::first(&self);
         match (self.beginning, first) {

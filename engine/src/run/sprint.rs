@@ -203,10 +203,12 @@ impl<S: State> Future for Going<S> {
     type Output = Ended<S>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Ended<S>> {
-        let ended = ready!(self.go_on(cx));
-        // Whoever keeps what has ended keeps no thread.
-        self.sprint.release();
-        Poll::Ready(ended)
+        let polled = self.go_on(cx);
+        if polled.is_ready() {
+            // Whoever keeps what has ended keeps no thread.
+            self.sprint.release();
+        }
+        polled
     }
 }
 
