@@ -4,7 +4,7 @@ mod archive;
 mod body;
 
 use super::{Limit, ParseError, ParseLimits, Parsed, hygiene};
-use crate::service::FileType;
+use crate::{prompt::visible, service::FileType};
 use archive::Archive;
 
 /// The relationship that leads from the package to its main part, in both spellings of the standard.
@@ -49,7 +49,7 @@ pub(super) fn parse(bytes: &[u8], limits: &ParseLimits) -> Result<Parsed, ParseE
     }
     let text = hygiene::clean(text);
     let trimmed = text.trim();
-    if trimmed.is_empty() {
+    if visible(trimmed).trim().is_empty() {
         return Err(ParseError::NoText);
     }
     Ok(Parsed {

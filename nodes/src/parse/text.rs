@@ -4,7 +4,7 @@ use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, ISO_2022_JP, UTF_16BE, UTF_16LE};
 
 use super::{Limit, ParseError, ParseLimits, Parsed, hygiene};
-use crate::service::FileType;
+use crate::{prompt::visible, service::FileType};
 
 /// Bytes at the start that are looked at to tell UTF-16 without a mark.
 const PARITY_SAMPLE: usize = 4096;
@@ -47,6 +47,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
     let text = hygiene::clean(text);
     if text.trim().is_empty() {
         Err(ParseError::Empty)
+    } else if visible(&text).trim().is_empty() {
+        Err(ParseError::NoText)
     } else {
         Ok(text)
     }
@@ -191,5 +193,14 @@ mod tests {
     #[test]
     fn white_space_alone_is_empty() {
         assert_eq!(decode(b" \n\t\r\n "), Err(ParseError::Empty));
+    }
+
+    #[test]
+    fn what_nobody_sees_is_no_text() {
+        assert_eq!(
+            decode("\u{200b}\u{2060}\n\u{e0041}".as_bytes()),
+            Err(ParseError::NoText)
+        );
+        assert!(decode("\u{200b}a".as_bytes()).is_ok());
     }
 }
