@@ -11,7 +11,7 @@ use stepgraph::prelude::*;
 use stepgraph::{BuildErrors, Retry};
 use stepgraph_nodes::{
     Services,
-    generate::{Answer, Answered, Answering, ChatSettings, Generate, Question},
+    generate::{Answer, Answered, Answering, ChatSettings, GenerateAnew, Question, Searching},
     log::{Log, Silent, Turn},
     retrieve::{Found, Query, Retrieve, RetrieveLimits, Searched},
     rewrite::{FollowUp, Rewrite, Standalone},
@@ -123,15 +123,13 @@ pub fn widget_chat(services: &Services) -> Result<Graph<ChatState>, BuildErrors>
     g.requires::<ChatSettings>();
 
     let rewrite = g.node("rewrite", Rewrite);
-    let retrieve = g.node(
-        "retrieve",
-        Retrieve::new(
-            services.vectors.clone(),
-            services.embedder.clone(),
-            RetrieveLimits::default(),
-        ),
+    let search = Retrieve::new(
+        services.vectors.clone(),
+        services.embedder.clone(),
+        RetrieveLimits::default(),
     );
-    let generate = g.node("generate", Generate);
+    let retrieve = g.node("retrieve", search.clone());
+    let generate = g.node("generate", GenerateAnew::new(search));
     let fallback = g.node("fallback", fallback);
     let log = g.node("log", Log::new(services.log.clone()));
 
@@ -224,13 +222,16 @@ impl From<Found> for ChatStateUpdate {
     }
 }
 
-impl FromState<ChatState> for Question {
+impl FromState<ChatState> for Searching {
     fn from_state(state: &Arc<ChatState>) -> Self {
         Self {
-            question: state.question.clone(),
-            passages: state.found.passages.clone(),
-            history: state.messages.clone(),
-            used: state.used(),
+            query: Query::from_state(state),
+            question: Question {
+                question: state.question.clone(),
+                passages: state.found.passages.clone(),
+                history: state.messages.clone(),
+                used: state.used(),
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     domains::Domains,
     prompt::{Nonce, Prompt, PromptLimits, Scope},
-    retrieve::ScoredPassage,
+    retrieve::{GoneOn, Query, Retrieve, ScoredPassage},
     screen::Screen,
     service::{
         Catalogue, ChatModel, ChatRequest, FinishReason, Message, ModelName, Passage, Source, Usage,
@@ -150,6 +150,45 @@ impl Node for Generate {
             question: ask.question,
             answer,
         })
+    }
+}
+
+/// A question with the search that its passages come from.
+#[derive(Debug, Clone)]
+pub struct Searching {
+    /// What was looked for.
+    pub query: Query,
+    /// What to answer.
+    pub question: Question,
+}
+
+/// [`Generate`] for runs that may go on after a pause: one that does ([`GoneOn`]) rests its answer on such passages alone as
+/// are still there.
+#[derive(Debug, Clone)]
+pub struct GenerateAnew {
+    retrieve: Retrieve,
+}
+
+impl GenerateAnew {
+    /// Looks again with what has searched.
+    #[must_use]
+    pub const fn new(retrieve: Retrieve) -> Self {
+        Self { retrieve }
+    }
+}
+
+#[stepgraph::async_trait]
+impl Node for GenerateAnew {
+    type Input = Searching;
+    type Output = Answered;
+    type Event = Answering;
+
+    async fn run(&self, searching: Searching, ctx: Context<Answering>) -> Result<Answered, NodeError> {
+        let Searching { query, mut question } = searching;
+        if !question.passages.is_empty() && ctx.provided::<GoneOn>().is_ok() {
+            question.passages = self.retrieve.still_found(&query, question.passages, &ctx).await;
+        }
+        Generate.run(question, ctx).await
     }
 }
 

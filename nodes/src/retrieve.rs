@@ -42,6 +42,11 @@ pub struct Searched {
     pub passages: usize,
 }
 
+/// Says that a run goes on with what an earlier process or try has left (`run.provide(GoneOn)`). Documents may have been
+/// deleted since they were searched: what was found then is looked for again before an answer rests on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoneOn;
+
 /// How much is retrieved, and what counts as support: of the node, or of one run that is provided with its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetrieveLimits {
@@ -109,6 +114,36 @@ impl Retrieve {
                 .pop(),
         };
         self.vectors.search(tenant, &SearchQuery { text, dense, limit }).await
+    }
+
+    /// Of what this query found before, what it finds now as it was. A search that fails leaves nothing: whether the rest is
+    /// still there is not known.
+    pub(crate) async fn still_found<E: Send + 'static>(
+        &self,
+        query: &Query,
+        before: Vec<ScoredPassage>,
+        ctx: &Context<E>,
+    ) -> Vec<ScoredPassage> {
+        let limits = ctx.provided::<RetrieveLimits>().copied().unwrap_or(self.limits);
+        let search = || async {
+            let search = self.search(ctx.tenant(), query.text.clone(), limits.passages_max);
+            let searched = tokio::time::timeout(limits.search_time_max, search).await;
+            searched.ok().and_then(Result::ok).ok_or_else(|| {
+                tracing::warn!(tenant = %ctx.tenant(), run = %ctx.run_id(), "the search failed, the answer does without");
+                NodeError::terminal("the search failed")
+            })
+        };
+        let again = ctx.recorded("search again", &query.text, search);
+        let found: Result<Vec<Hit>, NodeError> = trace::carried(ctx, again).await;
+        let found = found.unwrap_or_default();
+        let is_there = |passage: &Passage| {
+            found.iter().any(|hit| {
+                hit.document_id == passage.document_id
+                    && hit.chunk_index == passage.chunk_index
+                    && hit.text == passage.text
+            })
+        };
+        before.into_iter().filter(|scored| is_there(&scored.passage)).collect()
     }
 }
 

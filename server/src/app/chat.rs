@@ -21,7 +21,7 @@ use stepgraph_nodes::{
     domains::Domains,
     generate::{self, ChatSettings},
     prompt::{PromptLimits, Scope},
-    retrieve::RetrieveLimits,
+    retrieve::{GoneOn, RetrieveLimits},
     service::{ChatModel as _, Client, Clients, ServiceError},
     trace::{self, TraceParent},
 };
@@ -186,7 +186,8 @@ impl GraphChat {
 
     fn go_on(&self, thread: &ThreadKey, command: &ChatCommand) -> Result<Run<ChatState>, ChatError> {
         let settings = self.settings(&command.client, command.budget)?;
-        let run = Self::provided(self.graph.resume(thread), &command.client, command.trace, settings);
+        let left = self.graph.resume(thread).provide(GoneOn);
+        let run = Self::provided(left, &command.client, command.trace, settings);
         Ok(run.on_pending(OnPending::Discard))
     }
 
@@ -308,7 +309,7 @@ impl GraphChat {
         let settings = self.settings(&client, RECOVERY_BUDGET)?;
         let left = self.graph.state(thread, At::Head).await?;
         let trace = left.and_then(|snapshot| snapshot.state.trace());
-        let run = Self::provided(self.graph.resume(thread), &client, trace, settings);
+        let run = Self::provided(self.graph.resume(thread).provide(GoneOn), &client, trace, settings);
         trace::within(trace, run.into_future()).await?;
         Ok(())
     }

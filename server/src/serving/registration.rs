@@ -14,6 +14,8 @@ use stepgraph::{
     dynamic::{Channels, JsonUpdate},
 };
 
+use stepgraph_nodes::retrieve::GoneOn;
+
 use super::{
     fault::Words,
     secret,
@@ -279,7 +281,7 @@ impl<S: State> Serve<S> {
     fn run(&self, thread: &ThreadKey, begin: Begin) -> Result<Run<S>, Unserved> {
         let mut run = match begin.what {
             What::Input(input) => self.graph.run(thread, self.read_input(input)?),
-            What::GoOn(answers) => self.graph.resume(thread).answers(answers),
+            What::GoOn(answers) => self.graph.resume(thread).answers(answers).provide(GoneOn),
         };
         run = run
             .id(begin.run)

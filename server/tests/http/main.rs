@@ -11,6 +11,7 @@
 mod access;
 mod alerts;
 mod chat;
+mod deleted;
 mod documents;
 mod fakes;
 mod graphs;

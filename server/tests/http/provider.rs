@@ -9,7 +9,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderMap, Uri},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 /// Numbers in a vector.
 const DIMENSION: usize = 16;
+
+/// A question with these words is refused when it is asked for the first time.
+pub(crate) const REFUSED_ONCE: &str = "at the second time";
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -89,6 +92,16 @@ async fn chat(State(requests): State<Requests>, uri: Uri, headers: HeaderMap, Js
     remember(&requests, uri.path(), &headers, &body);
     let messages = body["messages"].as_array().unwrap();
     let last = messages.last().unwrap()["content"].as_str().unwrap();
+    let question = last.lines().last().unwrap_or_default();
+    let asked = requests.lock().unwrap();
+    let asked = asked
+        .iter()
+        .filter(|seen| seen.path == uri.path() && seen.body.contains(question))
+        .count();
+    if question.contains(REFUSED_ONCE) && asked == 1 {
+        let error = json!({"error": {"message": "not now", "type": "invalid_request_error"}});
+        return (StatusCode::BAD_REQUEST, Json(error)).into_response();
+    }
     let tokens = answer(last).into_iter();
     let deltas = tokens.map(|token| json!({"choices": [{"index": 0, "delta": {"content": token}}]}));
     let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
