@@ -59,7 +59,7 @@ pub(super) struct Scored {
 }
 
 /// Scores every chunk that holds a term, in the order of their ids.
-pub(super) fn score(totals: Totals, wanted: &[Wanted]) -> Vec<Scored> {
+pub(super) fn score(totals: Totals, wanted: &[Wanted]) -> impl Iterator<Item = Scored> {
     let weights: Vec<Weight> = weights(totals, wanted);
     let mean_length = real(totals.terms) / real(totals.chunks.max(1));
     let mut blocks: BTreeMap<u32, Vec<(Weight, &[u8])>> = BTreeMap::new();
@@ -70,8 +70,7 @@ pub(super) fn score(totals: Totals, wanted: &[Wanted]) -> Vec<Scored> {
     }
     blocks
         .into_iter()
-        .flat_map(|(block, rows)| score_block(block, &rows, mean_length))
-        .collect()
+        .flat_map(move |(block, rows)| score_block(block, &rows, mean_length))
 }
 
 /// Rarity of a term that `holders` of `chunks` chunks hold; above 0 even where all do.

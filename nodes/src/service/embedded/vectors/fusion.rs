@@ -20,28 +20,46 @@ pub(super) struct Best {
     pub(super) tied: Vec<Scored>,
 }
 
-/// The first `limit` of a list and those equal to the last of them.
-pub(super) fn best(mut scored: Vec<Scored>, limit: usize) -> Best {
+/// Scores that are held before the best of them are told from the others.
+const HELD_MIN: usize = 1_024;
+
+/// The first `limit` of a list and those equal to the last of them. Of a long list no more is held than what may be among
+/// them: a word of everyday use scores every chunk there is.
+pub(super) fn best(scored: impl IntoIterator<Item = Scored>, limit: usize) -> Best {
     if limit == 0 {
         return Best::default();
     }
-    if scored.len() <= limit {
-        scored.sort_unstable_by(better_first);
+    let (mut held, mut room, mut floor) = (Vec::new(), HELD_MIN.max(limit.saturating_mul(2)), f32::NEG_INFINITY);
+    for scored in scored {
+        if scored.score.total_cmp(&floor).is_lt() {
+            continue;
+        }
+        held.push(scored);
+        if held.len() >= room {
+            if let Some(last) = last_that_fits(&mut held, limit) {
+                floor = last;
+                held.retain(|scored| scored.score.total_cmp(&floor).is_ge());
+            }
+            // Equals cannot be told apart here, however many there are.
+            room = HELD_MIN.max(held.len().saturating_mul(2));
+        }
+    }
+    let Some(last) = last_that_fits(&mut held, limit) else {
+        held.sort_unstable_by(better_first);
         return Best {
-            sure: scored,
+            sure: held,
             tied: Vec::new(),
         };
-    }
-    let (_, last, _) = scored.select_nth_unstable_by(limit - 1, better_first);
-    let last = *last;
-    let mut sure: Vec<_> = scored
-        .iter()
-        .copied()
-        .filter(|scored| scored.score > last.score)
-        .collect();
+    };
+    let mut sure: Vec<_> = held.iter().copied().filter(|scored| scored.score > last).collect();
     sure.sort_unstable_by(better_first);
-    scored.retain(|scored| scored.score.total_cmp(&last.score).is_eq());
-    Best { sure, tied: scored }
+    held.retain(|scored| scored.score.total_cmp(&last).is_eq());
+    Best { sure, tied: held }
+}
+
+/// The score at the end of the first `limit`, where there are more.
+fn last_that_fits(held: &mut [Scored], limit: usize) -> Option<f32> {
+    (held.len() > limit).then(|| held.select_nth_unstable_by(limit - 1, better_first).1.score)
 }
 
 /// Fuses the ranks of both lists: the sum of `weight / (60 + rank)`, sparse with weight 1. Chunks of equal score in a

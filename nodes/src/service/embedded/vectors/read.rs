@@ -72,7 +72,7 @@ fn rank(totals: Totals, wanted: &[Wanted], near: Option<Vec<Scored>>, dense_weig
     match near {
         None => fusion::best(sparse, limit),
         Some(near) => {
-            let depth = limit.max(FUSION_DEPTH_MIN);
+            let (depth, sparse) = (limit.max(FUSION_DEPTH_MIN), sparse.collect::<Vec<_>>());
             fusion::best(fusion::fuse(&sparse, near, dense_weight, depth), limit)
         }
     }

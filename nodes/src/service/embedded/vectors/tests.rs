@@ -283,7 +283,8 @@ fn scores_are_those_worked_out_by_hand() {
         bears_meaning: true,
         ..Wanted::default()
     };
-    let scored = bm25::score(totals, &[held, unknown]);
+    let wanted = [held, unknown];
+    let scored: Vec<Scored> = bm25::score(totals, &wanted).collect();
     // idf: ln(2.5 / 2.5 + 1) = ln 2 for the first, ln(4.5 / 0.5 + 1) = ln 10 for the second.
     // Coverage counts them among 50 chunks: ln(48.5 / 2.5 + 1) and ln(50.5 / 0.5 + 1).
     let coverage = 20.4_f32.ln() / (20.4_f32.ln() + 102_f32.ln());
@@ -323,6 +324,29 @@ fn a_cut_among_equals_is_left_to_the_caller() {
         [1, 3].into()
     );
     assert_eq!(fusion::best(list, 0), Best::default());
+}
+
+proptest! {
+    #[test]
+    fn the_best_of_a_long_list_are_those_of_the_whole_list_sorted(
+        scores in prop::collection::vec(0_u16..2_000, 0..6_000),
+        few in any::<bool>(),
+        limit in 1_usize..1_500,
+    ) {
+        // Few different scores give many equals at the cut.
+        let list: Vec<(u32, f32)> = (0..).zip(scores.iter().map(|score| f32::from(if few { score % 5 } else { *score }))).collect();
+        let Best { sure, tied } = fusion::best(scored(&list), limit);
+
+        let mut sorted = scored(&list);
+        sorted.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.chunk.cmp(&b.chunk)));
+        let whole = sorted.len() <= limit;
+        let last = sorted.get(limit - 1).map(|last| last.score);
+        let is_sure = |scored: &&Scored| whole || last.is_some_and(|last| scored.score > last);
+        prop_assert_eq!(sure, sorted.iter().filter(is_sure).copied().collect::<Vec<_>>());
+        let equals = sorted.iter().filter(|scored| !whole && Some(scored.score) == last);
+        let ids = |list: &[Scored]| list.iter().map(|scored| scored.chunk).collect::<std::collections::BTreeSet<_>>();
+        prop_assert_eq!(ids(&tied), ids(&equals.copied().collect::<Vec<_>>()));
+    }
 }
 
 #[test]
