@@ -6,6 +6,7 @@
 )]
 
 mod support {
+    pub(crate) mod fragile;
     pub(crate) mod threads;
 }
 
@@ -16,13 +17,13 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use stepgraph::{
-    Append, Ask, CacheError, CacheKey, Command, Context, END, Extra, Failed, FromState, Graph, GraphBuilder, Mark,
-    Memory, NodeCache, NodeError, NodePanic, Outcome, Policy, Reducer, Retry, Route, RunError, START, State,
-    async_trait, checkpoint::At, to,
+    Append, Ask, CacheError, CacheKey, Command, Context, END, Extra, Failed, FromState, Graph, GraphBuilder, Memory,
+    NodeCache, NodeError, NodePanic, Outcome, Policy, Retry, Route, RunError, START, State, async_trait,
+    checkpoint::At, to,
 };
-use support::threads::thread;
+use support::{fragile::Fragile, threads::thread};
 
 #[derive(State, Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Work {
@@ -32,34 +33,6 @@ struct Work {
     log: Vec<String>,
     #[state(reducer = Fragile)]
     fragile: u64,
-}
-
-/// A reducer that panics at 13 as it merges, and at 17 as it is written down.
-struct Fragile;
-
-impl Reducer<u64> for Fragile {
-    type Update = u64;
-    const ID: &'static str = "fragile";
-    const CONCURRENT: bool = true;
-
-    fn first(update: u64) -> u64 {
-        update
-    }
-
-    fn reduce(current: &mut u64, update: u64) {
-        assert!(update != 13, "thirteen");
-        *current = update;
-    }
-
-    fn effect(current: &u64, _: &Mark) -> impl Serialize {
-        assert!(*current != 17, "seventeen");
-        *current
-    }
-
-    fn restore<'de, D: Deserializer<'de>>(slot: &mut Option<u64>, effect: D) -> Result<(), D::Error> {
-        *slot = Some(u64::deserialize(effect)?);
-        Ok(())
-    }
 }
 
 #[derive(Route, Clone, Copy)]

@@ -2,19 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod support {
+    pub(crate) mod fragile;
     pub(crate) mod threads;
 }
 
 use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use stepgraph::{
-    Answers, Append, Ask, Command, Context, END, Effect, Graph, GraphBuilder, Mark, Memory, NodeError, NodeId, OnBusy,
-    Outcome, Reducer, Route, Run, RunError, START, Spend, State,
+    Answers, Append, Ask, Command, Context, END, Effect, Graph, GraphBuilder, Memory, NodeError, NodeId, OnBusy,
+    Outcome, Route, Run, RunError, START, Spend, State,
     checkpoint::{At, Checkpointer, Page},
     to,
 };
-use support::threads::thread;
+use support::{fragile::Fragile, threads::thread};
 use tokio::sync::Notify;
 
 #[derive(State, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,34 +26,6 @@ struct Work {
     log: Vec<String>,
     #[state(reducer = Fragile)]
     fragile: u64,
-}
-
-/// A reducer that panics at 13, and at 17 as it is written down.
-struct Fragile;
-
-impl Reducer<u64> for Fragile {
-    type Update = u64;
-    const ID: &'static str = "fragile";
-    const CONCURRENT: bool = true;
-
-    fn first(update: u64) -> u64 {
-        update
-    }
-
-    fn reduce(current: &mut u64, update: u64) {
-        assert!(update != 13, "thirteen");
-        *current = update;
-    }
-
-    fn effect(current: &u64, _: &Mark) -> impl Serialize {
-        assert!(*current != 17, "seventeen");
-        *current
-    }
-
-    fn restore<'de, D: Deserializer<'de>>(slot: &mut Option<u64>, effect: D) -> Result<(), D::Error> {
-        *slot = Some(u64::deserialize(effect)?);
-        Ok(())
-    }
 }
 
 #[derive(Serialize, Ask)]

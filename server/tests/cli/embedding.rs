@@ -7,13 +7,12 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    thread,
 };
 
 use axum::{Json, Router, extract::State, routing::post};
 use serde_json::{Value, json};
 
-use super::support::{Home, Ran, Running};
+use super::support::{Home, Ran, Running, listening};
 
 /// Documents of the tenant, one chunk each: enough that embedding them takes several calls.
 const DOCUMENTS: usize = 200;
@@ -40,20 +39,11 @@ impl Embeddings {
             silent_after: AtomicUsize::new(usize::MAX),
             ..Seen::default()
         });
-        let (address, told) = mpsc::channel();
         let router = Router::new()
             .route("/v1/embeddings", post(embed))
             .with_state(Arc::clone(&seen));
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                address.send(listener.local_addr().unwrap()).unwrap();
-                axum::serve(listener, router).await.unwrap();
-            });
-        });
         Self {
-            url: format!("http://{}/v1", told.recv().unwrap()),
+            url: format!("{}/v1", listening(router)),
             seen,
         }
     }

@@ -1,14 +1,11 @@
 //! What a tenant's settings change in what a provider's model is asked, and what is booked of it.
 
-use std::{
-    sync::{Arc, Mutex, mpsc},
-    thread,
-};
+use std::sync::{Arc, Mutex};
 
 use axum::{Json, Router, extract::State, routing::post};
 use serde_json::{Value, json};
 
-use super::support::{Home, Ran};
+use super::support::{Home, Ran, listening};
 
 type Asked = Arc<Mutex<Vec<Value>>>;
 
@@ -38,19 +35,11 @@ async fn answer(State(asked): State<Asked>, Json(request): Json<Value>) -> ([(&'
 
 impl Provider {
     fn start() -> Self {
-        let (asked, (address, told)) = (Asked::default(), mpsc::channel());
+        let asked = Asked::default();
         let router = Router::new()
             .route("/v1/chat/completions", post(answer))
             .with_state(Arc::clone(&asked));
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                address.send(listener.local_addr().unwrap()).unwrap();
-                axum::serve(listener, router).await.unwrap();
-            });
-        });
-        let url = format!("http://{}/v1", told.recv().unwrap());
+        let url = format!("{}/v1", listening(router));
         Self { url, asked }
     }
 

@@ -5,14 +5,31 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    thread,
 };
 
+use axum::Router;
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// The sample documents of the repository.
 pub(crate) fn knowledge() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/knowledge")
+}
+
+/// Serves these routes on a port of their own, from a thread of their own, and says where.
+pub(crate) fn listening(router: Router) -> String {
+    let (address, told) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            address.send(listener.local_addr().unwrap()).unwrap();
+            axum::serve(listener, router).await.unwrap();
+        });
+    });
+    format!("http://{}", told.recv().unwrap())
 }
 
 /// A folder for one test, gone at its end: files beside a data folder that is not there yet.

@@ -18,10 +18,10 @@ use axum::{
 use reqwest::Client;
 use serde_json::{Value, json};
 use stepgraph_nodes::service::tls;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::support::{Home, Running, knowledge};
+use crate::support::{Home, Running, knowledge, listening};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const QUESTION: &str = "how long is the warranty?";
@@ -38,7 +38,7 @@ struct Told {
 }
 
 impl Provider {
-    async fn start() -> Self {
+    fn start() -> Self {
         let (sender, traces) = mpsc::unbounded_channel();
         let told = Told {
             calls: AtomicUsize::new(0),
@@ -47,9 +47,7 @@ impl Provider {
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
             .with_state(Arc::new(told));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let url = format!("{}/v1", listening(router));
         Self { url, traces }
     }
 }
@@ -102,7 +100,7 @@ async fn an_answer_that_a_later_process_finishes_is_asked_for_under_the_trace_of
         "acme".as_ref(),
     ])
     .ok();
-    let mut provider = Provider::start().await;
+    let mut provider = Provider::start();
 
     let (first, url) = served(&home, &provider);
     let request = Client::new()
